@@ -1,0 +1,272 @@
+"""What a number is: its value, standing, law, channel, ceiling and warnings.
+
+Everything infoplane measures leaves it as a `Measurement`. Nothing here imports the rest of the package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+__all__ = [
+    "CERTIFICATE_KEY",
+    "COLUMNS",
+    "KEY",
+    "POINTS",
+    "POPULATION",
+    "UNITS",
+    "WARNINGS",
+    "Estimate",
+    "InfoplaneError",
+    "Measurement",
+    "Standing",
+    "Warned",
+    "choose",
+    "format_warnings",
+]
+
+Standing = Literal["exact", "upper", "lower", "estimate"]
+STANDINGS: tuple[str, ...] = get_args(Standing)
+
+POINTS = "these N points"
+POPULATION = "population"
+
+#: nats in one of each unit: divide a value in nats by it.
+UNITS = {"bits": math.log(2.0), "nats": 1.0}
+
+
+class InfoplaneError(ValueError):
+    """Something that was asked for cannot be done; the message says what arrived, what was expected and what to do."""
+
+
+def choose(name: str, known: Iterable[str], what: str) -> str:
+    """`name` if it is one of `known`; otherwise an error with the nearest one and the whole list."""
+    known = list(known)
+    if name in known:
+        return name
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise InfoplaneError(f"Unknown {what} {name!r}.{hint} Known: {', '.join(known)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """One entry of the registry of warnings: what the code means, when it is raised and what to do about it."""
+
+    meaning: str
+    threshold: str
+    remedy: str
+
+
+#: Every warning a number can carry. Tables, plots and the README read this registry.
+WARNINGS: dict[str, Warned] = {
+    # binning
+    "mostly-unique": Warned(
+        "most rows have a cell of their own, so H(Tq) is near ln N whatever the layer does and I(T;Y) near H(Y)",
+        "occupied cells / N > 0.5",
+        "wider bins, or more points",
+    ),
+    "sparse-cells": Warned(
+        "few points a cell: the plug-in entropy is biased where the points are a sample",
+        "N / occupied cells < 5",
+        "wider bins, or more points",
+    ),
+    "outlier-range": Warned(
+        "a few outliers set the range of the bins, so nearly all values share a few bins",
+        "range > 3 x the 99.9th percentile of |value - median|",
+        "range='unit', equal-count bins, or a fixed width",
+    ),
+    "clipped": Warned(
+        "values outside the fixed range were put in the end bins", "any", "a range that holds all values"
+    ),
+    "moving-range": Warned(
+        "the bins follow the layer's range of this snapshot: values of different epochs are not comparable",
+        "range scope 'layer' or 'unit', or equal-count bins",
+        "a fixed width, a fixed range, or range='run'",
+    ),
+    # kernel density
+    "self-weight": Warned(
+        "the kernel of a point is mostly itself: the value says how many points there are, not what the layer holds",
+        "mean of 1 / sum_j exp(-d_ij / 2 s2) > 0.2",
+        "a larger noise variance, scaled with the layer's RMS, or more points",
+    ),
+    "at-ceiling": Warned(
+        "both bounds are at ln N: the bracket carries no information about the layer",
+        "both bounds within 1 % of ln N",
+        "a larger noise variance, scaled with the layer's RMS",
+    ),
+    # what kind of codes were measured
+    "noise-off": Warned(
+        "noise lies below this layer; the number is of the mean path, with the noise switched off",
+        "any layer at or above a noisy one",
+        "read it as geometry; or ask for replicates",
+    ),
+    "replicate-bias": Warned(
+        "H(Tq|X) comes from a few noisy replicates of each input and is biased down, so I(X;T) is biased up",
+        "any finite number of replicates",
+        "more replicates",
+    ),
+    "sampled-codes": Warned(
+        "noise lies below this layer; the number is of one noisy draw a point, a sample of the noisy law",
+        "any layer at or above a noisy one",
+        "more points",
+    ),
+    "non-finite": Warned("the layer held NaN or infinite values; nothing was measured", "any", "a smaller step"),
+    # echo
+    "above-ceiling": Warned(
+        "the rate is more than some set of coordinates can hold: the information is what the ceiling says",
+        "rate > ceiling of a subset of coordinates",
+        "a larger beta, or more points",
+    ),
+    "near-ceiling": Warned(
+        "the rate is close to a ceiling, where I = R needs ever finer digits of z: an upper bound only",
+        "rate > 0.6 of the ceiling of a subset of coordinates",
+        "a larger beta, or more points",
+    ),
+    "resolution": Warned(
+        "the codes are clustered: the rate sits in digits of z finer than one part in 100 000 of its range",
+        "rate > 0.6 of the entropy of the codes in 100 000 cells a coordinate",
+        "a larger beta",
+    ),
+    "unchecked-subsets": Warned(
+        "too many low-entropy coordinates to check every subset of them against its ceiling",
+        "more than 12 coordinates below the rate / 0.6",
+        "a larger beta, or fewer coordinates",
+    ),
+    "dependent": Warned(
+        "coordinates of the code are linearly dependent and are counted more than once by the rate",
+        "smallest eigenvalue of Cov(z), scaled by E f_i^2, < 1e-6",
+        "fewer units",
+    ),
+    "void": Warned(
+        "some coordinates of z are constant (a dead unit); they hold nothing and were dropped from the rate",
+        "max |f_i - mu_i (1 - s_i)| <= 1e-5 of the coordinate's RMS",
+        "He initialisation with positive biases, or fewer units",
+    ),
+    "tail": Warned(
+        "the echoes were cut off before their tail was negligible",
+        "error term > 1e-3 nats",
+        "more echoes, or a smaller bound on s",
+    ),
+    "few-reference": Warned(
+        "too few reference codes for a layer above the first",
+        "fewer than 4096 independent reference codes",
+        "references=4096 or more",
+    ),
+    "stale-bank": Warned(
+        "the reference codes were not made with the present parameters and inputs",
+        "a mean of f, f^2 or s in the bank further than 5 standard errors from the probe's",
+        "refill the bank with the weights frozen",
+    ),
+    "batch-dependent": Warned(
+        "the codes of an input change with its batch mates or from call to call: the rate is of I(Z;(X,more))",
+        "f of one input differs between two passes by more than 1e-4 of its RMS",
+        "eval-mode or frozen BatchNorm, no dropout below the layer",
+    ),
+    "other-law": Warned(
+        "echoes come from one law and the inputs from another: I = R + h(z) - h(e), not R",
+        "bank filled from other inputs than the probe",
+        "let the probe be the law",
+    ),
+    "collapsed": Warned(
+        "the rate sits on the floor -log r a coordinate: the layer has stopped carrying information",
+        "rate < floor + 0.02 nats a coordinate",
+        "a smaller beta, a longer warm-up",
+    ),
+    "chain": Warned(
+        "no closed form exists for I(Z_k;X) above the first noisy layer: the least of the rates and ceilings so far",
+        "any Echo layer above the first",
+        "read I(Z_k;Z_k-1) beside it",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """One number as an estimator gives it, before it is known where and when it was taken. All values in nats."""
+
+    quantity: str
+    value: float
+    standing: Standing
+    channel: str
+    estimator: str
+    params: str = ""
+    n: int = 0
+    law: str = POINTS
+    stderr: float = math.nan
+    #: what is known of the systematic error (truncation, finite reference): |value - truth| <= error + k stderr
+    error: float = math.nan
+    #: what the quantity cannot exceed under its law
+    ceiling: float = math.nan
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        choose(self.standing, STANDINGS, "standing")
+        for code in self.warnings:
+            choose(code, WARNINGS, "warning code")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement(Estimate):
+    """An `Estimate` with the place it was taken at: one row of measurements.csv."""
+
+    run: str
+    epoch: int
+    step: int
+    replica: int
+    probe: str
+    layer: str
+
+    def row(self) -> dict[str, object]:
+        """The row of the table: units in the column names, warnings joined by ';'."""
+        row = {_COLUMN_OF.get(f.name, f.name): getattr(self, f.name) for f in dataclasses.fields(self)}
+        row["warnings"] = format_warnings(self.warnings)
+        return {c: row[c] for c in COLUMNS}
+
+
+def format_warnings(codes: Iterable[str]) -> str:
+    return ";".join(codes)
+
+
+_COLUMN_OF = {"value": "value_nats", "stderr": "stderr_nats", "error": "error_nats", "ceiling": "ceiling_nats"}
+
+COLUMNS = (
+    "run",
+    "epoch",
+    "step",
+    "replica",
+    "probe",
+    "layer",
+    "quantity",
+    "value_nats",
+    "standing",
+    "law",
+    "channel",
+    "estimator",
+    "params",
+    "n",
+    "stderr_nats",
+    "error_nats",
+    "ceiling_nats",
+    "warnings",
+)
+
+#: What makes a row of measurements.csv one of a kind.
+KEY = (
+    "run",
+    "probe",
+    "epoch",
+    "step",
+    "replica",
+    "layer",
+    "quantity",
+    "channel",
+    "estimator",
+    "params",
+    "standing",
+)
+CERTIFICATE_KEY = ("run", "probe", "epoch", "step", "replica", "layer")
