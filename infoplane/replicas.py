@@ -1,0 +1,81 @@
+"""The replica axis: R independently seeded copies of a network computed as one, each as if it were alone.
+
+A tensor of our networks is (R, N, D). With one replica it may as well be (N, D).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .records import InfoplaneError
+
+__all__ = ["ReplicaLinear", "Streams", "derive"]
+
+
+class ReplicaLinear(nn.Module):
+    """R affine maps side by side: (R, N, in) -> (R, N, out); with one replica also (N, in) -> (N, out).
+
+    weight: (R, out, in); bias: (R, out). Zero until they are initialised (`networks.initialise`).
+    """
+
+    def __init__(self, inputs: int, outputs: int, replicas: int = 1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(replicas, outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(replicas, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        replicas, _, inputs = self.weight.shape
+        alone = x.dim() == 2 and replicas == 1
+        if not (alone or (x.dim() == 3 and x.shape[0] == replicas)) or x.shape[-1] != inputs:
+            raise InfoplaneError(
+                f"ReplicaLinear got {tuple(x.shape)}; expected ({replicas}, N, {inputs})"
+                + (f" or (N, {inputs})." if replicas == 1 else ", one slice a replica.")
+            )
+        out = torch.baddbmm(self.bias.unsqueeze(-2), x.unsqueeze(0) if alone else x, self.weight.transpose(-1, -2))
+        return out.squeeze(0) if alone else out
+
+    def extra_repr(self) -> str:
+        replicas, outputs, inputs = self.weight.shape
+        return f"{inputs}, {outputs}, replicas={replicas}"
+
+
+def derive(*words: object) -> int:
+    """A 63-bit seed from any words: the same on every machine, unrelated for unrelated words."""
+    digest = hashlib.blake2b("/".join(map(str, words)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+class Streams:
+    """R generators drawn from side by side; every result has the replica axis in front.
+
+    seeds: one a replica; None in place of a seed stands for PyTorch's global stream (what an Echo layer in a user's own
+    model uses, so that `torch.manual_seed` repeats it as it does dropout).
+    """
+
+    def __init__(self, seeds: Sequence[int | None], device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self._generators = [None if s is None else torch.Generator(self.device).manual_seed(s) for s in seeds]
+
+    def __len__(self) -> int:
+        return len(self._generators)
+
+    def __iter__(self) -> Iterator[torch.Generator | None]:
+        return iter(self._generators)
+
+    def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """(R, *shape) standard normal numbers."""
+        out = torch.empty(len(self), *shape, dtype=dtype, device=self.device)
+        for row, generator in zip(out, self, strict=True):
+            torch.randn(shape, generator=generator, out=row)
+        return out
+
+    def permutations(self, n: int) -> Tensor:
+        """(R, n), one random order of n rows a replica."""
+        out = torch.empty(len(self), n, dtype=torch.int64, device=self.device)
+        for row, generator in zip(out, self, strict=True):
+            torch.randperm(n, generator=generator, out=row)
+        return out

@@ -1,0 +1,114 @@
+"""Networks with a replica axis: a replica is what it would be alone, to the last bit."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from infoplane.activations import ACTIVATIONS
+from infoplane.networks import INITS, MLP, initialise
+from infoplane.records import InfoplaneError
+from infoplane.replicas import ReplicaLinear, Streams, derive
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_is_its_formula_and_so_is_its_gradient(name, seeded):
+    reference = {
+        "tanh": math.tanh,
+        "relu": lambda v: max(v, 0.0),
+        "linear": lambda v: v,
+        "softsign": lambda v: v / (1 + abs(v)),
+        "softplus": lambda v: math.log1p(math.exp(v)),
+        "elu": lambda v: v if v > 0 else math.expm1(v),
+        "hardtanh": lambda v: min(max(v, -1.0), 1.0),
+    }[name]
+    x = torch.randn(50, generator=seeded(1), dtype=torch.float64, requires_grad=True)
+    y = ACTIVATIONS[name].function(x)
+    torch.testing.assert_close(y, torch.tensor([reference(v) for v in x.tolist()], dtype=torch.float64))
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    step = 1e-6
+    numeric = [(reference(v + step) - reference(v - step)) / (2 * step) for v in x.tolist()]
+    torch.testing.assert_close(gradient, torch.tensor(numeric, dtype=torch.float64), atol=1e-7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("rows", [205, 31])
+def test_an_activation_rounds_a_replica_as_it_does_alone(name, rows, seeded):
+    """PyTorch's own softplus, sigmoid and elu fail this: the ends of a tensor take another code path."""
+    x = torch.randn(7, rows, 7, generator=seeded(2))
+    together, f = x.clone().requires_grad_(), ACTIVATIONS[name].function
+    f(together).sum().backward()
+    for r in range(7):
+        alone = x[r : r + 1].clone().requires_grad_()
+        f(alone).sum().backward()
+        assert torch.equal(f(x[r : r + 1].clone()), f(x)[r : r + 1])
+        assert torch.equal(alone.grad, together.grad[r : r + 1])
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_replicas_are_the_networks_of_their_seeds(activation, seeded):
+    x = torch.randn(33, 12, generator=seeded(3))
+    many = MLP(12, [10, 7], 3, activation, replicas=4)
+    initialise(many, "glorot", [5, 6, 7, 8])
+    out = many(x)
+    assert out.shape == (4, 33, 3)
+    for r, seed in enumerate([5, 6, 7, 8]):
+        one = MLP(12, [10, 7], 3, activation)
+        initialise(one, "glorot", [seed])
+        assert one(x).shape == (33, 3)
+        assert torch.equal(one(x), out[r])
+        assert torch.equal(many(x.expand(4, 33, 12))[r], out[r])
+
+
+def test_a_replica_linear_is_an_affine_map(seeded):
+    layer = ReplicaLinear(5, 3, 2)
+    with torch.no_grad():
+        layer.weight.normal_(generator=seeded(1))
+        layer.bias.normal_(generator=seeded(2))
+    x = torch.randn(2, 6, 5, generator=seeded(3))
+    torch.testing.assert_close(layer(x), torch.einsum("roi,rni->rno", layer.weight, x) + layer.bias[:, None])
+
+
+@pytest.mark.parametrize(
+    ("name", "variance"), [("glorot", 2 / (400 + 300)), ("he", 2 / 400), ("saxe", 1 / 300), ("tishby", None)]
+)
+def test_initialisations_have_their_published_variance(name, variance, seeded):
+    w = INITS[name].weights(300, 400, seeded(4)).double()
+    if name == "tishby":  # a normal of std 1/sqrt(fan_in), cut at two of them, has .7737 of its variance
+        assert w.abs().max() <= 2 / math.sqrt(400)
+        variance = 0.773741 / 400
+    spread = (w.square().var() / w.numel()).sqrt()
+    assert abs(w.square().mean() - variance) < 5 * spread
+    assert abs(w.mean()) < 5 * w.std() / math.sqrt(w.numel())
+
+
+def test_a_layer_keeps_its_weights_when_another_is_added():
+    small, large = MLP(12, [10, 7], 2), MLP(12, [10, 7, 5], 2)
+    initialise(small, "glorot", [3])
+    initialise(large, "glorot", [3])
+    assert torch.equal(small.hidden2.linear.weight, large.hidden2.linear.weight)
+
+
+def test_streams_draw_for_a_replica_what_it_draws_alone():
+    many = Streams([derive("x", s) for s in range(3)])
+    normal, orders = many.normal(5, 2), many.permutations(9)
+    for r in range(3):
+        alone = Streams([derive("x", r)])
+        assert torch.equal(alone.normal(5, 2)[0], normal[r])
+        assert torch.equal(alone.permutations(9)[0], orders[r])
+    assert len({tuple(o.tolist()) for o in orders}) == 3
+
+
+@pytest.mark.parametrize("widths", [[10, 0], [-1], [2.5]])
+def test_widths_that_are_none_are_refused(widths):
+    with pytest.raises(InfoplaneError, match="whole numbers of at least 1"):
+        MLP(12, widths, 2)
+
+
+def test_inputs_of_the_wrong_shape_are_refused():
+    with pytest.raises(InfoplaneError, match=r"got \(3, 12\)"):
+        ReplicaLinear(5, 2)(torch.zeros(3, 12))
+    with pytest.raises(InfoplaneError, match="Did you mean 'relu'"):
+        MLP(12, [3], 2, "rleu")
