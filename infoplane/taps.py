@@ -1,0 +1,121 @@
+"""Hooks that read the layers of any module, and leave nothing behind.
+
+An Echo layer is the child `echo` of the module it follows. The tap on that module reads f, what goes into the Echo
+layer; the tap on `NAME.echo` reads z, what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .channels.layer import Echo
+from .insertion import first_tensor, measuring, plain, resolve
+from .records import InfoplaneError
+
+__all__ = ["TapError", "Taps", "once"]
+
+
+class TapError(InfoplaneError):
+    """A layer that was to be read did not run, or ran more than once, in a forward pass."""
+
+
+class Taps:
+    """Read the named layers of `model` in every forward pass within the `with` block.
+
+        with Taps(model, ["hidden1", "hidden2.echo"]) as taps:
+            model(x)
+        codes = taps.take()          # {"hidden1": (N, D) ..., ...}, and ready for the next pass
+
+    What is read is detached, copied and at least float32 (an in-place activation would overwrite it, autocast would
+    round it), and flattened to rows: (N, D), or (R, N, D) for a model with R > 1 replicas. reduce: a function from what
+    the layer gave to (N, D), where flattening is not what is wanted.
+    """
+
+    def __init__(
+        self, model: nn.Module, layers: Sequence[str], *, reduce: Callable[[Any], Tensor] | None = None
+    ) -> None:
+        self._model = plain(model)
+        self._modules = {name: resolve(self._model, name) for name in layers}
+        self._replicas = int(getattr(self._model, "replicas", 1))
+        self._reduce = reduce
+        self._read: dict[str, list[Tensor]] = {name: [] for name in layers}
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __enter__(self) -> Taps:
+        for name, module in self._modules.items():
+            below = getattr(module, "echo", None)
+            if isinstance(below, Echo):
+                self._handles.append(below.register_forward_pre_hook(self._reader_of_input(name)))
+            else:
+                self._handles.append(module.register_forward_hook(self._reader_of_output(name)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        for read in self._read.values():
+            read.clear()
+
+    def _reader_of_output(self, name: str) -> Callable[..., None]:
+        def read(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            self._keep(name, output)
+
+        return read
+
+    def _reader_of_input(self, name: str) -> Callable[..., None]:
+        def read(_module: nn.Module, inputs: Any) -> None:
+            self._keep(name, inputs[0])
+
+        return read
+
+    def _keep(self, name: str, value: Any) -> None:
+        t = self._reduce(value) if self._reduce is not None else first_tensor(value, name)
+        t = t.detach()
+        t = t.clone() if t.dtype in (torch.float32, torch.float64) else t.float()
+        axes = 2 if self._replicas > 1 else 1
+        if t.dim() < axes:
+            raise InfoplaneError(f"Layer {name!r} gave {tuple(t.shape)}; expected one row an input.")
+        self._read[name].append(t.flatten(axes) if t.dim() > axes else t.unsqueeze(-1))
+
+    def take(self) -> dict[str, Tensor]:
+        """What the layers gave in the forward pass since the last call; TapError unless each ran just once."""
+        for name, read in self._read.items():
+            if not read:
+                raise TapError(
+                    f"Layer {name!r} did not run in the forward pass, so its tap never fired. It may be unused, called "
+                    "through .forward(), or compiled before the tap was set; choose a module that the model calls."
+                )
+            if len(read) > 1:
+                raise TapError(
+                    f"Layer {name!r} ran {len(read)} times in one forward pass (a shared module); choose a module that "
+                    "runs once."
+                )
+        out = {name: read.pop() for name, read in self._read.items()}
+        return out
+
+
+def once(model: nn.Module, names: Sequence[str], x: Tensor) -> list[str]:
+    """Those of the named layers that run just once in a forward pass and give a tensor, in the order they run in."""
+    ran: list[str] = []
+
+    def noting(name: str) -> Callable[..., None]:
+        def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            value = next(iter(output), None) if isinstance(output, tuple | list) else output
+            if isinstance(value, Tensor) and value.is_floating_point():
+                ran.append(name)
+
+        return note
+
+    handles = [resolve(model, name).register_forward_hook(noting(name)) for name in names]
+    try:
+        with measuring(model, "pass"):
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [name for name in ran if ran.count(name) == 1]

@@ -1,0 +1,82 @@
+"""Taps read what layers give, and leave nothing behind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import infoplane as ip
+from infoplane.records import InfoplaneError
+
+
+def hooks(model: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def test_taps_read_copies_of_what_the_layers_gave(handwritten, bits):
+    x, _ = bits
+    expected = handwritten.encoder(x)
+    with ip.Taps(handwritten, ["encoder", "act", "middle"]) as taps:
+        handwritten(x)
+        read = taps.take()
+        handwritten(x[:5])
+        assert taps.take()["act"].shape == (5, 8)
+    # the activation is in place: what the tap on `encoder` holds must not change with it
+    assert torch.equal(read["encoder"], expected)
+    assert torch.equal(read["act"], expected.relu())
+    assert read["middle"].shape == (300, 6)  # the first tensor of a tuple
+    assert not read["act"].requires_grad
+
+
+def test_a_tap_on_a_layer_with_echo_reads_f_and_its_echo_gives_z(handwritten, bits):
+    x, _ = bits
+    model = ip.insert_echo(handwritten, after=["act"], example=x[:2])
+    with ip.Taps(model, ["act", "act.echo"]) as taps:
+        model(x)
+        read = taps.take()
+    assert torch.equal(read["act"], handwritten.encoder(x).relu())
+    assert not torch.equal(read["act"], read["act.echo"])
+
+
+@pytest.mark.parametrize("how", ["normally", "raising", "bad name"])
+def test_no_hook_is_left(handwritten, bits, how):
+    x, _ = bits
+    before = hooks(handwritten)
+    if how == "normally":
+        with ip.Taps(handwritten, ["act"]) as taps:
+            handwritten(x)
+            taps.take()
+    elif how == "raising":
+        with pytest.raises(RuntimeError), ip.Taps(handwritten, ["act"]):
+            handwritten(x[:, :3])
+    else:
+        with pytest.raises(InfoplaneError, match="Did you mean 'middle'"):
+            ip.Taps(handwritten, ["midle"])
+    assert hooks(handwritten) == before
+
+
+def test_a_tap_that_never_fired_and_one_that_fired_twice_say_so(handwritten, bits):
+    x, _ = bits
+    with ip.Taps(handwritten, ["unused"]) as taps:
+        handwritten(x)
+        with pytest.raises(ip.TapError, match="'unused' did not run"):
+            taps.take()
+    shared = nn.Sequential(nn.Linear(12, 12), nn.Tanh())
+    shared.append(shared[1])
+    with ip.Taps(shared, ["1"]) as taps:
+        shared(x)
+        with pytest.raises(ip.TapError, match="ran 2 times"):
+            taps.take()
+
+
+def test_maps_are_flattened_and_half_precision_is_raised():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())
+    with ip.Taps(model, ["0"]) as taps, torch.autocast("cpu", dtype=torch.bfloat16):
+        model(torch.zeros(4, 1, 5, 5))
+        read = taps.take()["0"]
+    assert read.shape == (4, 18)
+    assert read.dtype == torch.float32
+    with ip.Taps(model, ["0"], reduce=lambda t: t.mean((2, 3))) as taps:
+        model(torch.zeros(4, 1, 5, 5))
+        assert taps.take()["0"].shape == (4, 2)
