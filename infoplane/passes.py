@@ -1,0 +1,181 @@
+"""The forward passes that a measurement takes, by the book of Echo noise, and nothing changed by them.
+
+Where a model has Echo layers, their banks are filled from the law (one pass a layer), then the probe goes through
+once with fresh noise and once along the mean path. A layer whose codes are the same in both is a function of its input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .channels.bank import Bank
+from .channels.layer import Passed
+from .insertion import echo_layers, execution_order, fill_banks, measuring, separating
+from .records import InfoplaneError
+from .replicas import Streams
+from .taps import Taps
+
+__all__ = ["Passes", "Seen"]
+
+_TRIAL = 64  # rows of the probe with which the structure of the model is found out
+
+
+@dataclass
+class Seen:
+    """What the layers showed in one snapshot; every tensor is (R, N, ...).
+
+    codes: of each layer, one draw a point. clean: the mean path, only of layers with noise at or below them.
+    draw: (layer, k) -> (k, R, N, D), fresh noisy replicates. logits: the output, if it is a tensor of scores.
+    echoes: what went through each Echo layer in the noisy pass; banks: their reference codes; first: those whose input
+    is a function of x; repeats: for these, in each replica, how far f moved between two passes, in units of its RMS.
+    """
+
+    codes: dict[str, Tensor]
+    clean: dict[str, Tensor]
+    draw: Callable[[str, int], Tensor]
+    logits: Tensor | None
+    echoes: dict[str, Passed] = field(default_factory=dict)
+    banks: dict[str, Bank] = field(default_factory=dict)
+    first: set[str] = field(default_factory=set)
+    repeats: dict[str, list[float]] = field(default_factory=dict)
+
+
+class Passes:
+    """How a model is run for a fixed probe.
+
+    x: (N, ...), or (R, N, ...) for networks with inputs of their own for each replica. law: as x, what the echoes
+    follow.
+    order: the Echo layers in the order of execution; through: for each, and for the output (""), those below that all
+    it knows of x has passed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        layers: Sequence[str],
+        *,
+        law: Tensor | None = None,
+        references: int = 4096,
+        batch_size: int | None = None,
+        reduce: Callable[[Any], Tensor] | None = None,
+    ) -> None:
+        self.model, self.x, self.layers = model, x, list(layers)
+        self.replicas = int(getattr(model, "replicas", 1))
+        self.axis = 1 if hasattr(model, "replicas") and x.dim() == 3 else 0
+        self.n = x.shape[self.axis]
+        self._law = law
+        self._references, self._batch_size, self._reduce = references, batch_size, reduce
+        Taps(model, self.layers)  # names that are not in the model are refused now, not at the first snapshot
+        self.order: list[str] = []
+        self.through: dict[str, list[str]] = {}
+        if echo_layers(model):
+            trial = x.narrow(self.axis, 0, min(self.n, _TRIAL))
+            self.order = execution_order(model, trial)
+            self.through = separating(model, trial, self.order)
+
+    @contextmanager
+    def look(self, streams: Streams) -> Iterator[Seen]:
+        """Run the passes; what is seen may be asked for replicates inside the block."""
+        with measuring(self.model, "draw", streams) as echoes:
+            if not self.order:
+                codes, logits = self._run()
+                yield Seen(codes, {}, lambda layer, k: codes[layer].expand(k, *codes[layer].shape), logits)
+                return
+            law = self.x if self._law is None else self._law
+            banks = fill_banks(
+                self.model, law, references=self._references, streams=streams, batch_size=self._batch_size
+            )
+            watches: dict[str, list[Passed]] = {name: [] for name in self.order}
+            for name, echo in echoes.items():
+                echo.watch = watches.get(name)
+            codes, logits = self._run()
+            passed = {name: _joined(watches[name]) for name in self.order}
+            for echo in echoes.values():
+                echo.phase, echo.watch = "mean", []
+            mean, _ = self._run()
+            inputs = {name: _joined(echoes[name].watch or []).f for name in self.order}
+            first = {name for name in self.order if _same(inputs[name], passed[name].f)}
+            repeats = self._repeats(first, passed)
+            for echo in echoes.values():
+                echo.phase, echo.watch = "draw", None
+            yield Seen(
+                codes,
+                {name: t for name, t in mean.items() if not _same(t, codes[name])},
+                _Replicates(self),
+                logits,
+                passed,
+                banks,
+                first,
+                repeats,
+            )
+
+    def _run(self) -> tuple[dict[str, Tensor], Tensor | None]:
+        parts: list[dict[str, Tensor]] = []
+        outputs: list[Any] = []
+        step = self._batch_size or self.n
+        with Taps(self.model, self.layers, reduce=self._reduce) as taps:
+            for start in range(0, self.n, step):
+                outputs.append(self.model(self.x.narrow(self.axis, start, min(step, self.n - start))))
+                parts.append(taps.take())
+        rows = 1 if self.replicas > 1 else 0
+        codes = {name: self._replicated(torch.cat([p[name] for p in parts], rows)) for name in self.layers}
+        for name, t in codes.items():
+            if t.shape[1] != self.n:
+                raise InfoplaneError(
+                    f"Layer {name!r} gave {t.shape[1]} rows for {self.n} inputs; expected one row an input. Pass "
+                    "reduce=, a function that makes (N, D) of what the layer gives."
+                )
+        if all(isinstance(o, Tensor) and o.dim() == rows + 2 and o.is_floating_point() for o in outputs):
+            return codes, self._replicated(torch.cat(outputs, rows))
+        return codes, None
+
+    def _replicated(self, t: Tensor) -> Tensor:
+        return t if self.replicas > 1 else t.unsqueeze(0)
+
+    def _repeats(self, first: set[str], passed: dict[str, Passed]) -> dict[str, list[float]]:
+        """Pass a few inputs again, in another order and among other batch mates: f must not move."""
+        few = min(self.n, _TRIAL)
+        back = torch.arange(few - 1, -1, -1, device=self.x.device)
+        echoes = echo_layers(self.model)
+        for name in first:
+            echoes[name].watch = []
+        self.model(self.x.index_select(self.axis, back))
+        moved = {}
+        for name in first:
+            once, again = passed[name].f[:, back], _joined(echoes[name].watch or []).f
+            size = passed[name].f.square().mean((-2, -1)).sqrt().clamp(min=1e-30)
+            moved[name] = ((once - again).abs().amax((-2, -1)) / size).tolist()
+        return moved
+
+
+class _Replicates:
+    """Noisy replicates of every layer at once, drawn when the first one is asked for."""
+
+    def __init__(self, passes: Passes) -> None:
+        self._passes = passes
+        self._drawn: dict[int, dict[str, Tensor]] = {}
+        self._lock = Lock()  # estimators work side by side
+
+    def __call__(self, layer: str, k: int) -> Tensor:
+        with self._lock, torch.no_grad():
+            if k not in self._drawn:
+                draws = [self._passes._run()[0] for _ in range(k)]
+                self._drawn[k] = {name: torch.stack([d[name] for d in draws]) for name in self._passes.layers}
+            return self._drawn[k][layer]
+
+
+def _joined(watch: list[Passed]) -> Passed:
+    return Passed(*(torch.cat(parts, -2) for parts in zip(*watch, strict=True)))
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Equal to the last bit, NaN included: what noise has touched never is."""
+    return torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))

@@ -1,0 +1,144 @@
+"""What the Echo layers of a snapshot know exactly: rates, their certificates, and bounds on the label's information."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from .channels.certificate import Certificate, Evidence, certify
+from .channels.layer import Echo
+from .insertion import echo_layers
+from .passes import Passes, Seen
+from .records import POINTS, Estimate
+
+__all__ = ["certificates_of", "label_bounds", "missing_rates", "rates_of"]
+
+
+def certificates_of(
+    passes: Passes, seen: Seen, replicas: list[int], same_law: bool
+) -> dict[str, dict[int, Certificate]]:
+    """A certificate for each Echo layer, in the order of execution, and each of the replicas."""
+    layers = echo_layers(passes.model)
+    out: dict[str, dict[int, Certificate]] = {}
+    for name in passes.order:
+        passed, first = seen.echoes[name], name in seen.first
+        out[name] = {
+            r: certify(
+                Evidence(
+                    f=passed.f[r],
+                    log_s=passed.log_s[r],
+                    z=passed.z[r],
+                    bank=seen.banks[name],
+                    replica=r,
+                    first=first,
+                    repeat=seen.repeats[name][r] if first else None,
+                    same_law=same_law,
+                    diagonal=layers[name].mixing == "diagonal",
+                    floor=layers[name].floor,
+                )
+            )
+            for r in replicas
+        }
+    return out
+
+
+def rates_of(
+    passes: Passes, seen: Seen, name: str, replica: int, certificates: dict[str, dict[int, Certificate]]
+) -> list[Estimate]:
+    """The numbers of one Echo layer. The last one is what is known of I(Z;X).
+
+    A layer whose input is a function of x: its rate, I(Z;X). Above noise, the rate is the information between
+    neighbours, I(Z_k;Z_j), if all that goes into layer k has passed through Z_j, and else I(Z_k;F_k) of the layer's
+    input F_k; I(Z_k;X) has no closed form there, and is at most the least of the rates and ceilings on the way, and
+    ln N.
+    """
+    mine = certificates[name][replica]
+    own = Estimate(
+        quantity="I(Z;X)",
+        value=mine.value,
+        standing=mine.standing,
+        law=f"{POINTS}, at 1/{mine.cells} of the range" if mine.cells else POINTS,
+        channel="echo",
+        estimator="echo",
+        params=_params(echo_layers(passes.model)[name]),
+        n=mine.n,
+        stderr=mine.stderr,
+        error=mine.error,
+        ceiling=mine.ceiling,
+        warnings=mine.warnings,
+    )
+    if name in seen.first:
+        return [own]
+    number = {layer: k for k, layer in enumerate(passes.order, start=1)}
+    below = passes.through[name]
+    other = f"Z{number[below[-1]]}" if below else f"F{number[name]}"
+    on_the_way = [mine, *(certificates[j][replica] for j in below)]
+    sound = [c for c in on_the_way if c.standing != "estimate"]
+    least = min(sound or on_the_way, key=lambda c: c.value)
+    ceiling = math.log(mine.n)
+    bound = replace(
+        own,
+        value=min(least.value, ceiling),
+        standing="upper" if sound else "estimate",
+        law=POINTS,
+        stderr=least.stderr,
+        error=least.error,
+        ceiling=ceiling,
+        warnings=("chain", *least.warnings),
+    )
+    return [replace(own, quantity=f"I(Z{number[name]};{other})"), bound]
+
+
+def missing_rates(layer: Echo, n: int) -> list[Estimate]:
+    """The row of a replica that holds NaN or infinite values."""
+    return [
+        Estimate(
+            quantity="I(Z;X)",
+            value=math.nan,
+            standing="estimate",
+            channel="echo",
+            estimator="echo",
+            params=_params(layer),
+            n=n,
+            warnings=("non-finite",),
+        )
+    ]
+
+
+def label_bounds(scores: Tensor, labels: Tensor, information: Estimate) -> list[Estimate]:
+    """H(Y) - CE <= I(Z;Y) <= min(H(Y), I(Z;X)), under the one noisy law.
+
+    scores: (N, C), logits of single noisy draws (never of averaged or noise-free predictions); labels: (N,).
+    information: the I(Z;X) of the layer, used only where it is exact or an upper bound.
+    """
+    p = labels.bincount().double() / len(labels)
+    entropy = float(-torch.xlogy(p, p).sum())
+    loss = -log_softmax(scores.double(), -1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    lower = Estimate(
+        quantity="I(Z;Y)",
+        value=entropy - float(loss.mean()),
+        standing="lower",
+        channel="echo",
+        estimator="decoder",
+        n=len(labels),
+        stderr=float(loss.std()) / math.sqrt(len(labels)),
+        ceiling=entropy,
+    )
+    bounded = information.standing in ("exact", "upper")
+    upper = replace(
+        lower,
+        value=min(entropy, information.value + information.error) if bounded else entropy,
+        standing="upper",
+        estimator="echo",
+        stderr=0.0,
+    )
+    return [lower, upper]
+
+
+def _params(layer: Echo) -> str:
+    extra = "" if layer.mixing == "diagonal" else f",mixing={layer.mixing}"
+    return f"r={layer.bound:g}{extra}"

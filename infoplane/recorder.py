@@ -1,0 +1,334 @@
+"""A probe set, taps, estimators and a model: snapshots of how much each layer holds, that change nothing."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from .estimators.protocol import Estimator, Reading
+from .insertion import echo_layers, plain
+from .passes import Passes, Seen
+from .rates import certificates_of, label_bounds, missing_rates, rates_of
+from .records import COLUMNS, Estimate, InfoplaneError, Measurement
+from .replicas import Streams, derive
+from .taps import once
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["NonFiniteWarning", "Recorder"]
+
+S = TypeVar("S")
+T = TypeVar("T")
+Limits = dict[str, tuple[Tensor, Tensor]]
+
+
+class NonFiniteWarning(UserWarning):
+    """A layer held NaN or infinite values: that replica was not measured, the others were."""
+
+
+class Recorder:
+    """Measure the layers of a model on a fixed set of inputs, as often as `snapshot` is called.
+
+    model: any nn.Module; with Echo layers, their exact rates and certificates are recorded too.
+    probe: what is measured on: (x, y), x alone, a Dataset or a DataLoader. x: (N, ...), or (R, N, ...) for networks
+    of R
+        replicas with inputs of their own; y: classes, (N,) or (R, N); without y there is no I(T;Y).
+    layers: dotted names; `NAME` is what goes into the Echo layer behind NAME, `NAME.echo` what comes out. Default: the
+        layers of one of our networks, of any other model its direct children that run; and all Echo layers.
+    estimators: default KDE() and Binning().
+    law: inputs whose law the echoes follow; default: the probe itself, which exact rates need.
+    references: independent reference codes for each Echo layer. batch_size: rows a forward pass, default all.
+    seed: of the noise drawn in measuring and of nothing else; seeds: one for each replica, default seed + r.
+    reduce: see `Taps`. run, name: what stands in the columns `run` and `probe`.
+
+    A snapshot leaves weights, buffers, flags, random states and `rate(model)` as they were. Layers at or above noise
+    are measured on noisy draws (I(T;Y)) and on the mean path (I(X;T), channel "noise-off"): see `estimators.protocol`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        probe: Any,
+        layers: Sequence[str] | None = None,
+        estimators: Sequence[Estimator] | None = None,
+        *,
+        run: str = "run",
+        name: str = "all",
+        law: Tensor | None = None,
+        references: int = 4096,
+        seed: int = 0,
+        seeds: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        reduce: Callable[[Any], Tensor] | None = None,
+    ) -> None:
+        from .estimators import KDE, Binning
+
+        self.model = plain(model)
+        self.run, self.name = run, name
+        self.estimators: list[Estimator] = list(estimators) if estimators is not None else [KDE(), Binning()]
+        x, y = _probe(probe)
+        device = next((p.device for p in self.model.parameters()), x.device)
+        replicas = int(getattr(self.model, "replicas", 1))
+        if hasattr(self.model, "replicas") and x.dim() == 3 and x.shape[0] != replicas:
+            raise InfoplaneError(
+                f"Recorder: the probe is {tuple(x.shape)} for {replicas} replicas; expected "
+                f"({replicas}, N, D) or (N, D)."
+            )
+        if hasattr(self.model, "replicas") and x.dim() == 3 and replicas == 1:
+            x = x[0]
+        x = x.to(device)
+        self.layers = list(layers) if layers is not None else _default_layers(self.model, x)
+        self.passes = Passes(
+            self.model,
+            x,
+            self.layers,
+            law=None if law is None else law.to(device),
+            references=references,
+            batch_size=batch_size,
+            reduce=reduce,
+        )
+        if self.passes.n < 2:
+            raise InfoplaneError(f"Recorder: the probe holds {self.passes.n} inputs; expected at least 2.")
+        self._same_law = law is None
+        self._labels = _labels(y, replicas, self.passes.n, device)
+        self._seeds = list(seeds) if seeds is not None else [seed + r for r in range(replicas)]
+        self.measurements: list[Measurement] = []
+        self.certificates: list[dict[str, object]] = []
+        #: weights of past snapshots, by (epoch, step), for estimators that need the range of the whole run
+        self.held: dict[tuple[int, int], dict[str, Tensor]] = {}
+        self._diverged: set[int] = set()
+
+    @property
+    def replicas(self) -> int:
+        return self.passes.replicas
+
+    def snapshot(self, epoch: int, step: int | None = None) -> list[Measurement]:
+        """Measure now. Returns the new measurements, which `frame` then holds too."""
+        step = epoch if step is None else step
+        now = [m for m in self.estimators if not m.deferred]
+        with self.passes.look(self._streams(epoch, step)) as seen:
+            new = self._estimates(seen, now, epoch, step) + self._rates(seen, epoch, step)
+        self.measurements += new
+        if len(now) < len(self.estimators):
+            self.held[epoch, step] = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+        return new
+
+    def finish(self) -> list[Measurement]:
+        """The second pass: measure all snapshots again with bins over the range of the whole run."""
+        deferred = [m for m in self.estimators if m.deferred]
+        if not deferred or not self.held:
+            return []
+        present = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        limits: Limits = {}
+        new: list[Measurement] = []
+        try:
+            for measure in (False, True):
+                for (epoch, step), state in self.held.items():
+                    self.model.load_state_dict(state)
+                    with self.passes.look(self._streams(epoch, step)) as seen:
+                        if measure:
+                            new += self._estimates(seen, deferred, epoch, step, limits)
+                        else:
+                            _widen(limits, seen)
+        finally:
+            self.model.load_state_dict(present)
+        self.held.clear()
+        self.measurements += new
+        return new
+
+    def frame(self) -> pd.DataFrame:
+        """A tidy table, one row a number (`records.COLUMNS`); values in nats."""
+        import pandas as pd
+
+        return pd.DataFrame([m.row() for m in self.measurements], columns=list(COLUMNS))
+
+    def certificate_frame(self) -> pd.DataFrame:
+        """One row an Echo layer, replica and snapshot: every condition of its certificate."""
+        import pandas as pd
+
+        return pd.DataFrame(self.certificates)
+
+    def _streams(self, epoch: int, step: int) -> Streams:
+        return Streams([derive("measure", self.name, s, epoch, step) for s in self._seeds], self.passes.x.device)
+
+    def _estimates(
+        self, seen: Seen, estimators: Sequence[Estimator], epoch: int, step: int, limits: Limits | None = None
+    ) -> list[Measurement]:
+        tasks: list[tuple[str, list[int], Estimator, Reading, Tensor | None]] = []
+        for layer in self.layers:
+            codes, clean = seen.codes[layer], seen.clean.get(layer)
+            good = self._finite(layer, epoch, codes)
+            chosen = torch.tensor(good, device=codes.device)
+            reading = Reading(
+                layer=layer,
+                codes=codes[chosen] if good else codes,
+                clean=None if clean is None else clean[chosen] if good else clean,
+                draw=None if clean is None else _drawer(seen, layer, chosen),
+                limits=None if limits is None else (limits[layer][0][chosen], limits[layer][1][chosen]),
+            )
+            labels = self._labels if self._labels is None or not good else self._labels[chosen]
+            tasks += [(layer, good, estimator, reading, labels) for estimator in estimators]
+        new: list[Measurement] = []
+        for (layer, good, estimator, _, _), found in zip(tasks, _side_by_side(_measure, tasks), strict=True):
+            rows = dict(zip(good, found, strict=True))
+            pattern = next(iter(rows.values()), None)
+            for r in range(self.replicas):
+                estimates = rows[r] if r in rows else self._missing(pattern, estimator)
+                new += [self._place(e, epoch, step, r, layer) for e in estimates]
+        return new
+
+    def _rates(self, seen: Seen, epoch: int, step: int) -> list[Measurement]:
+        new: list[Measurement] = []
+        good = set(range(self.replicas))
+        for name in self.passes.order:
+            passed = seen.echoes[name]
+            good &= set(self._finite(name, epoch, torch.cat([passed.f, passed.log_s, passed.z], -1)))
+        certificates = certificates_of(self.passes, seen, sorted(good), self._same_law)
+        layers = echo_layers(self.model)
+        for name in self.passes.order:
+            for r in range(self.replicas):
+                rows = (
+                    rates_of(self.passes, seen, name, r, certificates)
+                    if r in good
+                    else missing_rates(layers[name], self.passes.n)
+                )
+                if r in good and self._has_scores(seen) and name in self.passes.through[""]:
+                    rows += label_bounds(seen.logits[r], self._labels[r], rows[-1])
+                new += [self._place(e, epoch, step, r, name) for e in rows]
+                if r in good:
+                    place = {
+                        "run": self.run,
+                        "epoch": epoch,
+                        "step": step,
+                        "replica": r,
+                        "probe": self.name,
+                        "layer": name,
+                    }
+                    self.certificates.append(place | certificates[name][r].row())
+        return new
+
+    def _has_scores(self, seen: Seen) -> bool:
+        return seen.logits is not None and self._labels is not None and seen.logits.shape[-1] > int(self._labels.max())
+
+    def _finite(self, layer: str, epoch: int, codes: Tensor) -> list[int]:
+        """The replicas whose codes are all finite; of each other it is said once where and when it was lost."""
+        good = codes.isfinite().flatten(1).all(1).tolist()
+        for r, fine in enumerate(good):
+            if not fine and r not in self._diverged:
+                self._diverged.add(r)
+                warnings.warn(
+                    f"Layer {layer!r} holds NaN or infinite values at epoch {epoch} in replica {r}; not measured.",
+                    NonFiniteWarning,
+                    stacklevel=4,
+                )
+        return [r for r, fine in enumerate(good) if fine]
+
+    def _missing(self, pattern: list[Estimate] | None, estimator: Estimator) -> list[Estimate]:
+        """The rows of a replica that has diverged: those of the others, without their numbers."""
+        nothing: dict[str, Any] = {
+            "value": math.nan,
+            "stderr": math.nan,
+            "error": math.nan,
+            "warnings": ("non-finite",),
+        }
+        if pattern:
+            return [replace(e, **nothing) for e in pattern]
+        quantities = ("I(X;T)",) if self._labels is None else ("I(X;T)", "I(T;Y)")
+        common: dict[str, Any] = {
+            "standing": "estimate",
+            "channel": "",
+            "estimator": estimator.name,
+            "n": self.passes.n,
+        }
+        return [Estimate(quantity=q, **common, **nothing) for q in quantities]
+
+    def _place(self, e: Estimate, epoch: int, step: int, replica: int, layer: str) -> Measurement:
+        number = {f: getattr(e, f) for f in Estimate.__dataclass_fields__}
+        return Measurement(
+            **number, run=self.run, epoch=epoch, step=step, replica=replica, probe=self.name, layer=layer
+        )
+
+
+def _measure(task: tuple[str, list[int], Estimator, Reading, Tensor | None]) -> list[list[Estimate]]:
+    _, good, estimator, reading, labels = task
+    return estimator.measure(reading, labels) if good else []
+
+
+def _side_by_side(function: Callable[[T], S], tasks: Sequence[T]) -> Iterable[S]:
+    """Map over the cores that torch leaves idle, in order: estimators are many small operations, one core's work each."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(cores // torch.get_num_threads(), len(tasks))
+    if workers < 2:
+        return map(function, tasks)
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(function, tasks))
+
+
+def _drawer(seen: Seen, layer: str, chosen: Tensor) -> Callable[[int], Tensor]:
+    return lambda k: seen.draw(layer, k)[:, chosen]
+
+
+def _widen(limits: Limits, seen: Seen) -> None:
+    """Let the limits, (R, D) a layer, hold the codes of another snapshot; infinities are none of their business."""
+    for layer, codes in seen.codes.items():
+        for t in (codes, seen.clean.get(layer)):
+            if t is None:
+                continue
+            low = torch.where(t.isfinite(), t, math.inf).amin(1)
+            high = torch.where(t.isfinite(), t, -math.inf).amax(1)
+            if layer in limits:
+                low, high = torch.minimum(low, limits[layer][0]), torch.maximum(high, limits[layer][1])
+            limits[layer] = low, high
+
+
+def _default_layers(model: nn.Module, x: Tensor) -> list[str]:
+    echoes = list(echo_layers(model))
+    own = getattr(model, "layer_names", None)
+    names: list[str] = []
+    for name in own or once(model, [n for n, _ in model.named_children()], x[:2]):
+        names.append(name)
+        names += [e for e in echoes if e.startswith(f"{name}.")]
+    return names + [e for e in echoes if e not in names]
+
+
+def _probe(probe: Any) -> tuple[Tensor, Tensor | None]:
+    """Inputs and labels out of a tensor, a pair, a dataset or a loader, without a step of the global random stream."""
+    if isinstance(probe, Tensor):
+        return probe, None
+    if isinstance(probe, tuple | list) and len(probe) in (1, 2) and all(isinstance(t, Tensor) for t in probe):
+        return probe[0], probe[1] if len(probe) == 2 else None
+    if isinstance(probe, Dataset) and not isinstance(probe, DataLoader):
+        probe = DataLoader(probe, batch_size=256)
+    if isinstance(probe, DataLoader):
+        with torch.random.fork_rng(devices=[]):
+            batches = [b if isinstance(b, tuple | list) else (b,) for b in probe]
+        if not batches:
+            raise InfoplaneError("Recorder: the probe's loader gave no batch; expected inputs.")
+        columns = [torch.cat([b[i] for b in batches]) for i in range(min(len(batches[0]), 2))]
+        return columns[0], columns[1] if len(columns) == 2 else None
+    raise InfoplaneError(
+        f"Recorder: the probe is a {type(probe).__name__}; expected (x, y) or x as tensors, a Dataset or a DataLoader."
+    )
+
+
+def _labels(y: Tensor | None, replicas: int, n: int, device: torch.device) -> Tensor | None:
+    if y is None:
+        return None
+    if y.is_floating_point() or y.is_complex() or y.shape not in ((n,), (replicas, n)):
+        raise InfoplaneError(
+            f"Recorder: labels are {y.dtype} of shape {tuple(y.shape)}; expected whole numbers, ({n},)"
+            + (f" or ({replicas}, {n})." if replicas > 1 else ".")
+        )
+    if int(y.min()) < 0:
+        raise InfoplaneError(f"Recorder: a label is {int(y.min())}; expected classes counted from 0.")
+    return y.to(device, torch.int64).expand(replicas, n)
