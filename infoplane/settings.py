@@ -1,0 +1,181 @@
+"""Everything a training run is told: one record, its presets and its snapshot schedules. Does not load torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .activations import ACTIVATIONS
+from .records import InfoplaneError, choose
+
+__all__ = ["OPTIMIZERS", "PRESETS", "PROBES", "SCHEDULES", "Settings", "echo_places", "snapshot_epochs"]
+
+OPTIMIZERS = ("adam", "sgd")
+PROBES = ("train", "test", "all")
+DATASETS = ("icosahedron",)
+INIT_NAMES = ("glorot", "he", "tishby", "saxe")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of `infoplane train`, under the same names.
+
+    widths: of the hidden layers. init: None takes what suits the activation. batch_size: 0 for the full batch.
+    beta: nats of loss a nat of rate. warmup: the share of training after which beta sets in; it then grows linearly
+    over another such share. echo_at: hidden layers, counted from 1, that an Echo layer follows; bound, echoes,
+    scale, mixing: see `channels.layer.Echo`. snapshots: see `snapshot_epochs`. split: the share of training points;
+    ordered: the first ones, not a random choice. Replica r has the seed seed + r.
+    """
+
+    dataset: str = "icosahedron"
+    widths: tuple[int, ...] = (10, 7, 5, 4, 3)
+    activation: str = "tanh"
+    init: str | None = None
+    optimizer: str = "adam"
+    lr: float = 4e-3
+    batch_size: int = 256
+    epochs: int = 400
+    beta: float = 0.03
+    warmup: float = 0.1
+    echo_at: tuple[int, ...] = ()
+    bound: float = 0.9155
+    echoes: int = 64
+    scale: str = "input"
+    mixing: str = "diagonal"
+    snapshots: str = "log:20"
+    estimators: tuple[str, ...] = ("kde", "binning")
+    probe: str = "all"
+    split: float = 0.8
+    ordered: bool = False
+    replicas: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        choose(self.dataset, DATASETS, "dataset")
+        choose(self.activation, ACTIVATIONS, "activation")
+        choose(self.optimizer, OPTIMIZERS, "optimizer")
+        choose(self.probe, PROBES, "probe")
+        if self.init is not None:
+            choose(self.init, INIT_NAMES, "initialisation")
+        _expect(bool(self.widths) and all(w >= 1 for w in self.widths), "widths", self.widths, "widths of at least 1")
+        _expect(self.lr > 0 and math.isfinite(self.lr), "lr", self.lr, "a positive number")
+        _expect(self.batch_size >= 0, "batch-size", self.batch_size, "'full' or a whole number of at least 1")
+        _expect(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        _expect(self.beta >= 0 and math.isfinite(self.beta), "beta", self.beta, "a number of at least 0")
+        _expect(0 <= self.warmup < 0.5, "warmup", self.warmup, "a share of training between 0 and 0.5")
+        _expect(0 < self.split < 1, "split", self.split, "a share of training points between 0 and 1, both excluded")
+        _expect(self.replicas >= 1, "replicas", self.replicas, "at least 1")
+        depth = len(self.widths)
+        _expect(
+            all(1 <= k <= depth for k in self.echo_at) and len(set(self.echo_at)) == len(self.echo_at),
+            "echo-at",
+            self.echo_at,
+            f"different hidden layers from 1 to {depth}",
+        )
+        if self.echo_at and 0 < self.batch_size <= self.echoes:
+            raise InfoplaneError(
+                f"batch-size {self.batch_size} is too small for {self.echoes} echoes: expected at least "
+                f"{self.echoes + 1}, or fewer echoes (--echoes 16)."
+            )
+        snapshot_epochs(self.snapshots, self.epochs)
+
+    @property
+    def seeds(self) -> list[int]:
+        return [self.seed + r for r in range(self.replicas)]
+
+    def asdict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def fromdict(cls, values: dict[str, Any]) -> Settings:
+        known = {f.name for f in fields(cls)}
+        for name in values:
+            choose(name, sorted(known), "setting")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _expect(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise InfoplaneError(f"{name} is {value!r}; expected {expected}.")
+
+
+def echo_places(layers: int, depth: int) -> tuple[int, ...]:
+    """Default places of Echo layers among `depth` hidden layers: not the first, whose rate stays above ln N."""
+    if layers == 0:
+        return ()
+    if not 1 <= layers <= depth:
+        raise InfoplaneError(f"echo-layers is {layers}; expected 0 to {depth}, one for each hidden layer at the most.")
+    low, high = (2, depth - 1) if layers <= depth - 2 else (2, depth) if layers <= depth - 1 else (1, depth)
+    if layers == 1:
+        return (high,)
+    return tuple(round(low + (high - low) * k / (layers - 1)) for k in range(layers))
+
+
+def _saxe(epochs: int) -> list[int]:
+    """ibsgd: all epochs below 20, every 5th to 100, every 20th to 2000, every 100th after."""
+    return [
+        e for e in range(epochs + 1) if e < 20 or (e < 100 and e % 5 == 0) or (e < 2000 and e % 20 == 0) or e % 100 == 0
+    ]
+
+
+def _log_spaced(epochs: int, count: int, whole: Callable[[float], int] = round) -> list[int]:
+    """Epoch 0, then `count` logarithmically spaced epochs (fewer where they fall together) up to the last."""
+    if count < 2:
+        return [0, epochs]
+    return sorted({0} | {whole(epochs ** (k / (count - 1)) + 1e-9) for k in range(count)})
+
+
+SCHEDULES: dict[str, Callable[[int], list[int]]] = {
+    "saxe": _saxe,
+    "tishby": lambda epochs: _log_spaced(epochs, 400, math.floor),  # IDNNs: 274 of them in 8000 epochs
+}
+
+
+def snapshot_epochs(text: str, epochs: int) -> list[int]:
+    """Epochs at which to measure, the first and the last always among them.
+
+    "log:20": 20 log-spaced ones; "every:10"; "saxe" and "tishby": the published schedules; or a list, "0,1,10,100".
+    """
+    try:
+        if text in SCHEDULES:
+            chosen = SCHEDULES[text](epochs)
+        elif text.startswith("log:"):
+            chosen = _log_spaced(epochs, int(text[4:]))
+        elif text.startswith("every:"):
+            chosen = list(range(0, epochs + 1, int(text[6:])))
+        else:
+            chosen = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InfoplaneError(
+            f"snapshots is {text!r}; expected log:COUNT, every:EPOCHS, {', '.join(SCHEDULES)}, or a list: 0,1,10."
+        ) from None
+    late = [e for e in chosen if not 0 <= e <= epochs]
+    if late:
+        raise InfoplaneError(f"snapshots asks for epoch {late[0]}; expected 0 to {epochs}, the epochs of this run.")
+    return sorted({0, epochs, *chosen})
+
+
+#: What the published experiments set; anything given beside a preset wins.
+PRESETS: dict[str, dict[str, Any]] = {
+    "tishby": {
+        "activation": "tanh",
+        "init": "tishby",
+        "lr": 4e-4,
+        "batch_size": 512,
+        "epochs": 8000,
+        "snapshots": "tishby",
+        "estimators": ("binning:bins=30,range=-1..1",),
+        "ordered": True,
+    },
+    "saxe": {
+        "init": "saxe",
+        "lr": 4e-4,
+        "batch_size": 256,
+        "epochs": 10_000,
+        "snapshots": "saxe",
+        "estimators": ("kde", "binning"),
+    },
+}

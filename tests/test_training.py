@@ -1,0 +1,219 @@
+"""Training: repeatable, replica by replica; killed and resumed, the same to the last bit."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import infoplane as ip
+from infoplane.data.icosahedron import icosahedron
+from infoplane.records import InfoplaneError
+from infoplane.replicas import Streams
+from infoplane.settings import Settings
+from infoplane.training import Training, choose_device, cross_entropy, evaluate, train
+
+
+def after(settings: Settings, epochs: int) -> Training:
+    training = Training.start(settings, torch.device("cpu"))
+    for _ in range(epochs):
+        training.run_epoch()
+    return training
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"activation": "tanh", "echo_at": (2, 4)},
+        {"activation": "softplus", "echo_at": (1,), "mixing": "rotation"},
+        {"activation": "elu", "echo_at": (3,), "scale": "constant", "batch_size": 0, "optimizer": "sgd"},
+        {"activation": "relu", "echo_at": (2,), "mixing": "full", "widths": (6, 3)},
+        {"activation": "relu"},
+    ],
+    ids=lambda o: "-".join(map(str, o.values())),
+)
+def test_a_replica_is_the_network_of_its_seed_to_the_last_bit(options):
+    settings = {"beta": 0.05, "epochs": 10, "warmup": 0.1} | options
+    many = after(Settings(replicas=3, seed=4, **settings), 5)
+    for r in (0, 2):
+        alone = after(Settings(replicas=1, seed=4 + r, **settings), 5)
+        for name, value in alone.model.state_dict().items():
+            other = many.model.state_dict()[name]
+            if value.dim() and "rotation" not in name:
+                other = other[r : r + 1]
+            assert torch.equal(value, other), name
+        torch.testing.assert_close(alone.rates[0], many.rates[r], rtol=0, atol=0, equal_nan=True)
+
+
+def test_seeds_differ_in_split_weights_and_order():
+    training = after(Settings(replicas=2), 1)
+    assert not torch.equal(training.task.train[0].sort().values, training.task.train[1].sort().values)
+    assert not torch.equal(training.model.hidden1.linear.weight[0], training.model.hidden1.linear.weight[1])
+
+
+def test_a_split_divides_the_points():
+    task = Training.start(Settings(replicas=2, split=0.3), torch.device("cpu")).task
+    for train_rows, test_rows in zip(task.train, task.test, strict=True):
+        assert sorted([*train_rows.tolist(), *test_rows.tolist()]) == list(range(4096))
+        assert len(train_rows) == round(0.3 * 4096)
+    ordered = Training.start(Settings(replicas=1, ordered=True), torch.device("cpu")).task
+    assert ordered.train[0].tolist() == list(range(round(0.8 * 4096)))
+    # PLANE.md: the first 80 % in counting order have p(y=1) = .437, the rest .836
+    assert ordered.y[ordered.train[0]].double().mean() == pytest.approx(0.437, abs=1e-3)
+    assert ordered.y[ordered.test[0]].double().mean() == pytest.approx(0.836, abs=1e-3)
+
+
+def test_beta_sets_in_late_and_grows_to_its_full_value():
+    training = Training.start(Settings(epochs=100, beta=0.4, warmup=0.1, replicas=1), torch.device("cpu"))
+    assert [training.beta(e) for e in (0, 10, 15, 20, 99)] == pytest.approx([0.0, 0.0, 0.2, 0.4, 0.4])
+    assert Training.start(Settings(beta=0.4, warmup=0.0, replicas=1), torch.device("cpu")).beta(0) == 0.4
+
+
+def test_cross_entropy_is_that_of_torch(seeded):
+    logits = torch.randn(3, 20, 4, generator=seeded(1))
+    y = torch.randint(0, 4, (3, 20), generator=seeded(2))
+    expected = torch.nn.functional.cross_entropy(logits.transpose(1, 2), y, reduction="none")
+    torch.testing.assert_close(cross_entropy(logits, y), expected)
+
+
+def test_evaluation_without_noise_is_the_plain_network(seeded):
+    training = after(Settings(replicas=2), 3)
+    rows = evaluate(training.model, training.task, Streams([0, 1]))
+    assert {row["path"] for row in rows} == {"plain"}
+    x, y = icosahedron()
+    logits = training.model(x).detach()
+    for row in rows:
+        points = getattr(training.task, row["split"])[row["replica"]]
+        loss = torch.nn.functional.cross_entropy(logits[row["replica"]][points], y[points])
+        assert row["loss"] == pytest.approx(float(loss), abs=1e-6)
+        wrong = (logits[row["replica"]][points].argmax(-1) != y[points]).double().mean()
+        assert row["error"] == pytest.approx(float(wrong))
+        assert row["accuracy"] == pytest.approx(1 - float(wrong))
+
+
+def test_evaluation_tells_noisy_from_noise_free():
+    """The noise-free path is z = f + s mu, mu = E f / (1 - E s) over the training points."""
+    training = after(Settings(replicas=1, echo_at=(2,), lr=2e-2, beta=0.0, epochs=30), 30)
+    model, task = training.model, training.task
+    with torch.no_grad():
+        model.hidden2.echo.head.bias.fill_(0.0)
+        f = model.hidden1(task.x)
+        f = torch.tanh(model.hidden2.linear(f))
+        log_s, s = (t[0] for t in model.hidden2.echo.scales(f[None]))
+        mean = f[task.train[0]].mean(0) / (1 - s[task.train[0]].mean(0))
+        logits = model.output(model.hidden5(model.hidden4(model.hidden3(f + s * mean))))
+        expected = float(cross_entropy(logits, task.y)[task.test[0]].mean())
+    rows = evaluate(model, task, Streams([0]))
+    loss = {(row["path"], row["split"]): row["loss"] for row in rows}
+    assert set(loss) == {(p, s) for p in ("noisy", "noise-off") for s in ("train", "test")}
+    assert loss["noise-off", "test"] == pytest.approx(expected, rel=0.02)  # the bank is a sample of the training points
+    assert loss["noisy", "test"] > 1.2 * expected
+
+
+def test_a_small_last_batch_is_left_out_where_echoes_need_more():
+    assert after(Settings(replicas=1, echo_at=(2,), batch_size=270), 1).step == 3277 // 270  # 37 rows are left
+    assert after(Settings(replicas=1, batch_size=270), 1).step == 3277 // 270 + 1
+
+
+OPTIONS = ["--epochs", "40", "--replicas", "2", "--snapshots", "every:4", "--echo-layers", "2", "--quiet"]
+OPTIONS += ["--estimators", "binning binning:bins=30,range=run"]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "infoplane.cli", "train", *arguments]
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """Every table without the name of its run, and the final weights."""
+    out = {p.name: p.read_bytes().replace(run.name.encode(), b"RUN") for p in run.glob("*.csv")}
+    state = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
+    for part in ("model",):
+        out |= {f"{part}.{name}": value.numpy().tobytes() for name, value in state[part].items()}
+    return out
+
+
+def test_a_run_that_is_killed_and_resumed_ends_bit_equal(tmp_path):
+    """Real kills (SIGKILL), at moments that are not chosen."""
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command("--out", str(whole), *OPTIONS), check=True, env=env)
+    process = subprocess.Popen(command("--out", str(killed), *OPTIONS), env=env)
+    for pause in (0.31, 0.47):
+        deadline = time.monotonic() + 120
+        before = os.path.getmtime(killed / "checkpoints" / "last.pt") if (killed / "checkpoints").exists() else 0.0
+        while not (killed / "checkpoints" / "last.pt").exists() or (
+            os.path.getmtime(killed / "checkpoints" / "last.pt") == before
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(pause)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        run = ip.RunDir.open(killed)
+        if run.done:
+            break
+        frame = run.read("measurements")  # readable, and whole up to the last snapshot
+        assert frame["epoch"].max() >= 0
+        process = subprocess.Popen(command("--resume", str(killed), "--quiet"), env=env)
+    assert process.wait() in (0, -signal.SIGKILL)
+    assert (killed / "done").exists()
+    expected, got = contents(whole), contents(killed)
+    assert expected.keys() == got.keys()
+    assert [name for name in expected if expected[name] != got[name]] == []
+
+
+def test_a_place_that_holds_another_run_is_refused_without_force(tmp_path):
+    settings = Settings(epochs=1, replicas=1, estimators=("binning",))
+    train(settings, str(tmp_path / "run"), progress=False)
+    with pytest.raises(InfoplaneError, match=r"--resume.*--force"):
+        train(settings, str(tmp_path / "run"), progress=False)
+    run = train(Settings(epochs=2, replicas=1, estimators=("binning",)), str(tmp_path / "run"), force=True, progress=False)
+    assert run.read("metrics")["epoch"].max() == 2
+    assert run.done
+    again = train(settings, str(tmp_path / "run"), resume=True, progress=False)  # nothing is left to do
+    assert again.read("metrics")["epoch"].max() == 2
+
+
+def test_a_run_in_which_all_diverge_says_so_and_keeps_its_rows(tmp_path):
+    settings = Settings(epochs=30, replicas=2, lr=1e30, optimizer="sgd", activation="relu", echo_at=(2,))
+    with pytest.warns(ip.NonFiniteWarning), pytest.raises(ip.DivergedError, match="Every replica.*Try a smaller"):
+        train(settings, str(tmp_path / "run"), progress=False)
+    frame = ip.RunDir.open(tmp_path / "run").read("measurements")
+    assert not frame[frame["epoch"] == 0]["value_nats"].isna().any()
+
+
+def test_weights_of_the_snapshots_are_kept_where_asked_for(tmp_path):
+    settings = Settings(epochs=4, replicas=1, snapshots="0,2", estimators=("binning",))
+    run = train(settings, str(tmp_path / "run"), keep_weights=True, progress=False)
+    assert sorted(run.checkpoints()) == ["epoch-0", "epoch-2", "epoch-4", "last"]
+
+
+def test_devices_that_are_not_there_are_refused():
+    assert choose_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(InfoplaneError, match="is not there"):
+        choose_device("cuda:99")
+    with pytest.raises(InfoplaneError, match="is not there"):
+        choose_device("gpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["tanh", "relu", "linear"])
+def test_the_defaults_do_not_collapse_and_stay_inside_the_margin(activation, tmp_path):
+    """20 seeds each: at the end every rate is exact and far from the floor, and the network has learned the task."""
+    settings = Settings(activation=activation, echo_at=(2, 4), replicas=20, snapshots="0", estimators=("binning",))
+    run = train(settings, str(tmp_path / activation), progress=False)
+    last = run.read("certificates").query("epoch == 400")
+    assert len(last) == 40
+    assert (last["standing"] == "exact").all(), last[last["standing"] != "exact"].T
+    assert not last["collapsed"].any()
+    assert (last["margin"] <= 0.6).all()
+    accuracy = run.read("metrics").query("epoch == 400 and split == 'test' and path == 'noisy'")["accuracy"]
+    assert accuracy.min() > {"tanh": 0.9, "relu": 0.8, "linear": 0.8}[activation]
+    assert not math.isnan(accuracy.mean())
