@@ -1,0 +1,200 @@
+"""The information plane: how much each layer holds of the input and of the label, from epoch to epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ..records import InfoplaneError, choose
+from .points import chosen, curves, layers_of, name_of_ceiling, points, title_of
+from .style import (
+    FAINT,
+    LOOK,
+    ceiling_line,
+    epoch_colors,
+    epoch_norm,
+    epoch_ticks,
+    grid,
+    label_once,
+    layer_markers,
+    symbol,
+)
+
+__all__ = ["plane"]
+
+#: how far the last epoch is from a power of ten to have a tick of its own in the colour bar
+_APART = 1.6
+#: what an Echo layer's own quantities are called
+_OF_ECHO = {"I(X;T)": "I(Z;X)", "I(T;Y)": "I(Z;Y)"}
+
+
+def plane(
+    frame: pd.DataFrame,
+    *,
+    ax: Axes | None = None,
+    estimator: str | None = None,
+    x: str = "I(X;T)",
+    y: str = "I(T;Y)",
+    unit: str = "bits",
+    layers: Iterable[str] | None = None,
+    epochs: Iterable[int] | None = None,
+    bound: str = "mid",
+) -> Figure | Axes:
+    """Draw the information plane of a frame of measurements (`records.COLUMNS`, nats).
+
+    One marker a layer and epoch, its shape the layer and its colour the epoch; a thin line joins the layers of one
+    epoch. Points are means over replicas, and each replica is a faint line. A marker is hollow where a warning is
+    attached to either number of any replica. Bars reach from the lower to the upper bound, and the point is their
+    `bound`: "mid", "lower" or "upper"; of more than 8 epochs only those next to the ticks of the colour bar have bars.
+    Dashed lines: the largest ceilings, H(Y) and ln N.
+
+    estimator: which to draw; default: a panel for each that has both quantities (a row of panels for each run). For
+        Echo layers x and y stand for I(Z;X) and I(Z;Y). layers, epochs: which; default all.
+    ax: draw one panel there, in the style that is set. The legend goes below it: a figure with layout="constrained"
+        makes room for it.
+
+    Returns the figure, or `ax` where it was given. Raises InfoplaneError for what the frame does not hold, and where
+    `ax` is given and there is more than one panel to draw.
+    """
+    markers = layer_markers(layers_of(frame)) if "layer" in frame else {}
+    rows = chosen(frame, unit=unit, estimator=estimator, layers=layers, epochs=epochs)
+    table = points(rows, bound)
+    panels = _panels(table, x, y)
+    runs, names = (list(dict.fromkeys(key[at] for key in panels)) for at in (0, 1))
+    norm, cmap = epoch_norm(table["epoch"].tolist()), epoch_colors()
+    shown = [layer for layer in markers if any((each["layer"] == layer).any() for each in panels.values())]
+    legend = _legend(shown, markers, panels.values())
+    mappable = ScalarMappable(norm, cmap)
+
+    if ax is not None:
+        if len(panels) > 1:
+            what = f"estimator= ({', '.join(names)})" if len(names) > 1 else f"one run ({', '.join(runs)})"
+            raise InfoplaneError(f"There are {len(panels)} panels to draw and one Axes: choose {what}.")
+        (both,) = panels.values()
+        _draw(ax, both, markers, norm, cmap)
+        _lines(ax, both, unit)
+        _colorbar(ax.figure.colorbar(mappable, ax=ax), table)
+        ax.legend(
+            handles=legend, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2,
+            fontsize="small", frameon=False, handlelength=1.5, columnspacing=1.2,
+        )  # fmt: skip
+        return ax
+    with matplotlib.rc_context(LOOK):
+        fig, cells = grid(runs, names, legend)
+        for key, both in panels.items():
+            _draw(cells[key], both, markers, norm, cmap)
+            cells[key].set_title(title_of(rows, key[1], key[0] if len(runs) > 1 else ""), pad=12)
+        for key, both in panels.items():  # after all points, for it fixes the limits that the panels share
+            _lines(cells[key], both, unit)
+        label_once(cells.values())
+        _colorbar(fig.colorbar(mappable, ax=list(cells.values()), aspect=30, pad=0.015), table)
+        return fig
+
+
+def _panels(table: pd.DataFrame, x: str, y: str) -> dict[tuple[str, str], pd.DataFrame]:
+    """For each run and panel that has both quantities: the points with the columns of either, suffixed _x and _y."""
+    known = list(dict.fromkeys(table["quantity"]))
+    for quantity in (x, y):
+        if _OF_ECHO.get(quantity) not in known:
+            choose(quantity, known, "quantity")
+    out = {}
+    for key, rows in table.groupby(["run", "panel"], sort=False):
+        names = [q if q in set(rows["quantity"]) else _OF_ECHO.get(q, q) for q in (x, y)]
+        sides = [rows[rows["quantity"] == name] for name in names]
+        both = sides[0].merge(sides[1], on=["run", "panel", "layer", "epoch", "replica"], suffixes=("_x", "_y"))
+        if not both.empty:
+            out[key] = both
+    if not out:
+        raise InfoplaneError(f"No estimator has both {x} and {y} of one layer; there is no plane to draw.")
+    return out
+
+
+def _mean(both: pd.DataFrame) -> pd.DataFrame:
+    """The means over replicas, quantity by quantity, side by side as in `_panels`."""
+    keys = ["run", "panel", "layer", "epoch", "replica"]
+    means = []
+    for side in ("_x", "_y"):
+        names = {name: name.removesuffix(side) for name in both if name.endswith(side)}
+        means.append(curves(both[[*keys, *names]].rename(columns=names)))
+    return means[0].merge(means[1], on=keys[:-1], suffixes=("_x", "_y"))
+
+
+def _draw(ax: Axes, both: pd.DataFrame, markers: dict[str, str], norm: Normalize, cmap: Colormap) -> None:
+    mean = _mean(both).dropna(subset=["value_x", "value_y"])
+    rank = {layer: at for at, layer in enumerate(markers)}
+    mean = mean.sort_values(["epoch", "layer"], key=lambda c: c.map(rank) if c.name == "layer" else c, kind="stable")
+    if both["replica"].nunique() > 1:
+        paths = [path[["value_x", "value_y"]].to_numpy() for _, path in both.groupby(["layer", "replica"], sort=False)]
+        faint = LineCollection(paths, colors=FAINT, linewidths=0.35, alpha=0.6, zorder=1.5, label="_replicas")
+        ax.add_collection(faint)
+    for epoch, path in mean.groupby("epoch"):
+        ax.plot(path["value_x"], path["value_y"], color=cmap(norm(epoch)), linewidth=0.5, alpha=0.7, zorder=2)
+    for horizontal, (a, b) in ((True, "xy"), (False, "yx")):
+        known = mean[(mean[f"upper_{a}"] > mean[f"lower_{a}"]) & mean["epoch"].isin(_barred(mean["epoch"]))]
+        ends = known[[f"lower_{a}", f"upper_{a}"]].to_numpy()
+        other = np.repeat(known[[f"value_{b}"]].to_numpy(), 2, axis=1)
+        bars = np.stack([ends, other] if horizontal else [other, ends], axis=-1)
+        colors = cmap(norm(known["epoch"]))
+        ax.add_collection(LineCollection(list(bars), colors=colors, linewidths=0.4, alpha=0.45, label=f"_bars {a}"))
+    for layer, marker in markers.items():
+        own = mean[mean["layer"] == layer]
+        warned = own["warned_x"] | own["warned_y"]
+        for hollow, some in ((True, own[warned]), (False, own[~warned])):
+            if len(some):
+                colors = cmap(norm(some["epoch"]))
+                ax.scatter(
+                    some["value_x"], some["value_y"], s=15, marker=marker, linewidths=0.7, zorder=3,
+                    facecolors="none" if hollow else colors, edgecolors=colors if hollow else "none",
+                    label=f"_{layer}{' warned' if hollow else ''}",
+                )  # fmt: skip
+    ax.autoscale_view()
+
+
+def _barred(epochs: pd.Series) -> set[int]:
+    """The epochs with bars: all if they are few, else those next to the ticks of the colour bar; more hide the rest."""
+    epochs = epochs.drop_duplicates()
+    if len(epochs) <= 8:
+        return set(epochs)
+    return {int(epochs.loc[(epochs - tick).abs().idxmin()]) for tick in epoch_ticks(epochs.tolist(), _APART)}
+
+
+def _lines(ax: Axes, both: pd.DataFrame, unit: str) -> None:
+    """The ceilings as dashed lines, and the names of the axes."""
+    for axis, set_label in (("x", ax.set_xlabel), ("y", ax.set_ylabel)):
+        quantity = both[f"quantity_{axis}"].iloc[0]
+        set_label(f"{symbol(quantity)} [{unit}]")
+        ceiling_line(ax, axis, *name_of_ceiling(quantity, both, unit, f"_{axis}"))
+
+
+def _colorbar(bar: Any, table: pd.DataFrame) -> None:
+    bar.set_label("epoch")
+    bar.set_ticks(epoch_ticks(table["epoch"].tolist(), _APART))
+    bar.ax.minorticks_off()
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    bar.outline.set_linewidth(0.6)
+
+
+def _legend(layers: Sequence[str], markers: dict[str, str], panels: Iterable[pd.DataFrame]) -> list[Artist]:
+    panels = list(panels)
+    grey: dict[str, Any] = {"color": "0.3", "linestyle": "", "markersize": 4, "markeredgewidth": 0.7}
+    handles: list[Artist] = [Line2D([], [], marker=markers[layer], label=layer, **grey) for layer in layers]
+    if any((each["warned_x"] | each["warned_y"]).any() for each in panels):
+        handles.append(Line2D([], [], marker="o", fillstyle="none", label="hollow: warned", **grey))
+    if any((each[f"upper_{a}"] > each[f"lower_{a}"]).any() for each in panels for a in "xy"):
+        some = ", some epochs" if max(each["epoch"].nunique() for each in panels) > 8 else ""
+        handles.append(Line2D([], [], color="0.3", linewidth=0.6, label=f"bounds{some}"))
+    replicas = max(each["replica"].nunique() for each in panels)
+    if replicas > 1:
+        handles.append(Line2D([], [], color=FAINT, linewidth=1.0, label=f"single replicas ({replicas})"))
+    return handles

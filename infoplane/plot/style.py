@@ -1,0 +1,266 @@
+"""How figures look and how they are written: palettes, markers, line styles, the epoch scale, the unit, files."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, LogNorm, Normalize, SymLogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from ..records import UNITS, InfoplaneError, choose
+
+__all__ = [
+    "FAINT",
+    "FORMATS",
+    "LOOK",
+    "STANDINGS",
+    "Stroke",
+    "ceiling_line",
+    "epoch_axis",
+    "epoch_colors",
+    "epoch_norm",
+    "epoch_ticks",
+    "estimator_colors",
+    "grid",
+    "in_unit",
+    "label_once",
+    "layer_colors",
+    "layer_markers",
+    "save",
+    "symbol",
+]
+
+#: legible in print where the figure is as wide as a page of two columns (7 in)
+LOOK: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "savefig.dpi": 300,
+}
+FAINT = "0.72"
+
+
+class Stroke(NamedTuple):
+    """How a standing is drawn: the line, the marker ("" for none) and its filling."""
+
+    linestyle: Any
+    marker: str
+    fillstyle: Any
+
+
+STANDINGS = {
+    "exact": Stroke("-", "o", "full"),
+    "upper": Stroke((0, (2.5, 1.2)), "o", "none"),
+    "lower": Stroke((0, (4, 1.2, 1, 1.2)), "^", "none"),
+    "estimate": Stroke("-", "", "none"),
+}
+
+_ESTIMATORS = ("binning", "kde", "echo", "mixture", "neighbours", "renyi", "variational", "exact", "decoder")
+_MARKUP = str.maketrans("", "", "${}_")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "*", ">", "h", "d", "8")
+
+
+def _palette(n: int) -> list[tuple[float, float, float]]:
+    return list(sns.color_palette("colorblind", n) if n <= 10 else sns.color_palette("husl", n))
+
+
+def layer_colors(layers: Iterable[str]) -> dict[str, tuple[float, ...]]:
+    """A colour for each layer, in order; an Echo layer `NAME.echo` has a darker shade of the colour of NAME."""
+    layers = list(layers)
+    names = list(dict.fromkeys(layer.removesuffix(".echo") for layer in layers))
+    of = dict(zip(names, _palette(len(names)), strict=True))
+    return {x: tuple(0.62 * c for c in of[x[:-5]]) if x.endswith(".echo") else of[x] for x in layers}
+
+
+def layer_markers(layers: Iterable[str]) -> dict[str, str]:
+    """A marker for each layer, in order."""
+    return {layer: _MARKERS[at % len(_MARKERS)] for at, layer in enumerate(layers)}
+
+
+def estimator_colors(names: Iterable[str]) -> dict[str, tuple[float, ...]]:
+    """A colour for each estimator: the same in every figure for those the package has, whatever else is shown."""
+    known = [*_ESTIMATORS, *(name for name in dict.fromkeys(names) if name not in _ESTIMATORS)]
+    colors = dict(zip(known, _palette(len(known)), strict=True))
+    return {name: colors[name] for name in dict.fromkeys(names)}
+
+
+def grid(runs: Sequence[str], names: Sequence[str], legend: list[Artist]) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+    """A figure of panels that share their axes, up to three a row and each run in rows of its own, with a legend below.
+
+    It is as wide as a page of two columns (7 in), or a little wider than one column for one panel. Returns the panels
+    by (run, name).
+    """
+    across = min(3, len(names))
+    down = -(-len(names) // across)
+    width = 7.0 if across > 1 else 4.2
+    columns = _legend_columns(legend, width)
+    fig, axes = plt.subplots(
+        down * len(runs), across, sharex=True, sharey=True, squeeze=False, layout="constrained",
+        figsize=(width, 2.4 * down * len(runs) + 0.16 * -(-len(legend) // columns) + 0.15),
+    )  # fmt: skip
+    panels = {
+        (run, name): axes[at * down + i // across, i % across]
+        for at, run in enumerate(runs)
+        for i, name in enumerate(names)
+    }
+    for column in axes.T:
+        for above, below in itertools.pairwise(column):
+            if below not in panels.values():
+                above.xaxis.set_tick_params(labelbottom=True)
+    for ax in axes.flat:
+        if ax not in panels.values():
+            ax.remove()
+    fig.legend(handles=legend, loc="outside lower center", ncols=columns)
+    return fig, panels
+
+
+def label_once(axes: Iterable[Axes]) -> None:
+    """Take away the label of an axis where the panel to the left, or the one below, has the same."""
+    by_place = {
+        (spec.rowspan.start, spec.colspan.start): ax for ax in axes if (spec := ax.get_subplotspec()) is not None
+    }
+    labels = {place: (ax.get_xlabel(), ax.get_ylabel()) for place, ax in by_place.items()}
+    for (row, column), ax in by_place.items():
+        x, y = labels[row, column]
+        if labels.get((row + 1, column), ("", ""))[0] == x:
+            ax.set_xlabel("")
+        if labels.get((row, column - 1), ("", ""))[1] == y:
+            ax.set_ylabel("")
+
+
+def _legend_columns(handles: Sequence[Artist], width: float) -> int:
+    """The most columns, up to 6, in which the entries of a legend fit into `width` inches, its rows filled."""
+    room = width * 72 / (0.56 * LOOK["legend.fontsize"])  # letters
+    sizes = [len(str(handle.get_label()).translate(_MARKUP)) + 7 for handle in handles]
+    for columns in range(min(6, len(sizes)), 1, -1):
+        rows = -(-len(sizes) // columns)
+        tops = [max(sizes[at : at + rows]) for at in range(0, len(sizes), rows)]
+        if sum(tops) <= room:
+            return len(tops)
+    return 1
+
+
+def symbol(quantity: str) -> str:
+    """A quantity as mathematics: I(Z2;Z1) with its digits as subscripts."""
+    body = "".join(f"_{{{c}}}" if c.isdigit() else c for c in quantity)
+    return f"${body}$"
+
+
+def in_unit(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """A copy of a frame of measurements with the columns value, stderr, error and ceiling in `unit` (bits or nats) in
+    place of value_nats, stderr_nats, error_nats and ceiling_nats."""
+    size = UNITS[choose(unit, UNITS, "unit")]
+    names = {f"{name}_nats": name for name in ("value", "stderr", "error", "ceiling")}
+    out = frame.rename(columns=names)
+    for name in names.values():
+        out[name] = out[name] / size
+    return out
+
+
+def ceiling_line(ax: Axes, axis: str, value: float, text: str, *, crossed: bool = False) -> None:
+    """A dashed line at a ceiling of the x or the y axis of `ax`, and what it is, where the data below it do not come.
+
+    crossed: data of other kinds may lie above the ceiling of y; its name then stands to the right of the panel.
+    Draws nothing where the ceiling is NaN.
+    """
+    if not np.isfinite(value):
+        return
+    dashed: dict[str, Any] = {"color": "0.35", "linestyle": (0, (4, 3)), "linewidth": 0.7, "zorder": 1}
+    if axis == "x":
+        ax.axvline(value, **dashed)
+        ax.text(value, 1.0, text, transform=ax.get_xaxis_transform(), ha="right", va="bottom", size="small")
+        return
+    ax.axhline(value, **dashed)
+    beside = ax.get_yaxis_transform()
+    if crossed:
+        ax.text(1.01, value, text.partition(" =")[0], transform=beside, ha="left", va="center", size="small")
+        return
+    ax.text(0.02, value, text, transform=beside, ha="left", va="bottom", size="small")
+    low, high = ax.get_ylim()
+    ax.set_ylim(top=max(high, value + 0.08 * (value - low)))  # room for the text
+
+
+# the scale of epochs: logarithmic, with a place for 0
+
+
+def epoch_norm(epochs: Sequence[int]) -> Normalize:
+    """Epochs to colours: logarithmic, linear below 1 where there is an epoch 0."""
+    low, high = min(epochs), max(epochs)
+    if low == high:
+        return Normalize(low, low + 1)
+    return LogNorm(low, high) if low > 0 else SymLogNorm(1, linscale=0.4, vmin=low, vmax=high)
+
+
+def epoch_colors() -> ListedColormap:
+    """viridis short of its last yellow, which paper does not show."""
+    return ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.94, 256)), name="epochs")
+
+
+def epoch_axis(ax: Axes, epochs: Sequence[int]) -> None:
+    """Make the x axis of `ax` one of epochs: logarithmic, with a tick labelled 0 where there is an epoch 0."""
+    low, high = min(epochs), max(epochs)
+    if low > 0:
+        ax.set_xscale("log")
+        ax.set_xlim(low / 1.25, high * 1.25)
+    else:
+        ax.set_xscale("symlog", linthresh=1, linscale=0.4)
+        ax.set_xlim(-0.15, max(1, high) * 1.25)
+    ax.xaxis.set_major_locator(FixedLocator(epoch_ticks(epochs)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.set_xlabel("epoch")
+
+
+def epoch_ticks(epochs: Sequence[int], apart: float = 2.5) -> list[float]:
+    """0 where it is among the epochs, the powers of ten they span, and the last epoch if `apart` times those."""
+    low, high = min(epochs), max(epochs)
+    powers = [10.0**k for k in range(int(np.log10(max(1, high))) + 1) if low <= 10**k <= high]
+    ticks = ([0.0] if low <= 0 else []) + powers
+    if not powers or high >= apart * powers[-1]:
+        ticks.append(float(high))
+    return sorted(set(ticks))
+
+
+# files
+
+_METADATA: dict[str, dict[str, None]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+FORMATS = tuple(_METADATA)
+
+
+def save(fig: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure as PNG, PDF or SVG, by the ending of `path`: the same figure gives the same bytes at any time.
+
+    Raises InfoplaneError for another ending, or where the file cannot be written.
+    """
+    path = Path(path)
+    kind = choose(path.suffix.removeprefix(".").lower(), FORMATS, "figure format")
+    fixed: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "infoplane", "savefig.dpi": LOOK["savefig.dpi"]}
+    try:
+        with matplotlib.rc_context(fixed):
+            fig.savefig(path, format=kind, metadata=_METADATA[kind])
+    except OSError as error:
+        raise InfoplaneError(f"Cannot write {path}: {error.strerror or error}.") from error
+    return path
