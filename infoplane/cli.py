@@ -1,0 +1,271 @@
+"""The commands. Only what a command needs is loaded, and only when it runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__
+from .records import UNITS, WARNINGS, InfoplaneError, choose
+from .settings import PRESETS, Settings, echo_places
+
+__all__ = ["main"]
+
+
+class Refused(click.ClickException):
+    """Bad input: the message, exit status 2, no traceback."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and not args[0].startswith("-"):
+            try:
+                choose(args[0], self.commands, "command")
+            except InfoplaneError as error:
+                raise Refused(str(error)) from None
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InfoplaneError as error:
+            raise Refused(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def main() -> None:
+    """Information-plane analysis of supervised networks, with exact rates from Echo noise.
+
+    Every number says what it is: exact, upper or lower bound, or estimate; through which channel, under which law and
+    ceiling; and which warnings it carries.
+    """
+
+
+def _whole_numbers(_ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    try:
+        return tuple(int(part) for part in value.split(",") if part.strip())
+    except ValueError:
+        raise click.BadParameter(f"{value!r}; expected whole numbers with commas between, such as 10,7,5.") from None
+
+
+def _batch_size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    if value == "full":
+        return 0
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r}; expected 'full' or a whole number of at least 1.")
+    return int(value)
+
+
+#: what each setting says of itself in --help; None defaults show the default of `Settings`
+_TRAIN_OPTIONS: list[Any] = [
+    click.option("--preset", help=f"Published settings to start from: {', '.join(PRESETS)}."),
+    click.option("--dataset", help="The task: icosahedron, the 12-bit task, generated."),
+    click.option("--activation", help="tanh, relu, linear, softsign, softplus, elu or hardtanh."),
+    click.option("--widths", callback=_whole_numbers, help="Hidden layers, e.g. 10,7,5,4,3."),
+    click.option("--init", help="glorot, he, tishby or saxe; default: what suits the activation."),
+    click.option("--echo-layers", type=int, help="How many Echo layers, at default places."),
+    click.option("--echo-at", callback=_whole_numbers, help="Or which hidden layers they follow, e.g. 2,4."),
+    click.option("--bound", type=float, help="The largest echo scale s, below 1."),
+    click.option("--echoes", type=int, help="Terms of an echo in training, a power of two below the batch size."),
+    click.option("--scale", help="input (learned, from the layer's own values) or constant (a unit)."),
+    click.option("--mixing", help="diagonal, rotation (fixed) or full (learned, norm-bounded)."),
+    click.option("--beta", type=float, help="Nats of loss a nat of rate."),
+    click.option("--warmup", type=float, help="Share of training before beta sets in; it ramps over as much again."),
+    click.option("--optimizer", help="adam or sgd."),
+    click.option("--lr", type=float, help="Learning rate."),
+    click.option("--batch-size", callback=_batch_size, help="Rows a step, or full."),
+    click.option("--epochs", type=int),
+    click.option("--snapshots", help="log:20, every:10, saxe, tishby, or a list of epochs 0,1,10."),
+    click.option("--estimators", help="E.g. 'kde binning' or 'kde:noise_variance=0.1 binning:bins=30,range=run'."),
+    click.option("--probe", help="What is measured on: train, test or all points."),
+    click.option("--split", type=float, help="Share of points to train on."),
+    click.option("--ordered", is_flag=True, default=None, help="Train on the first points, not on a random choice."),
+    click.option("--replicas", type=int, help="Networks trained at once, each with a seed of its own."),
+    click.option("--seed", type=int, help="Of the first replica; replica r has seed + r."),
+]
+
+
+def _with(options: list[Any]) -> Any:
+    def decorate(f: Any) -> Any:
+        for option in reversed(options):
+            f = option(f)
+        return f
+
+    return decorate
+
+
+@main.command()
+@_with(_TRAIN_OPTIONS)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--threads", type=click.IntRange(1), help="Of torch, on the CPU; default 1, and other cores measure.")
+@click.option("--out", type=click.Path(), help="The run directory; default: a new one in runs/.")
+@click.option("--resume", type=click.Path(), metavar="RUN", help="Go on with a run that was stopped.")
+@click.option("--force", is_flag=True, help="Replace the run in --out.")
+@click.option("--keep-weights", is_flag=True, help="Keep the weights of every snapshot.")
+@click.option("--unit", default="bits", show_default=True, help="bits or nats, of the table.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, in place of the table.")
+@click.option("--quiet", is_flag=True, help="No progress bar and no table.")
+def train(
+    device: str,
+    threads: int | None,
+    out: str | None,
+    resume: str | None,
+    force: bool,
+    keep_weights: bool,
+    unit: str,
+    as_json: bool,
+    quiet: bool,
+    preset: str | None,
+    echo_layers: int | None,
+    estimators: str | None,
+    **given: Any,
+) -> None:
+    """Train a classifier with Echo layers and record its information plane.
+
+    \b
+    infoplane train --activation relu --echo-layers 2
+    """
+    choose(unit, UNITS, "unit")
+    given = {name: value for name, value in given.items() if value is not None}
+    if resume is not None:
+        more = [
+            *given,
+            *(
+                n
+                for n, v in (("preset", preset), ("echo-layers", echo_layers), ("out", out), ("threads", threads))
+                if v is not None
+            ),
+        ]
+        if more or force:
+            name = (more or ["force"])[0].replace("_", "-")
+            raise InfoplaneError(f"--{name} was given with --resume; a resumed run keeps its own settings and place.")
+        settings, where = Settings(), resume
+    else:
+        settings = _settings(preset, echo_layers, estimators, given)
+        where = out or _new_folder(settings)
+
+    from .table import render, summary
+    from .training import train as run_training
+
+    try:
+        run = run_training(
+            settings,
+            where,
+            device=device,
+            resume=resume is not None,
+            force=force,
+            progress=not quiet,
+            keep_weights=keep_weights,
+            threads=threads,
+        )
+    except KeyboardInterrupt:
+        raise Refused(
+            f"Stopped. What was recorded is in {where}; go on with: infoplane train --resume {where}"
+        ) from None
+    result = {"run": str(run.path)} | summary(run.read("measurements"), run.read("metrics"), unit)
+    if as_json:
+        click.echo(json.dumps(_finite(result), indent=1))
+    elif not quiet:
+        click.echo(render(result))
+        click.echo(f"\nrun: {run.path}    plot it: infoplane plot plane {run.path}")
+
+
+def _settings(preset: str | None, echo_layers: int | None, estimators: str | None, given: dict[str, Any]) -> Settings:
+    chosen: dict[str, Any] = dict(PRESETS[choose(preset, PRESETS, "preset")]) if preset is not None else {}
+    chosen |= given
+    if estimators is not None:
+        chosen["estimators"] = tuple(estimators.replace(";", " ").split())
+    if echo_layers is not None:
+        if "echo_at" in chosen:
+            raise InfoplaneError("--echo-layers and --echo-at were both given; expected how many, or where.")
+        chosen["echo_at"] = echo_places(echo_layers, len(chosen.get("widths", Settings.widths)))
+    settings = Settings(**chosen)
+
+    from .estimators import parse_estimator
+
+    for text in settings.estimators:
+        parse_estimator(text)
+    return settings
+
+
+def _new_folder(settings: Settings) -> str:
+    echo = f"-echo{'.'.join(map(str, settings.echo_at))}" if settings.echo_at else ""
+    name = f"{settings.dataset}-{settings.activation}{echo}-seed{settings.seed}"
+    for number in range(1, 10_000):
+        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        if not folder.exists():
+            return str(folder)
+    raise InfoplaneError(f"runs/ holds too many runs named {name}; name one with --out.")
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: null."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@main.command()
+@click.argument("kind")
+@click.argument("run", type=click.Path())
+@click.option("--out", type=click.Path(), help="The file; default: KIND.png in the run's figures/.")
+@click.option("--format", "formats", multiple=True, help="png, pdf or svg; may be given several times.")
+@click.option("--unit", default="bits", show_default=True, help="bits or nats.")
+@click.option("--layers", help="Names with commas between; default: all.")
+def plot(kind: str, run: str, out: str | None, formats: tuple[str, ...], unit: str, layers: str | None) -> None:
+    """Draw a run: KIND is plane or rates."""
+    from .rundir import RunDir
+
+    directory = RunDir.open(run)
+    frame = directory.read("measurements")
+
+    from .plot import PLOTS, save
+
+    draw = PLOTS[choose(kind, PLOTS, "plot")]
+    figure = draw(frame, unit=unit, layers=layers.split(",") if layers else None)
+    target = Path(out) if out else directory.figures / f"{kind}.png"
+    known = {"png", "pdf", "svg"}
+    for suffix in [choose(f, sorted(known), "format") for f in formats] or [target.suffix.lstrip(".") or "png"]:
+        path = target.with_suffix(f".{choose(suffix, sorted(known), 'format')}")
+        save(figure, path)
+        click.echo(str(path))
+
+
+@main.command()
+def estimators() -> None:
+    """List the estimators: what each measures, its standing, conditions, cost and source."""
+    from .estimators import ESTIMATORS
+
+    for name, listed in ESTIMATORS.items():
+        click.echo(name)
+        for field in ("quantity", "standing", "conditions", "cost", "source"):
+            click.echo(f"  {field:<11} {getattr(listed, field)}")
+
+
+@main.command()
+@click.argument("codes", nargs=-1)
+def warnings(codes: tuple[str, ...]) -> None:
+    """Explain the warnings a number can carry: all, or the codes given."""
+    for code in codes or WARNINGS:
+        warned = WARNINGS[choose(code, WARNINGS, "warning code")]
+        click.echo(
+            f"{code}\n  means      {warned.meaning}\n  raised at  {warned.threshold}\n  remedy     {warned.remedy}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

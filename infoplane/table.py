@@ -1,0 +1,122 @@
+"""What a run came to, as a table for people and as an object for programs."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from .records import UNITS, choose
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["render", "summary"]
+
+
+def summary(measurements: pd.DataFrame, metrics: pd.DataFrame, unit: str = "bits") -> dict[str, Any]:
+    """The last epoch of a run: one row a layer, quantity and estimator, over replicas; losses, accuracies and gaps.
+
+    A bracket is one row with `lower` and `upper`. value, lower, upper: means over replicas; spread: their standard
+    deviation. standing: how many replicas have each. All in `unit`; losses too.
+    """
+    scale = UNITS[choose(unit, UNITS, "unit")]
+    last = measurements[measurements["epoch"] == measurements["epoch"].max()]
+    params = last["params"].str.replace(r",?bound=(upper|lower)", "", regex=True)
+    bound = last["params"].str.extract(r"bound=(upper|lower)", expand=False)
+    last = last.assign(params=params, side=bound.fillna(last["standing"]))
+    rows = []
+    keys = ["layer", "quantity", "estimator", "channel", "params"]
+    for key, group in last.groupby(keys, sort=False):
+        row: dict[str, Any] = dict(zip(keys, key, strict=True))
+        sides = {side: part["value_nats"] / scale for side, part in group.groupby("side", sort=False)}
+        if {"lower", "upper"} <= set(sides):
+            row |= {"lower": sides["lower"].mean(), "lower_spread": sides["lower"].std()}
+            row |= {"upper": sides["upper"].mean(), "upper_spread": sides["upper"].std()}
+        else:
+            row |= {"value": (group["value_nats"] / scale).mean(), "spread": (group["value_nats"] / scale).std()}
+        row["standing"] = group["standing"].value_counts(sort=False).to_dict()
+        row["law"] = " / ".join(sorted(group["law"].unique()))
+        row["ceiling"] = group["ceiling_nats"].mean() / scale
+        codes = group.loc[group["warnings"] != "", ["replica", "warnings"]]
+        pairs = codes["warnings"].str.split(";").explode().to_frame().join(codes["replica"])
+        row["warnings"] = {c: int(p["replica"].nunique()) for c, p in pairs.groupby("warnings", sort=False)}
+        rows.append(row)
+    return {
+        "epoch": int(last["epoch"].max()),
+        "replicas": int(last["replica"].nunique()),
+        "unit": unit,
+        "numbers": rows,
+        "performance": _performance(metrics, scale),
+    }
+
+
+def _performance(metrics: pd.DataFrame, scale: float) -> list[dict[str, Any]]:
+    last = metrics[metrics["epoch"] == metrics["epoch"].max()]
+    out = []
+    for path, group in last.groupby("path", sort=False):
+        by = {split: part.set_index("replica") for split, part in group.groupby("split")}
+        row: dict[str, Any] = {"path": path}
+        for name in ("accuracy", "loss", "error"):
+            size = scale if name == "loss" else 1.0
+            for split in ("train", "test"):
+                values = by[split][name] / size
+                row |= {f"{split}_{name}": values.mean(), f"{split}_{name}_spread": values.std()}
+            gap = (by["test"][name] - by["train"][name]) / size
+            row |= {f"gap_{name}": gap.mean(), f"gap_{name}_spread": gap.std()}
+        out.append(row)
+    return out
+
+
+def render(result: dict[str, Any]) -> str:
+    """The summary as text: every number with its standing, law, channel, unit and warnings."""
+    unit, replicas = result["unit"], result["replicas"]
+    heads = ["layer", "quantity", unit, "standing", "estimator", "channel", "law", "warnings"]
+    body = [
+        [
+            row["layer"],
+            row["quantity"],
+            _value(row),
+            _counted(row["standing"], replicas),
+            row["estimator"],
+            row["channel"],
+            row["law"],
+            _counted(row["warnings"], replicas),
+        ]
+        for row in result["numbers"]
+    ]
+    text = _columns(heads, body)
+    text += f"\n\nmean ± standard deviation over {replicas} replicas; warnings: infoplane warnings\n\n"
+    heads = ["path", "train accuracy", "test accuracy", f"train loss ({unit})", f"test loss ({unit})"]
+    heads += [f"gap in loss ({unit})", "gap in error"]
+    body = [
+        [row["path"]]
+        + [
+            _pm(row[name], row[f"{name}_spread"])
+            for name in ("train_accuracy", "test_accuracy", "train_loss", "test_loss", "gap_loss", "gap_error")
+        ]
+        for row in result["performance"]
+    ]
+    return text + _columns(heads, body)
+
+
+def _value(row: dict[str, Any]) -> str:
+    if "lower" in row:
+        return f"{_pm(row['lower'], row['lower_spread'])} to {_pm(row['upper'], row['upper_spread'])}"
+    return _pm(row["value"], row["spread"])
+
+
+def _pm(value: float, spread: float) -> str:
+    return f"{value:.3f}" if math.isnan(spread) else f"{value:.3f} ± {spread:.3f}"
+
+
+def _counted(counts: dict[str, int], replicas: int) -> str:
+    """ "exact", or "exact 4, upper 1" where replicas differ."""
+    if all(n >= replicas for n in counts.values()):
+        return ", ".join(counts)
+    return ", ".join(f"{name} {n}" for name, n in counts.items())
+
+
+def _columns(heads: list[str], body: list[list[str]]) -> str:
+    widths = [max(len(line[i]) for line in [heads, *body]) for i in range(len(heads))]
+    lines = [heads, ["-" * w for w in widths], *body]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
