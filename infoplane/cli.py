@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -15,6 +16,9 @@ from .records import UNITS, WARNINGS, InfoplaneError, choose
 from .settings import PRESETS, Settings, echo_places
 
 __all__ = ["main"]
+
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Refused(click.ClickException):
@@ -97,8 +101,8 @@ _TRAIN_OPTIONS: list[Any] = [
 ]
 
 
-def _with(options: list[Any]) -> Any:
-    def decorate(f: Any) -> Any:
+def _with(options: list[Any]) -> Callable[[F], F]:
+    def decorate(f: F) -> F:
         for option in reversed(options):
             f = option(f)
         return f

@@ -195,6 +195,9 @@ class Recorder:
             good &= set(self._finite(name, epoch, torch.cat([passed.f, passed.log_s, passed.z], -1)))
         certificates = certificates_of(self.passes, seen, sorted(good), self._same_law)
         layers = echo_layers(self.model)
+        scores, labels = seen.logits, self._labels
+        if scores is not None and labels is not None and scores.shape[-1] <= int(labels.max()):
+            scores = None  # the output is no score for each class
         for name in self.passes.order:
             for r in range(self.replicas):
                 rows = (
@@ -202,8 +205,8 @@ class Recorder:
                     if r in good
                     else missing_rates(layers[name], self.passes.n)
                 )
-                if r in good and self._has_scores(seen) and name in self.passes.through[""]:
-                    rows += label_bounds(seen.logits[r], self._labels[r], rows[-1])
+                if r in good and scores is not None and labels is not None and name in self.passes.through[""]:
+                    rows += label_bounds(scores[r], labels[r], rows[-1])
                 new += [self._place(e, epoch, step, r, name) for e in rows]
                 if r in good:
                     place = {
@@ -216,9 +219,6 @@ class Recorder:
                     }
                     self.certificates.append(place | certificates[name][r].row())
         return new
-
-    def _has_scores(self, seen: Seen) -> bool:
-        return seen.logits is not None and self._labels is not None and seen.logits.shape[-1] > int(self._labels.max())
 
     def _finite(self, layer: str, epoch: int, codes: Tensor) -> list[int]:
         """The replicas whose codes are all finite; of each other it is said once where and when it was lost."""
@@ -265,7 +265,7 @@ def _measure(task: tuple[str, list[int], Estimator, Reading, Tensor | None]) -> 
 
 
 def _side_by_side(function: Callable[[T], S], tasks: Sequence[T]) -> Iterable[S]:
-    """Map over the cores that torch leaves idle, in order: estimators are many small operations, one core's work each."""
+    """Map over the cores that torch leaves idle, in order: estimators are many small operations, work for one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(cores // torch.get_num_threads(), len(tasks))
     if workers < 2:

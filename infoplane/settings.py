@@ -94,7 +94,8 @@ class Settings:
         known = {f.name for f in fields(cls)}
         for name in values:
             choose(name, sorted(known), "setting")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**kept)
 
 
 def _expect(condition: bool, name: str, value: object, expected: str) -> None:

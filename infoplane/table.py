@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from .records import UNITS, choose
+from .records import POINTS, UNITS, choose
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,11 @@ def summary(measurements: pd.DataFrame, metrics: pd.DataFrame, unit: str = "bits
     params = last["params"].str.replace(r",?bound=(upper|lower)", "", regex=True)
     bound = last["params"].str.extract(r"bound=(upper|lower)", expand=False)
     last = last.assign(params=params, side=bound.fillna(last["standing"]))
+    # a layer's rows together, what Echo noise knows of it first
+    place = {layer: i for i, layer in enumerate(last["layer"].unique())}
+    last = last.assign(place=last["layer"].map(place), late=~last["channel"].eq("echo")).sort_values(
+        ["place", "late"], kind="stable"
+    )
     rows = []
     keys = ["layer", "quantity", "estimator", "channel", "params"]
     for key, group in last.groupby(keys, sort=False):
@@ -36,6 +41,7 @@ def summary(measurements: pd.DataFrame, metrics: pd.DataFrame, unit: str = "bits
             row |= {"value": (group["value_nats"] / scale).mean(), "spread": (group["value_nats"] / scale).std()}
         row["standing"] = group["standing"].value_counts(sort=False).to_dict()
         row["law"] = " / ".join(sorted(group["law"].unique()))
+        row["n"] = int(group["n"].max())
         row["ceiling"] = group["ceiling_nats"].mean() / scale
         codes = group.loc[group["warnings"] != "", ["replica", "warnings"]]
         pairs = codes["warnings"].str.split(";").explode().to_frame().join(codes["replica"])
@@ -79,13 +85,16 @@ def render(result: dict[str, Any]) -> str:
             _counted(row["standing"], replicas),
             row["estimator"],
             row["channel"],
-            row["law"],
+            row["law"].replace(POINTS, f"{row['n']} points"),
             _counted(row["warnings"], replicas),
         ]
         for row in result["numbers"]
     ]
     text = _columns(heads, body)
-    text += f"\n\nmean ± standard deviation over {replicas} replicas; warnings: infoplane warnings\n\n"
+    text += (
+        f"\n\n{unit}; mean ± standard deviation over {replicas} replicas; a number after a word: in how many of them"
+    )
+    text += "\nlaw: of these very points, unless it says population; what a warning means: infoplane warnings CODE\n\n"
     heads = ["path", "train accuracy", "test accuracy", f"train loss ({unit})", f"test loss ({unit})"]
     heads += [f"gap in loss ({unit})", "gap in error"]
     body = [

@@ -18,7 +18,7 @@ def seeded() -> Weights:
 
 
 class Handwritten(nn.Module):
-    """A module as a user writes it: functional activations, a layer that gives a tuple, a layer that is never called."""
+    """A module as a user writes it: functional calls, a layer that gives a tuple, a layer that is never called."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()

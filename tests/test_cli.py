@@ -23,7 +23,8 @@ def run(*arguments: str):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
-    result = run("train", "--activation", "relu", "--echo-layers", "2", "--epochs", "3", "--replicas", "2", "--out", str(out))
+    short = ["--epochs", "3", "--replicas", "2", "--out", str(out)]
+    result = run("train", "--activation", "relu", "--echo-layers", "2", *short)
     assert result.exit_code == 0, result.output
     return out, result.output
 
@@ -128,6 +129,7 @@ def test_help_is_quick_and_the_package_loads_nothing_heavy():
         subprocess.run([sys.executable, "-m", "infoplane.cli", "--help"], check=True, stdout=subprocess.DEVNULL)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.5
-    code = "import infoplane, infoplane.cli, sys; print([m for m in ('torch', 'pandas', 'matplotlib') if m in sys.modules])"
+    heavy = "('torch', 'pandas', 'matplotlib')"
+    code = f"import infoplane, infoplane.cli, sys; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert out.stdout.strip() == "[]"

@@ -109,11 +109,16 @@ def test_measuring_puts_everything_back(handwritten, bits):
     model = ip.insert_echo(handwritten, after=["act"], example=x[:2])
     model.encoder.eval()
     state = torch.random.get_rng_state()
-    with pytest.raises(RuntimeError, match="on the way"), measuring(model, "pass") as layers:
-        layers["act.echo"].watch = []
-        torch.rand(5)
-        model(x)
-        raise RuntimeError("on the way")
+
+    def interrupted():
+        with measuring(model, "pass") as layers:
+            layers["act.echo"].watch = []
+            torch.rand(5)
+            model(x)
+            raise RuntimeError("on the way")
+
+    with pytest.raises(RuntimeError, match="on the way"):
+        interrupted()
     echo = model.act.echo
     assert (echo.phase, echo.watch, echo.bank, echo.streams) == ("auto", None, None, None)
     assert (model.encoder.training, model.act.training) == (False, True)

@@ -27,7 +27,7 @@ def step(model, optimizer, x, y, beta=0.03):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A ReLU network of two replicas with two Echo layers, trained for some epochs, and its recorder after a snapshot."""
+    """A ReLU network of two replicas with two Echo layers, trained a little, and its recorder after a snapshot."""
     settings = Settings(activation="relu", echo_at=(2, 4), replicas=2, epochs=40, lr=2e-2)
     training = Training.start(settings, torch.device("cpu"))
     while training.epoch < 40:

@@ -49,7 +49,8 @@ def test_default_places_avoid_the_first_layer():
 
 def test_settings_survive_json():
     settings = Settings(widths=(4, 3), echo_at=(2,), estimators=("kde",))
-    assert Settings.fromdict({k: list(v) if isinstance(v, tuple) else v for k, v in settings.asdict().items()}) == settings
+    as_json = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.asdict().items()}
+    assert Settings.fromdict(as_json) == settings
     with pytest.raises(InfoplaneError, match="Did you mean 'epochs'"):
         Settings.fromdict({"epoch": 3})
 

@@ -106,7 +106,7 @@ def test_evaluation_tells_noisy_from_noise_free():
         model.hidden2.echo.head.bias.fill_(0.0)
         f = model.hidden1(task.x)
         f = torch.tanh(model.hidden2.linear(f))
-        log_s, s = (t[0] for t in model.hidden2.echo.scales(f[None]))
+        s = model.hidden2.echo.scales(f[None])[1][0]
         mean = f[task.train[0]].mean(0) / (1 - s[task.train[0]].mean(0))
         logits = model.output(model.hidden5(model.hidden4(model.hidden3(f + s * mean))))
         expected = float(cross_entropy(logits, task.y)[task.test[0]].mean())
@@ -174,7 +174,9 @@ def test_a_place_that_holds_another_run_is_refused_without_force(tmp_path):
     train(settings, str(tmp_path / "run"), progress=False)
     with pytest.raises(InfoplaneError, match=r"--resume.*--force"):
         train(settings, str(tmp_path / "run"), progress=False)
-    run = train(Settings(epochs=2, replicas=1, estimators=("binning",)), str(tmp_path / "run"), force=True, progress=False)
+    run = train(
+        Settings(epochs=2, replicas=1, estimators=("binning",)), str(tmp_path / "run"), force=True, progress=False
+    )
     assert run.read("metrics")["epoch"].max() == 2
     assert run.done
     again = train(settings, str(tmp_path / "run"), resume=True, progress=False)  # nothing is left to do
@@ -183,7 +185,7 @@ def test_a_place_that_holds_another_run_is_refused_without_force(tmp_path):
 
 def test_a_run_in_which_all_diverge_says_so_and_keeps_its_rows(tmp_path):
     settings = Settings(epochs=30, replicas=2, lr=1e30, optimizer="sgd", activation="relu", echo_at=(2,))
-    with pytest.warns(ip.NonFiniteWarning), pytest.raises(ip.DivergedError, match="Every replica.*Try a smaller"):
+    with pytest.warns(ip.NonFiniteWarning), pytest.raises(ip.DivergedError, match=r"Every replica.*Try a smaller"):
         train(settings, str(tmp_path / "run"), progress=False)
     frame = ip.RunDir.open(tmp_path / "run").read("measurements")
     assert not frame[frame["epoch"] == 0]["value_nats"].isna().any()

@@ -60,7 +60,7 @@ class Bank:
     def _noise(self, replica: int, rows: int, generator: torch.Generator | None) -> Tensor:
         f, s, device = self.f[replica], self.s[replica], self.f.device
         start = torch.randn(rows, f.shape[-1], generator=generator, dtype=f.dtype, device=device)
-        e = self.mean[replica].to(f.dtype) + start @ self._root[replica].T
+        e: Tensor = self.mean[replica].to(f.dtype) + start @ self._root[replica].T
         picks = torch.randint(self.size, (self.echoes[replica], rows), generator=generator, device=device)
         for pick in picks:
             e = f.index_select(0, pick) + apply_scale(s.index_select(0, pick), e)

@@ -56,7 +56,7 @@ class _Doubling(torch.autograd.Function):
         return (b, a) if kept else (b.clone(), a.clone())
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_b: Tensor, grad_a: Tensor) -> tuple[Tensor, Tensor, None]:
         kept = ctx.saved_tensors
         for level in range(len(kept) // 3 - 1, -1, -1):
