@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from .channels.certificate import Certificate, Evidence, certify
+from .channels.certificate import CELLS, Certificate, Evidence, certify
 from .channels.layer import Echo
 from .insertion import echo_layers
 from .passes import Passes, Seen
@@ -61,7 +61,7 @@ def rates_of(
         quantity="I(Z;X)",
         value=mine.value,
         standing=mine.standing,
-        law=f"{POINTS}, at 1/{mine.cells} of the range" if mine.cells else POINTS,
+        law=f"{POINTS}, at 1/{CELLS} of the range" if mine.standing == "exact" else POINTS,
         channel="echo",
         estimator="echo",
         params=_params(echo_layers(passes.model)[name]),

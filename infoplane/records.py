@@ -128,8 +128,8 @@ WARNINGS: dict[str, Warned] = {
         "a larger beta, or more points",
     ),
     "resolution": Warned(
-        "the codes are clustered: the rate sits in digits of z finer than one part in 100 000 of its range",
-        "rate > 0.6 of the entropy of the codes in 100 000 cells a coordinate",
+        "part of the rate sits in digits of z finer than 1/1000 of its range: codes cluster, repeat, or have tiny scales",
+        "in 1000 cells a coordinate: rate > 0.6 of a subset's ceiling, or under 98 % of it (- 0.01 nats) is seen",
         "a larger beta",
     ),
     "unchecked-subsets": Warned(
@@ -139,12 +139,22 @@ WARNINGS: dict[str, Warned] = {
     ),
     "dependent": Warned(
         "coordinates of the code are linearly dependent and are counted more than once by the rate",
-        "smallest eigenvalue of Cov(z), scaled by E f_i^2, < 1e-6",
+        "smallest eigenvalue of Cov(z), scaled by E f_i^2, < 1e-4",
         "fewer units",
+    ),
+    "few-valued": Warned(
+        "a linear combination of two or three coordinates takes few values, a ceiling that no coordinate shows",
+        "more than 20 % of pairs of points on parallel lines, or 10 % of triples on parallel planes",
+        "fewer units",
+    ),
+    "mixed": Warned(
+        "S is not diagonal: any subspace may have a ceiling, and not all can be checked, so the rate is called a bound",
+        "mixing 'rotation' or 'full'",
+        "mixing='diagonal'",
     ),
     "void": Warned(
         "some coordinates of z are constant (a dead unit); they hold nothing and were dropped from the rate",
-        "max |f_i - mu_i (1 - s_i)| <= 1e-5 of the coordinate's RMS",
+        "max |f_i - v (1 - s_i)| <= 2.5e-7 of the coordinate's RMS, for some v",
         "He initialisation with positive biases, or fewer units",
     ),
     "tail": Warned(
@@ -159,7 +169,7 @@ WARNINGS: dict[str, Warned] = {
     ),
     "stale-bank": Warned(
         "the reference codes were not made with the present parameters and inputs",
-        "a mean of f, f^2 or s in the bank further than 5 standard errors from the probe's",
+        "a mean of f, f^2 or s off the probe's by 1e-4 standard deviations (first layer) or 5 standard errors (above)",
         "refill the bank with the weights frozen",
     ),
     "batch-dependent": Warned(

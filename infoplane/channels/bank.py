@@ -19,7 +19,7 @@ from .echo import apply_scale, stationary_moments
 __all__ = ["Bank"]
 
 #: Echo sums are continued until (E s^2)^M, what is left of them, is below this.
-_TAIL = 1e-8
+_TAIL = 1e-6
 _MOST_ECHOES = 4096
 
 
@@ -55,15 +55,19 @@ class Bank:
 
     def noise(self, rows: int, streams: Streams) -> Tensor:
         """(R, rows, K): one draw of e for each row, independent between rows and of everything drawn before."""
-        return torch.stack([self._noise(r, rows, g) for r, g in enumerate(streams)])
+        return torch.stack([self.draw(r, rows, g) for r, g in enumerate(streams)])
 
-    def _noise(self, replica: int, rows: int, generator: torch.Generator | None) -> Tensor:
-        f, s, device = self.f[replica], self.s[replica], self.f.device
-        start = torch.randn(rows, f.shape[-1], generator=generator, dtype=f.dtype, device=device)
+    def draw(self, replica: int, rows: int, generator: torch.Generator | None) -> Tensor:
+        """(rows, K): the same for one replica."""
+        f, device = self.f[replica], self.f.device
+        width = f.shape[-1]
+        start = torch.randn(rows, width, generator=generator, dtype=f.dtype, device=device)
         e: Tensor = self.mean[replica].to(f.dtype) + start @ self._root[replica].T
         picks = torch.randint(self.size, (self.echoes[replica], rows), generator=generator, device=device)
+        both = torch.cat([f, self.s[replica].flatten(1)], 1)  # one gather is faster than two
         for pick in picks:
-            e = f.index_select(0, pick) + apply_scale(s.index_select(0, pick), e)
+            drawn = both.index_select(0, pick)
+            e = drawn[:, :width] + apply_scale(drawn[:, width:].reshape(rows, *self.s.shape[2:]), e)
         return e
 
 

@@ -1,8 +1,13 @@
 """Is the rate of an Echo layer its information? The conditions, each with its value, for one layer and one replica.
 
 I(Z;X) <= R always, with equality where e has a density of finite entropy. N inputs can be counted, so I <= ln N, every
-subset of coordinates has a ceiling of its own, and near a ceiling equality holds only in ever finer digits of z. A
-rate is called exact where all conditions below hold; what fails turns it into a bound or an estimate, with the reason.
+subset of coordinates has a ceiling of its own, and near a ceiling, or where codes repeat, R is reached only in ever
+finer digits of z. A rate is called exact where all conditions below hold, at 1/1000 of the range of z; what fails
+turns it into a bound or an estimate, with the reason.
+
+What is looked for cannot be everything. Under a non-diagonal S any subspace may have a ceiling, so there a rate is
+never called exact. Under a diagonal S, linear combinations of two and (up to eight coordinates) of three coordinates
+are searched for few values; one of more coordinates that has few values, under equal constant scales, would go unseen.
 """
 
 from __future__ import annotations
@@ -24,16 +29,26 @@ __all__ = ["CELLS", "MARGIN", "Certificate", "Evidence", "certify"]
 
 #: A rate is exact while R_A <= MARGIN * H(codes_A) for every subset A of coordinates (good to 1 % at a thousand cells).
 MARGIN = 0.6
-#: Cells a coordinate over the range of z in which the codes are counted, coarse to fine.
-CELLS = (1_000, 10_000, 100_000)
+#: Cells a coordinate over the range of z: the resolution at which codes are counted and the rate must be seen.
+CELLS = 1000
+#: What may be missing of the rate at that resolution: this share, and this much for the sampling of 2^15 draws.
+_UNSEEN_SHARE, _UNSEEN_NATS, _DRAWS = 0.02, 0.01, 2**15
 _MOST_SUBSETS = 12
-_VOID = 1e-5
-_DEPENDENT = 1e-6
+_PAIRS = 2048
+#: As near as float32 can tell that a coordinate is constant.
+_VOID = 2.5e-7
+#: An eigenvalue of Cov(z) / E f_i^2 at which a direction is about ten cells wide.
+_DEPENDENT = 1e-4
 _TAIL = 1e-3
 _REFERENCES = 4096
-_SHIFT = 5.0
+#: How far a bank's means may be from the probe's: in standard deviations where its codes must be the same, else in
+#: standard errors.
+_SHIFT_SAME, _SHIFT_SAMPLED = 1e-4, 5.0
 _SAME = 1e-4
 _COLLAPSED = 0.02
+#: The share of pairs (triples) of points on parallel lines (planes) above which a combination takes few values: about
+#: five values, or one that half of all points share.
+_ALIGNED = {2: 0.2, 3: 0.1}
 #: I(Z_2;Z_1) falls short by about 4 nats / references a coordinate where the noise of layer 2 is made of finitely many
 #: codes (.330, .343, .353, .3556 for .3567 with 128, 256, 1024 and 4096 of them).
 _REFERENCE_BIAS = 4.0
@@ -44,8 +59,9 @@ class Evidence:
     """What one replica of an Echo layer showed while its weights were frozen.
 
     f, log_s, z: (N, K) of the probe. bank: the reference codes; replica: which slice of it belongs here.
-    first: no Echo layer below, so f is a function of x. repeat: max |f - f'| over inputs that were passed twice, in
-    units of the RMS of f (first layers only, else None). same_law: the bank was filled from the probe. diagonal: S is.
+    first: no noise below, so f is a function of x. repeat: max |f - f'| over inputs that were passed twice, in units of
+    the RMS of f (first layers only, else None). same_law: the bank was filled from the probe. diagonal: S is.
+    floor: the least rate the layer can have.
     """
 
     f: Tensor
@@ -65,8 +81,10 @@ class Certificate:
     """The verdict on one layer, and the values it rests on. Rates and entropies in nats; coordinates count from 0.
 
     rate: -E log |det S| over all coordinates. value: what is to be reported; standing: as what.
+    stderr: 0 for a first layer, whose law is the probe; above, of the noisy codes and of the finite bank.
     error: bound on the systematic error. ceiling: ln N for a first layer, NaN above (Z_{k-1} is continuous).
-    margin: the largest R_A / H(f_A) over subsets A. cells: the coarsest resolution at which the margin holds (0: none).
+    margin: the largest R_A / H(f_A) over subsets A, codes counted in CELLS cells. seen: the sum over coordinates of
+    I(Z_i;X) in CELLS cells, NaN where the verdict was reached without it. aligned: what `_few_valued` found.
     """
 
     rate: float
@@ -77,10 +95,10 @@ class Certificate:
     ceiling: float
     n: int
     margin: float
-    cells: int
-    exhaustive: bool
+    seen: float
     code_entropy: float
     smallest_eigenvalue: float
+    aligned: float
     void: tuple[int, ...]
     mean_s: float
     mean_s2: float
@@ -105,11 +123,12 @@ class Certificate:
             "ceiling_nats": self.ceiling,
             "code_entropy_nats": self.code_entropy,
             "margin": self.margin,
-            "margin_ok": not bad & {"above-ceiling", "near-ceiling", "resolution", "unchecked-subsets"},
-            "resolution_cells": self.cells,
-            "resolution_ok": self.cells > 0,
+            "margin_ok": not bad & {"above-ceiling", "near-ceiling", "unchecked-subsets"},
+            "seen_nats": self.seen,
+            "resolution_ok": "resolution" not in bad,
             "smallest_eigenvalue": self.smallest_eigenvalue,
-            "independent_ok": "dependent" not in bad,
+            "aligned": self.aligned,
+            "independent_ok": not bad & {"dependent", "few-valued", "mixed"},
             "void": " ".join(map(str, self.void)),
             "mean_s": self.mean_s,
             "mean_s2": self.mean_s2,
@@ -134,7 +153,6 @@ def certify(seen: Evidence) -> Certificate:
     f, n = seen.f.double(), seen.f.shape[0]
     rates = -seen.log_s.double()
     s = (-rates).exp()
-    per_row = rates.sum(-1)
     warnings: list[str] = []
 
     void = _void(f, s) if seen.diagonal else []
@@ -143,58 +161,64 @@ def certify(seen: Evidence) -> Certificate:
         warnings.append("void")
     rate_of = rates.mean(0)[kept].tolist()
     rate = math.fsum(rate_of)
+    if not seen.diagonal:
+        warnings.append("mixed")
 
-    # the margin: at full precision, and at each resolution
-    cells, margin, exhaustive = 0, 0.0, True
+    # the margin to every ceiling, and the rigorous bound sum_i min(R_i, H(codes_i)) and H(all codes)
     span = seen.z.double()[:, kept]
     low, width = span.amin(0), (span.amax(0) - span.amin(0)).clamp(min=1e-300)
-    for count in (*CELLS, 0):
-        codes = f[:, kept] if count == 0 else ((f[:, kept] - low) * (count / width)).floor()
-        margin, exhaustive = _margin(codes, rate_of, seen.diagonal)
-        if margin <= MARGIN and exhaustive:
-            cells = count
-            break
-    if not cells:
-        held = margin <= MARGIN and exhaustive  # at full precision, that is: the last round
-        warnings.append("resolution" if held else "near-ceiling" if exhaustive else "unchecked-subsets")
-
-    # the rigorous bound: sum_i min(R_i, H(codes_i)), and the entropy of the whole codes
+    margin, exhaustive = _margin(((f[:, kept] - low) * (CELLS / width)).floor(), rate_of, seen.diagonal)
+    if not (margin <= MARGIN and exhaustive):
+        margin_full, exhaustive_full = _margin(f[:, kept], rate_of, seen.diagonal)
+        held = margin_full <= MARGIN and exhaustive_full
+        warnings.append("resolution" if held else "near-ceiling" if exhaustive_full else "unchecked-subsets")
     value, code_entropy = rate, math.nan
     if seen.first:
-        codes = torch.cat([f[:, kept], s[:, kept]], -1)
-        code_entropy = _joint_entropy(codes)
+        code_entropy = _joint_entropy(torch.cat([f[:, kept], s[:, kept]], -1))
+        value = min(rate, code_entropy)
         if seen.diagonal:
             entropies = [_joint_entropy(torch.stack([f[:, k], s[:, k]], -1)) for k in kept]
-            value = min(rate, code_entropy, math.fsum(min(r, h) for r, h in zip(rate_of, entropies, strict=True)))
-        else:
-            value = min(rate, code_entropy)
+            value = min(value, math.fsum(min(r, h) for r, h in zip(rate_of, entropies, strict=True)))
         if value < rate:
-            warnings = [w for w in warnings if w != "near-ceiling"] + ["above-ceiling"]
+            warnings = [w for w in warnings if w not in ("near-ceiling", "resolution")] + ["above-ceiling"]
 
     covariance = seen.bank.covariance[seen.replica][kept][:, kept]
     scale = f[:, kept].square().mean(0).clamp(min=1e-300).sqrt()
-    eigenvalues = torch.linalg.eigvalsh(covariance / scale / scale.unsqueeze(-1)) if kept else torch.ones(1)
-    smallest = float(eigenvalues[0])
+    smallest = float(torch.linalg.eigvalsh(covariance / scale / scale.unsqueeze(-1))[0]) if kept else math.inf
     if smallest < _DEPENDENT:
         warnings.append("dependent")
 
     tail = float(seen.bank.tail[seen.replica])
     references = seen.bank.size
-    error = tail + (0.0 if seen.first else _REFERENCE_BIAS * len(kept) / references)
+    error, stderr = tail, 0.0
     if tail > _TAIL:
         warnings.append("tail")
-    if not seen.first and references < _REFERENCES:
-        warnings.append("few-reference")
-    shift = _shift(f, s, seen.bank, seen.replica)
-    if seen.same_law and shift > _SHIFT:
+    if not seen.first:
+        error += _REFERENCE_BIAS * len(kept) / references
+        stderr = float(rates[:, kept].sum(-1).std()) / math.sqrt(n) + _bank_noise(f[:, kept], s[:, kept], references)
+        if references < _REFERENCES:
+            warnings.append("few-reference")
+    shift = _shift(f, s, seen.bank, seen.replica, same=seen.first)
+    if seen.same_law and shift > (_SHIFT_SAME if seen.first else _SHIFT_SAMPLED):
         warnings.append("stale-bank")
     repeat = math.nan if seen.repeat is None else seen.repeat
     if repeat > _SAME:
         warnings.append("batch-dependent")
     if not seen.same_law:
         warnings.append("other-law")
-    if seen.diagonal and rate + math.fsum(rates.mean(0)[void].tolist()) < seen.floor + _COLLAPSED * f.shape[1]:
+    if float(rates.sum(-1).mean()) < seen.floor + _COLLAPSED * f.shape[1] and seen.floor > 0.0:
         warnings.append("collapsed")
+
+    # what costs most is asked only of a rate that would otherwise be exact
+    seen_nats, aligned = math.nan, math.nan
+    if kept and not set(warnings) - {"void", "collapsed"}:
+        aligned = _few_valued(f[:, kept])
+        if aligned > 1.0:
+            warnings.append("few-valued")
+        in_cells = _seen_in_cells(seen.bank, seen.replica, s, kept)
+        seen_nats = math.fsum(min(i, r) for i, r in zip(in_cells, rate_of, strict=True))
+        if seen_nats < (1.0 - _UNSEEN_SHARE) * rate - _UNSEEN_NATS:
+            warnings.append("resolution")
 
     standing: Standing = "exact"
     if set(warnings) - {"void", "collapsed"}:
@@ -202,18 +226,18 @@ def certify(seen: Evidence) -> Certificate:
     if {"tail", "stale-bank", "other-law"} & set(warnings):
         standing = "estimate"
     return Certificate(
-        rate=float(per_row.mean()),
+        rate=float(rates.sum(-1).mean()),
         value=value,
         standing=standing,
-        stderr=0.0 if seen.first else float(rates[:, kept].sum(-1).std()) / math.sqrt(n),
+        stderr=stderr,
         error=error,
         ceiling=math.log(n) if seen.first else math.nan,
         n=n,
         margin=margin,
-        cells=cells,
-        exhaustive=exhaustive,
+        seen=seen_nats,
         code_entropy=code_entropy,
         smallest_eigenvalue=smallest,
+        aligned=aligned,
         void=tuple(void),
         mean_s=float(s.mean()),
         mean_s2=float(s.square().mean()),
@@ -225,6 +249,91 @@ def certify(seen: Evidence) -> Certificate:
         floor=seen.floor,
         warnings=tuple(warnings),
     )
+
+
+def _seen_in_cells(bank: Bank, replica: int, s: Tensor, kept: list[int]) -> list[float]:
+    """I(Z_i;X) of each coordinate as a grid of CELLS cells over the range of z_i shows it, nats.
+
+    Every coordinate is an Echo channel of its own, and seen in cells of width d, Z_i given x is e_i seen in cells of
+    width d / s_i(x): I_d = E_x [ H_d(e_i) - H_{d / s_i(x)}(e_i) ], which tends to -E log s_i where e_i has a density
+    and falls short of it where that density has not yet shown. H is counted from draws of e at widths that double.
+    """
+    generator = torch.Generator(bank.f.device).manual_seed(0)
+    e = bank.draw(replica, _DRAWS, generator).double()
+    low = e.amin(0)
+    cells = 2 ** math.ceil(math.log2(CELLS))
+    digits = ((e - low) * (CELLS / (e.amax(0) - low).clamp(min=1e-300))).long().clamp(0, cells - 1)
+    out = []
+    for k in kept:
+        counts = digits[:, k].bincount(minlength=cells).double()
+        entropies = []
+        while True:
+            p = counts / counts.sum()
+            # with Miller and Madow's correction for the bias of the count
+            entropies.append(float(-torch.xlogy(p, p).sum()) + (int((p > 0).sum()) - 1) / (2 * len(e)))
+            if len(counts) == 1:
+                break
+            counts = counts.view(-1, 2).sum(1)
+        coarser = (-s[:, k].log2()).clamp(0.0, len(entropies) - 1.0).cpu().numpy()
+        given = np.interp(coarser, np.arange(len(entropies)), entropies)
+        out.append(entropies[0] - float(given.mean()))
+    return out
+
+
+def _few_valued(f: Tensor) -> float:
+    """The largest share of pairs of points that lie on parallel lines, in any plane of two coordinates of f (N, K), and
+    of triples of points on parallel planes, in any space of three (K <= 8); in units of the share that is too much.
+
+    A combination of two coordinates that takes m values puts a share 1/m of all pairs on lines of one direction; equal
+    scales make that combination an Echo channel of at most log m nats. Directions along the axes do not count: few
+    values of single coordinates are the ceilings' business.
+    """
+    points = (f / f.std(0).clamp(min=1e-300)).cpu().numpy()
+    random = np.random.default_rng(0)
+    first, second, third = points[random.integers(len(points), size=(3, _PAIRS))]
+    largest = 0.0
+    for size, fine in ((2, 500.0), (3, 50.0)) if points.shape[1] <= 8 else ((2, 500.0),):
+        for chosen in itertools.combinations(range(points.shape[1]), size):
+            # whitened, or else all differences of a long thin cloud have one direction
+            values, vectors = np.linalg.eigh(np.cov(points[:, chosen].T))
+            whiten = vectors / np.sqrt(np.maximum(values, 1e-12))
+            one, two = (second - first)[:, chosen] @ whiten, (third - first)[:, chosen] @ whiten
+            normals = np.stack([-one[:, 1], one[:, 0]], 1) if size == 2 else np.cross(one, two)
+            largest = max(largest, _most_common_direction(normals, whiten, fine) / _ALIGNED[size])
+    return largest
+
+
+def _most_common_direction(normals: npt.NDArray[np.float64], whiten: npt.NDArray[np.float64], fine: float) -> float:
+    """The share of the most common direction among (P, d) whitened vectors, told apart to 1/fine.
+
+    Those that belong to a single coordinate, or to fewer than all d of them, are left out.
+    """
+    units, there = _units(normals)
+    coordinates, _ = _units(units @ whiten.T)
+    units, there = units[there], (np.abs(coordinates) > 2.0 / fine).all(1)[there]
+    units = units * np.where(units[:, -1:] < 0, -1.0, 1.0)
+    cells = np.round(units[there] * fine).astype(np.int64) @ np.array([1, 100_003, 100_003**2])[: units.shape[1]]
+    return 0.0 if not len(cells) else float(np.unique(cells, return_counts=True)[1].max() / len(normals))
+
+
+def _units(vectors: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """(P, d) vectors at length 1, and which of them have a length."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    there = length > 1e-9
+    return np.divide(vectors, length, out=np.zeros_like(vectors), where=there), there[:, 0]
+
+
+def _bank_noise(f: Tensor, s: Tensor, references: int) -> float:
+    """A standard error for I(Z_k;Z_{k-1}) where the law of e is that of finitely many reference codes, nats.
+
+    Their variance is off by a share of standard deviation sqrt((kurtosis - 1) / references), and the information by
+    (1 - E s^2) / 2 of that share, added up over coordinates as if all erred together.
+    """
+    centred = f - f.mean(0)
+    variance = centred.square().mean(0).clamp(min=1e-300)
+    kurtosis = centred.pow(4).mean(0) / variance.square()
+    share = ((kurtosis - 1.0).clamp(min=0.0) / references).sqrt()
+    return float((0.5 * (1.0 - s.square().mean(0)) * share).sum())
 
 
 def _void(f: Tensor, s: Tensor) -> list[int]:
@@ -306,16 +415,16 @@ def _columns(codes: Tensor) -> npt.NDArray[Any]:
     return np.ascontiguousarray((codes.double() + 0.0).T.cpu().numpy())  # + 0.0 makes one zero of the two
 
 
-def _shift(f: Tensor, s: Tensor, bank: Bank, replica: int) -> float:
-    """The largest distance between the bank's and the probe's means of f, f^2 and s, in standard errors."""
-    there_s = bank.s[replica].double()
+def _shift(f: Tensor, s: Tensor, bank: Bank, replica: int, *, same: bool) -> float:
+    """The largest distance between the bank's and the probe's means of f, f^2 and s: in standard deviations if they
+    are to be the same codes, else in standard errors of two samples."""
+    here, there, there_s = f, bank.f[replica].double(), bank.s[replica].double()
+    here, there = torch.cat([here, here.square()], 1), torch.cat([there, there.square()], 1)
     if there_s.dim() == f.dim():
-        here, there = torch.cat([f, s], 1), torch.cat([bank.f[replica].double(), there_s], 1)
-    else:
-        here, there = f, bank.f[replica].double()
-    here, there = torch.cat([here, f.square()], 1), torch.cat([there, there[:, : f.shape[1]].square()], 1)
-    spread = (here.var(0) / here.shape[0] + there.var(0) / there.shape[0]).sqrt()
+        here, there = torch.cat([here, s], 1), torch.cat([there, there_s], 1)
+    one, other = (1, 1) if same else (len(here), len(there))
+    spread = (here.var(0) / one + there.var(0) / other).sqrt()
     distance = (here.mean(0) - there.mean(0)).abs()
-    # two passes round differently: a constant that differs in its last digits is not stale
-    rounding = 1e-6 * here.square().mean(0).sqrt() + 1e-300
+    # two passes round differently: a constant that differs in its last digits has not moved
+    rounding = (1e-2 if same else 1e-6) * here.square().mean(0).sqrt() + 1e-300
     return float((distance / torch.maximum(spread, rounding)).max())

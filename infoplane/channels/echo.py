@@ -10,6 +10,7 @@ S is given either as its diagonal (..., B, K) or as a matrix for each row (..., 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -163,21 +164,32 @@ def stationary_moments(f: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (..., K) and second moment (..., K, K) of the stationary e, and of Z, when x is uniform on the rows.
 
     mu = (I - E S)^-1 E f and M2 = E[ff'] + E[f mu' S'] + E[S mu f'] + E[S M2 S'] (float64 inside). For a diagonal S
-    both are solved entry by entry; for matrices M2 is the limit of a contraction.
+    both are solved entry by entry; for matrices M2 is the limit of repeated steps.
+    Raises InfoplaneError where there is no such law: E s_i^2 < 1 is needed, or for matrices that M -> E[S M S']
+    shrinks.
     """
     f, s = f.double(), s.double()
-    mean_s = s.mean(-2 if s.dim() == f.dim() else -3)
+    none = InfoplaneError("stationary_moments: no stationary law; expected the norms of S(x) to stay below 1.")
     if s.dim() == f.dim():
-        mean = f.mean(-2) / (1.0 - mean_s)
-        zero = torch.zeros(*mean.shape, mean.shape[-1], dtype=f.dtype, device=f.device)
-        _, fixed = moment_step(f, s, mean, zero)
-        return mean, fixed / (1.0 - s.transpose(-1, -2) @ s / f.shape[-2])
+        products = s.transpose(-1, -2) @ s / f.shape[-2]
+        if not bool((products.diagonal(dim1=-2, dim2=-1) < 1.0).all()):
+            raise none
+        mean = f.mean(-2) / (1.0 - s.mean(-2))
+        _, fixed = moment_step(f, s, mean, torch.zeros_like(products))
+        return mean, fixed / (1.0 - products)
+    mean_s = s.mean(-3)
     eye = torch.eye(f.shape[-1], dtype=f.dtype, device=f.device)
     mean = torch.linalg.solve(eye - mean_s, f.mean(-2))
-    second = torch.zeros_like(mean_s)
-    for _ in range(10_000):
+    second, last = torch.zeros_like(mean_s), math.inf
+    for step in range(200_000):
         _, new = moment_step(f, s, mean, second)
-        if (new - second).abs().amax() <= 1e-13 * new.abs().amax():
+        moved, size = float((new - second).abs().amax()), float(new.abs().amax())
+        if moved <= 1e-13 * size:
             return mean, new
+        # the step shrinks geometrically where there is a limit: looked at now and then, for it may grow at first
+        if not math.isfinite(moved) or (step % 1000 == 999 and moved >= last):
+            raise none
+        if step % 1000 == 0:
+            last = moved
         second = new
-    raise InfoplaneError("stationary_moments: no stationary law; expected the norms of S(x) to stay below 1.")
+    raise none
