@@ -128,7 +128,7 @@ WARNINGS: dict[str, Warned] = {
         "a larger beta, or more points",
     ),
     "resolution": Warned(
-        "part of the rate sits in digits of z finer than 1/1000 of its range: codes cluster, repeat, or have tiny scales",
+        "part of the rate sits in digits finer than 1/1000 of the range of z: codes cluster, repeat, or have tiny scales",
         "in 1000 cells a coordinate: rate > 0.6 of a subset's ceiling, or under 98 % of it (- 0.01 nats) is seen",
         "a larger beta",
     ),

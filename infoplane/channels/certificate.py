@@ -310,7 +310,8 @@ def _most_common_direction(normals: npt.NDArray[np.float64], whiten: npt.NDArray
     """
     units, there = _units(normals)
     coordinates, _ = _units(units @ whiten.T)
-    units, there = units[there], (np.abs(coordinates) > 2.0 / fine).all(1)[there]
+    oblique: npt.NDArray[np.bool_] = np.all(np.abs(coordinates) > 2.0 / fine, axis=1)
+    units, there = units[there], oblique[there]
     units = units * np.where(units[:, -1:] < 0, -1.0, 1.0)
     cells = np.round(units[there] * fine).astype(np.int64) @ np.array([1, 100_003, 100_003**2])[: units.shape[1]]
     return 0.0 if not len(cells) else float(np.unique(cells, return_counts=True)[1].max() / len(normals))
