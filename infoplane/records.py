@@ -128,23 +128,23 @@ WARNINGS: dict[str, Warned] = {
         "a larger beta, or more points",
     ),
     "resolution": Warned(
-        "part of the rate sits in digits finer than 1/1000 of the range of z: codes cluster, repeat, or have tiny scales",
+        "part of the rate sits in digits finer than 1/1000 of the range of z: clustered codes, tiny scales",
         "in 1000 cells a coordinate: rate > 0.6 of a subset's ceiling, or under 98 % of it (- 0.01 nats) is seen",
         "a larger beta",
     ),
     "unchecked-subsets": Warned(
-        "too many low-entropy coordinates to check every subset of them against its ceiling",
-        "more than 12 coordinates below the rate / 0.6",
-        "a larger beta, or fewer coordinates",
+        "too many subsets, or combinations, of coordinates to check each against its ceiling",
+        "more than 12 coordinates of an entropy below the rate / 0.6, or more than 3 with scales alike within 0.2 nats",
+        "a larger beta, scale='input', or fewer coordinates",
     ),
     "dependent": Warned(
         "coordinates of the code are linearly dependent and are counted more than once by the rate",
-        "smallest eigenvalue of Cov(z), scaled by E f_i^2, < 1e-4",
+        "smallest eigenvalue of Cov(z), scaled by E f_i^2, < 1e-6",
         "fewer units",
     ),
     "few-valued": Warned(
         "a linear combination of two or three coordinates takes few values, a ceiling that no coordinate shows",
-        "more than 20 % of pairs of points on parallel lines, or 10 % of triples on parallel planes",
+        "a share of pairs of points on parallel lines (triples on planes) > 20 % (10 %); equal scales: > exp(-R / 0.6)",
         "fewer units",
     ),
     "mixed": Warned(

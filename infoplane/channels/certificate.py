@@ -6,8 +6,9 @@ finer digits of z. A rate is called exact where all conditions below hold, at 1/
 turns it into a bound or an estimate, with the reason.
 
 What is looked for cannot be everything. Under a non-diagonal S any subspace may have a ceiling, so there a rate is
-never called exact. Under a diagonal S, linear combinations of two and (up to eight coordinates) of three coordinates
-are searched for few values; one of more coordinates that has few values, under equal constant scales, would go unseen.
+never called exact. Under a diagonal S a linear combination of coordinates is an Echo channel where their scales are
+equal: those of two and (up to eight coordinates) of three are searched for few values, and where more than three
+scales are alike a rate is not called exact.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ CELLS = 1000
 #: What may be missing of the rate at that resolution: this share, and this much for the sampling of 2^15 draws.
 _UNSEEN_SHARE, _UNSEEN_NATS, _DRAWS = 0.02, 0.01, 2**15
 _MOST_SUBSETS = 12
-_PAIRS = 2048
+_PAIRS = 4096
 #: As near as float32 can tell that a coordinate is constant.
 _VOID = 2.5e-7
-#: An eigenvalue of Cov(z) / E f_i^2 at which a direction is about ten cells wide.
-_DEPENDENT = 1e-4
+#: An eigenvalue of Cov(z) / E f_i^2 below which coordinates are taken to depend on each other.
+_DEPENDENT = 1e-6
 _TAIL = 1e-3
 _REFERENCES = 4096
 #: How far a bank's means may be from the probe's: in standard deviations where its codes must be the same, else in
@@ -47,8 +48,11 @@ _SHIFT_SAME, _SHIFT_SAMPLED = 1e-4, 5.0
 _SAME = 1e-4
 _COLLAPSED = 0.02
 #: The share of pairs (triples) of points on parallel lines (planes) above which a combination takes few values: about
-#: five values, or one that half of all points share.
+#: five values, or one that half of all points share. It is asked of coordinates whose scales differ; equal scales
+#: make the
+#: combination an Echo channel of its own, and the margin to its ceiling is asked for.
 _ALIGNED = {2: 0.2, 3: 0.1}
+_EQUAL_SCALES, _LEAST_RATE = 0.2, 0.3
 #: I(Z_2;Z_1) falls short by about 4 nats / references a coordinate where the noise of layer 2 is made of finitely many
 #: codes (.330, .343, .353, .3556 for .3567 with 128, 256, 1024 and 4096 of them).
 _REFERENCE_BIAS = 4.0
@@ -83,8 +87,9 @@ class Certificate:
     rate: -E log |det S| over all coordinates. value: what is to be reported; standing: as what.
     stderr: 0 for a first layer, whose law is the probe; above, of the noisy codes and of the finite bank.
     error: bound on the systematic error. ceiling: ln N for a first layer, NaN above (Z_{k-1} is continuous).
-    margin: the largest R_A / H(f_A) over subsets A, codes counted in CELLS cells. seen: the sum over coordinates of
-    I(Z_i;X) in CELLS cells, NaN where the verdict was reached without it. aligned: what `_few_valued` found.
+    margin: the largest R_A / H(f_A) over subsets A, codes counted in CELLS cells. seen: what of the rate is seen in
+    CELLS cells a coordinate (`_seen_in_cells`, `_lost_jointly`), NaN where the verdict was reached without it.
+    aligned: what `_few_valued` found.
     """
 
     rate: float
@@ -212,11 +217,15 @@ def certify(seen: Evidence) -> Certificate:
     # what costs most is asked only of a rate that would otherwise be exact
     seen_nats, aligned = math.nan, math.nan
     if kept and not set(warnings) - {"void", "collapsed"}:
-        aligned = _few_valued(f[:, kept])
+        aligned = _few_valued(f[:, kept], rates[:, kept])
         if aligned > 1.0:
             warnings.append("few-valued")
+        elif _alike(rates[:, kept]) > 3:
+            warnings.append("unchecked-subsets")
         in_cells = _seen_in_cells(seen.bank, seen.replica, s, kept)
+        noise = (s[:, kept].T @ s[:, kept] / n) * covariance
         seen_nats = math.fsum(min(i, r) for i, r in zip(in_cells, rate_of, strict=True))
+        seen_nats -= _lost_jointly(covariance, noise, width / CELLS)
         if seen_nats < (1.0 - _UNSEEN_SHARE) * rate - _UNSEEN_NATS:
             warnings.append("resolution")
 
@@ -280,27 +289,58 @@ def _seen_in_cells(bank: Bank, replica: int, s: Tensor, kept: list[int]) -> list
     return out
 
 
-def _few_valued(f: Tensor) -> float:
+def _lost_jointly(covariance: Tensor, noise: Tensor, cell: Tensor) -> float:
+    """What cells of these widths hide of directions that are oblique to the axes, for Gaussian z with these
+    covariances.
+
+    covariance: of z, (K, K); noise: of z given x. Coordinates that are nearly equal differ by less than a cell: a
+    cell acts like uniform noise, of variance width^2 / 12.
+    """
+
+    def information(blur: Tensor) -> float:
+        return 0.5 * float(torch.logdet(covariance + blur) - torch.logdet(noise + blur))
+
+    lost = information(torch.zeros_like(covariance)) - information(torch.diag(cell.square() / 12))
+    return max(lost, 0.0) if math.isfinite(lost) else math.inf
+
+
+def _few_valued(f: Tensor, rates: Tensor) -> float:
     """The largest share of pairs of points that lie on parallel lines, in any plane of two coordinates of f (N, K), and
     of triples of points on parallel planes, in any space of three (K <= 8); in units of the share that is too much.
 
-    A combination of two coordinates that takes m values puts a share 1/m of all pairs on lines of one direction; equal
-    scales make that combination an Echo channel of at most log m nats. Directions along the axes do not count: few
-    values of single coordinates are the ceilings' business.
+    A combination of two coordinates that takes m values puts a share 1/m of all pairs on lines of one direction, and a
+    share 1/m^2 of all triples on planes. Equal scales make it an Echo channel of the same rate R, which the margin
+    asks to be at most MARGIN log m; with scales that differ it is none, and only very few values count. Directions
+    along the axes do not count: few values of single coordinates are the ceilings' business. rates: -log s, (N, K).
     """
     points = (f / f.std(0).clamp(min=1e-300)).cpu().numpy()
     random = np.random.default_rng(0)
     first, second, third = points[random.integers(len(points), size=(3, _PAIRS))]
     largest = 0.0
-    for size, fine in ((2, 500.0), (3, 50.0)) if points.shape[1] <= 8 else ((2, 500.0),):
+    for size in (2, 3) if points.shape[1] <= 8 else (2,):
         for chosen in itertools.combinations(range(points.shape[1]), size):
             # whitened, or else all differences of a long thin cloud have one direction
             values, vectors = np.linalg.eigh(np.cov(points[:, chosen].T))
             whiten = vectors / np.sqrt(np.maximum(values, 1e-12))
             one, two = (second - first)[:, chosen] @ whiten, (third - first)[:, chosen] @ whiten
             normals = np.stack([-one[:, 1], one[:, 0]], 1) if size == 2 else np.cross(one, two)
-            largest = max(largest, _most_common_direction(normals, whiten, fine) / _ALIGNED[size])
+            r = rates[:, chosen]
+            much = _ALIGNED[size]
+            if float((r.amax(1) - r.amin(1)).mean()) < _EQUAL_SCALES:
+                much = min(much, math.exp(-(size - 1) * float(r.mean()) / MARGIN))
+            for fine in (500.0, 50.0) if size == 2 else (50.0,):
+                chance = 4.0 / (math.pi * fine) if size == 2 else 4.0 / (2.0 * math.pi * fine**2) + 6.0 / _PAIRS
+                share = _most_common_direction(normals, whiten, fine)
+                largest = max(largest, share / max(much, chance))
     return largest
+
+
+def _alike(rates: Tensor) -> int:
+    """The most coordinates whose scales are nearly equal to one coordinate's (itself included), where they let enough
+    through to meet the ceiling of a rare combination. rates: -log s, (N, K)."""
+    loud = rates[:, rates.mean(0) > _LEAST_RATE]
+    distances = (loud.unsqueeze(1) - loud.unsqueeze(2)).abs().mean(0)
+    return int((distances < _EQUAL_SCALES).sum(1).max()) if len(distances) else 0
 
 
 def _most_common_direction(normals: npt.NDArray[np.float64], whiten: npt.NDArray[np.float64], fine: float) -> float:

@@ -81,13 +81,13 @@ def echo_noise(f: Tensor, s: Tensor, *, echoes: int, end: Tensor | None = None, 
         None ends the sum at 0, which is biased unless E f = 0 (see `stationary_moments`).
     order: (..., B), a permutation of the rows; None: as they stand, for rows that already come in random order.
     """
-    rows = f.shape[-2]
     diagonal = s.dim() == f.dim()
     if f.dim() < 2 or (not diagonal and s.dim() != f.dim() + 1) or s.shape[: f.dim()] != f.shape:
         raise InfoplaneError(
             f"echo_noise: f is {tuple(f.shape)} and s {tuple(s.shape)}; expected f (..., B, K) and s (..., B, K) "
             "or (..., B, K, K)."
         )
+    rows = f.shape[-2]
     if echoes < 1 or echoes & (echoes - 1):
         raise InfoplaneError(f"echo_noise: echoes={echoes}; expected a power of two (1, 2, 4, ..., 64, ...).")
     if rows < echoes + 1:
@@ -184,10 +184,10 @@ def stationary_moments(f: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     for step in range(200_000):
         _, new = moment_step(f, s, mean, second)
         moved, size = float((new - second).abs().amax()), float(new.abs().amax())
-        if moved <= 1e-13 * size:
+        if math.isfinite(size) and moved <= 1e-13 * size:
             return mean, new
         # the step shrinks geometrically where there is a limit: looked at now and then, for it may grow at first
-        if not math.isfinite(moved) or (step % 1000 == 999 and moved >= last):
+        if not math.isfinite(size) or (step % 1000 == 999 and moved >= last):
             raise none
         if step % 1000 == 0:
             last = moved
