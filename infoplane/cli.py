@@ -237,16 +237,22 @@ def plot(kind: str, run: str, out: str | None, formats: tuple[str, ...], unit: s
     directory = RunDir.open(run)
     frame = directory.read("measurements")
 
+    from matplotlib import pyplot as plt
+
     from .plot import PLOTS, save
+    from .plot.style import FORMATS
 
     draw = PLOTS[choose(kind, PLOTS, "plot")]
-    figure = draw(frame, unit=unit, layers=layers.split(",") if layers else None)
     target = Path(out) if out else directory.figures / f"{kind}.png"
-    known = {"png", "pdf", "svg"}
-    for suffix in [choose(f, sorted(known), "format") for f in formats] or [target.suffix.lstrip(".") or "png"]:
-        path = target.with_suffix(f".{choose(suffix, sorted(known), 'format')}")
-        save(figure, path)
-        click.echo(str(path))
+    suffixes = [choose(f, FORMATS, "format") for f in formats or [target.suffix.lstrip(".") or "png"]]
+    figure = draw(frame, unit=unit, layers=layers.split(",") if layers else None)
+    try:
+        for suffix in suffixes:
+            path = target.with_suffix(f".{suffix}")
+            save(figure, path)
+            click.echo(str(path))
+    finally:
+        plt.close(figure)
 
 
 @main.command()

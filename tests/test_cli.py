@@ -31,7 +31,7 @@ def trained(tmp_path_factory):
 
 def test_the_table_says_of_every_number_what_it_is(trained):
     _, text = trained
-    for word in ("bits", "standing", "law", "channel", "warnings", "these N points", "I(Z;X)", "I(Z2;Z1)", "I(T;Y)"):
+    for word in ("bits", "standing", "law", "channel", "warnings", "4096 points", "I(Z;X)", "I(Z2;Z1)", "I(T;Y)"):
         assert word in text
     for word in ("noisy", "noise-off", "train accuracy", "test accuracy", "gap in loss (bits)", "gap in error"):
         assert word in text
