@@ -91,7 +91,7 @@ _TRAIN_OPTIONS: list[Any] = [
     click.option("--lr", type=float, help="Learning rate."),
     click.option("--batch-size", callback=_batch_size, help="Rows a step, or full."),
     click.option("--epochs", type=int),
-    click.option("--snapshots", help="log:20, every:10, saxe, tishby, or a list of epochs 0,1,10."),
+    click.option("--snapshots", help="log:16, every:10, saxe, tishby, or a list of epochs 0,1,10."),
     click.option("--estimators", help="E.g. 'kde binning' or 'kde:noise_variance=0.1 binning:bins=30,range=run'."),
     click.option("--probe", help="What is measured on: train, test or all points."),
     click.option("--split", type=float, help="Share of points to train on."),

@@ -45,7 +45,7 @@ class Settings:
     echoes: int = 64
     scale: str = "input"
     mixing: str = "diagonal"
-    snapshots: str = "log:20"
+    snapshots: str = "log:16"
     estimators: tuple[str, ...] = ("kde", "binning")
     probe: str = "all"
     split: float = 0.8
@@ -138,7 +138,7 @@ SCHEDULES: dict[str, Callable[[int], list[int]]] = {
 def snapshot_epochs(text: str, epochs: int) -> list[int]:
     """Epochs at which to measure, the first and the last always among them.
 
-    "log:20": 20 log-spaced ones; "every:10"; "saxe" and "tishby": the published schedules; or a list, "0,1,10,100".
+    "log:16": 16 log-spaced ones; "every:10"; "saxe" and "tishby": the published schedules; or a list, "0,1,10,100".
     """
     try:
         if text in SCHEDULES:
