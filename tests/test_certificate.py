@@ -117,7 +117,8 @@ def test_a_plain_layer_is_exact() -> None:
     assert (c.standing, c.warnings) == ("exact", ())
     assert c.value == pytest.approx(-math.log(0.4 * 0.6 * 0.5))
     assert c.rate == pytest.approx(c.value)
-    assert c.error < 1e-6
+    assert c.tail < 1e-6
+    assert c.error < 0.01  # what the draws of `_seen_in_cells` cannot tell from the rate
     assert c.stderr == 0.0
     assert c.n == 4096
     assert c.ceiling == pytest.approx(math.log(4096))

@@ -1,0 +1,36 @@
+"""The README's Python runs as it stands, and its commands are those there are."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from infoplane.cli import main
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    names: dict[str, object] = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        exec(code.replace("range(100)", "range(2)"), names)
+    assert (tmp_path / "plane.png").stat().st_size > 1000
+    assert set(names["recorder"].frame()["layer"]) == {"0", "1", "1.echo", "2"}
+    from matplotlib import pyplot as plt
+
+    plt.close("all")
+
+
+@pytest.mark.parametrize("line", re.findall(r"infoplane (train[^`\n]*|estimators|warnings)", README.read_text()))
+def test_every_option_it_names_exists(line):
+    words = shlex.split(line)
+    help_text = CliRunner().invoke(main, [words[0], "--help"]).output
+    assert all(word.split("=")[0] in help_text for word in words if word.startswith("--"))
