@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import warnings as warnings_module
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,8 +38,13 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        def plainly(message: Warning | str, *_: Any, **__: Any) -> None:
+            click.echo(f"Warning: {message}", err=True)  # without the line of our code that raised it
+
         try:
-            return super().invoke(ctx)
+            with warnings_module.catch_warnings():
+                warnings_module.showwarning = plainly
+                return super().invoke(ctx)
         except InfoplaneError as error:
             raise Refused(str(error)) from error
 

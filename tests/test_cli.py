@@ -111,6 +111,19 @@ def test_bad_input_is_explained_with_status_2(trained, arguments, message, tmp_p
     assert not list(tmp_path.iterdir())  # nothing was begun
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_run_that_diverges_names_where_and_keeps_its_rows(tmp_path):
+    out = tmp_path / "run"
+    wild = ["--lr", "1e30", "--optimizer", "sgd", "--activation", "relu", "--epochs", "30", "--replicas", "2"]
+    result = run("train", *wild, "--estimators", "binning", "--out", str(out))
+    assert result.exit_code == 2, result.output
+    assert "Warning: Layer 'hidden" in result.stderr
+    assert "replica 0" in result.stderr
+    assert "Try a smaller --lr" in result.stderr
+    assert ".py" not in result.stderr
+    assert len(RunDir.open(out).read("measurements")) > 0
+
+
 def test_an_occupied_place_is_refused_and_left_alone(trained):
     out, _ = trained
     before = (out / "measurements.csv").read_bytes()
