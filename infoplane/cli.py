@@ -166,7 +166,7 @@ def train(
         settings = _settings(preset, echo_layers, estimators, given)
         where = out or _new_folder(settings)
 
-    from .table import render, summary
+    from .summary import render, summary
     from .training import train as run_training
 
     try:

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from infoplane.channels.bank import Bank
+from infoplane.channels.ceilings import MARGIN, margin
 from infoplane.channels.certificate import (
     CELLS,
-    MARGIN,
     Certificate,
     Evidence,
-    _margin,
     certify,
 )
 from infoplane.channels.echo import apply_scale, compose_scale, moment_step
@@ -541,11 +540,11 @@ def test_the_margin_is_never_found_to_hold_where_it_does_not(block: int) -> None
     decided = {True: 0, False: 0}
     for seed in range(80 * block, 80 * (block + 1)):
         codes, rates = random_codes(seed)
-        margin, exhaustive = _margin(codes, rates, True)
+        largest, exhaustive = margin(codes, rates, True)
         truth = brute(codes, rates)
         assert exhaustive
-        assert (margin <= MARGIN) == (truth <= MARGIN), (seed, margin, truth)
-        assert margin <= truth + 1e-9, (seed, margin, truth)
+        assert (largest <= MARGIN) == (truth <= MARGIN), (seed, largest, truth)
+        assert largest <= truth + 1e-9, (seed, largest, truth)
         decided[truth <= MARGIN] += 1
     assert min(decided.values()) >= 5
 
@@ -555,26 +554,26 @@ def test_a_margin_that_only_a_subset_of_three_breaks() -> None:
     codes = torch.cat([tied(), RICH], 1)
     rates = [0.9, 0.9, 0.9, 0.1, 0.1]
     assert brute(codes, rates) == pytest.approx(2.7 / math.log(64))
-    assert _margin(codes, rates, True) == (pytest.approx(2.7 / math.log(64)), True)
+    assert margin(codes, rates, True) == (pytest.approx(2.7 / math.log(64)), True)
 
 
 def test_more_poor_coordinates_than_can_be_checked_are_said() -> None:
     codes = coarse(14)
-    margin, exhaustive = _margin(codes, [0.26] * 14, True)
+    largest, exhaustive = margin(codes, [0.26] * 14, True)
     assert not exhaustive
-    assert margin > MARGIN
-    assert _margin(codes, [0.1] * 14, True)[1]
+    assert largest > MARGIN
+    assert margin(codes, [0.1] * 14, True)[1]
 
 
 def test_a_mixing_layer_is_held_against_its_poorest_coordinate() -> None:
     codes = torch.stack([signs(1024), normal(1024, seed=0)], 1)
-    assert _margin(codes, [0.1, 0.1], False) == (pytest.approx(0.2 / LOG2), True)
-    assert _margin(torch.zeros(10, 1), [0.1], False) == (math.inf, True)
+    assert margin(codes, [0.1, 0.1], False) == (pytest.approx(0.2 / LOG2), True)
+    assert margin(torch.zeros(10, 1), [0.1], False) == (math.inf, True)
 
 
 def test_no_coordinates_and_no_rate() -> None:
-    assert _margin(torch.zeros(10, 0), [], True) == (0.0, True)
-    assert _margin(torch.zeros(10, 2), [0.0, 0.0], True)[0] == 0.0
+    assert margin(torch.zeros(10, 0), [], True) == (0.0, True)
+    assert margin(torch.zeros(10, 2), [0.0, 0.0], True)[0] == 0.0
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -590,7 +589,7 @@ def test_entropies_are_those_of_a_dictionary(seed: int) -> None:
     assert judge(codes, 0.5).code_entropy == pytest.approx(slow(codes.tolist()))
     for column in codes.unbind(1):
         h = slow(column.tolist())
-        assert _margin(column.unsqueeze(1), [1e-3], True)[0] == pytest.approx(1e-3 / h if h > 1e-12 else math.inf)
+        assert margin(column.unsqueeze(1), [1e-3], True)[0] == pytest.approx(1e-3 / h if h > 1e-12 else math.inf)
 
 
 # -- the bound that is reported ---------------------------------------------------------------------------------------
