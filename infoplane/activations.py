@@ -29,16 +29,21 @@ def _elu(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """An elementwise function, its formula and the initialisation that suits it (a name in `networks.INITS`)."""
+    """An elementwise function, its formula, the initialisation that suits it (a name in `networks.INITS`), and whether
+    an Echo layer comes "before" it or "after" it unless told otherwise.
+
+    Behind a ReLU many codes are the same number, 0, and some units are dead: there a rate is often a bound only.
+    """
 
     function: Callable[[Tensor], Tensor]
     formula: str
     init: str
+    echo: str = "after"
 
 
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": Activation(lambda x: x.tanh(), "tanh(x), in [-1, 1]", "glorot"),
-    "relu": Activation(lambda x: x.relu(), "max(x, 0)", "he"),
+    "relu": Activation(lambda x: x.relu(), "max(x, 0)", "he", "before"),
     "linear": Activation(lambda x: x, "x", "glorot"),
     "softsign": Activation(lambda x: x / (1.0 + x.abs()), "x / (1 + |x|), in [-1, 1]", "glorot"),
     "softplus": Activation(_softplus, "log(1 + exp x)", "he"),

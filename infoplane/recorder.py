@@ -45,7 +45,7 @@ class Recorder:
         replicas with inputs of their own; y: classes, (N,) or (R, N); without y there is no I(T;Y).
     layers: dotted names; `NAME` is what goes into the Echo layer behind NAME, `NAME.echo` what comes out. Default: the
         layers of one of our networks, of any other model its direct children that run; and all Echo layers.
-    estimators: default KDE() and Binning().
+    estimators: default KDE() and Binning(); or as the command line names them, "kde:noise_variance=0.1".
     law: inputs whose law the echoes follow; default: the probe itself, which exact rates need.
     references: independent reference codes for each Echo layer. batch_size: rows a forward pass, default all.
     seed: of the noise drawn in measuring and of nothing else; seeds: one for each replica, default seed + r.
@@ -60,7 +60,7 @@ class Recorder:
         model: nn.Module,
         probe: Any,
         layers: Sequence[str] | None = None,
-        estimators: Sequence[Estimator] | None = None,
+        estimators: Sequence[Estimator | str] | None = None,
         *,
         run: str = "run",
         name: str = "all",
@@ -71,11 +71,12 @@ class Recorder:
         batch_size: int | None = None,
         reduce: Callable[[Any], Tensor] | None = None,
     ) -> None:
-        from .estimators import KDE, Binning
+        from .estimators import KDE, Binning, parse_estimator
 
         self.model = plain(model)
         self.run, self.name = run, name
-        self.estimators: list[Estimator] = list(estimators) if estimators is not None else [KDE(), Binning()]
+        chosen: Sequence[Estimator | str] = [KDE(), Binning()] if estimators is None else estimators
+        self.estimators: list[Estimator] = [parse_estimator(e) if isinstance(e, str) else e for e in chosen]
         x, y = _probe(probe)
         device = next((p.device for p in self.model.parameters()), x.device)
         replicas = int(getattr(self.model, "replicas", 1))
@@ -296,9 +297,14 @@ def _default_layers(model: nn.Module, x: Tensor) -> list[str]:
     own = getattr(model, "layer_names", None)
     names: list[str] = []
     for name in own or once(model, [n for n, _ in model.named_children()], x[:2]):
-        names.append(name)
-        names += [e for e in echoes if e.startswith(f"{name}.")]
-    return names + [e for e in echoes if e not in names]
+        within = [e for e in echoes if e.startswith(f"{name}.")]
+        for echo in within:  # an Echo layer inside a layer, and what goes into it, come before what the layer gives
+            names += [echo.removesuffix(".echo"), echo]
+        if f"{name}.echo" not in within:
+            names.append(name)
+    for echo in echoes:
+        names += [n for n in (echo.removesuffix(".echo"), echo) if n not in names]
+    return names
 
 
 def _probe(probe: Any) -> tuple[Tensor, Tensor | None]:

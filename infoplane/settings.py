@@ -16,6 +16,7 @@ __all__ = ["OPTIMIZERS", "PRESETS", "PROBES", "SCHEDULES", "Settings", "echo_pla
 OPTIMIZERS = ("adam", "sgd")
 PROBES = ("train", "test", "all")
 DATASETS = ("icosahedron",)
+ECHO_ON = ("before", "after")
 INIT_NAMES = ("glorot", "he", "tishby", "saxe")
 
 
@@ -25,8 +26,9 @@ class Settings:
 
     widths: of the hidden layers. init: None takes what suits the activation. batch_size: 0 for the full batch.
     beta: nats of loss a nat of rate. warmup: the share of training after which beta sets in; it then grows linearly
-    over another such share. echo_at: hidden layers, counted from 1, that an Echo layer follows; bound, echoes,
-    scale, mixing: see `channels.layer.Echo`. snapshots: see `snapshot_epochs`. split: the share of training points;
+    over another such share. echo_at: hidden layers, counted from 1, that get an Echo layer, before or after their
+    activation (echo_on: None takes what suits the activation); bound, echoes, scale, mixing: see
+    `channels.layer.Echo`. snapshots: see `snapshot_epochs`. split: the share of training points;
     ordered: the first ones, not a random choice. Replica r has the seed seed + r.
     """
 
@@ -41,6 +43,7 @@ class Settings:
     beta: float = 0.03
     warmup: float = 0.1
     echo_at: tuple[int, ...] = ()
+    echo_on: str | None = None
     bound: float = 0.9155
     echoes: int = 64
     scale: str = "input"
@@ -58,6 +61,8 @@ class Settings:
         choose(self.activation, ACTIVATIONS, "activation")
         choose(self.optimizer, OPTIMIZERS, "optimizer")
         choose(self.probe, PROBES, "probe")
+        if self.echo_on is not None:
+            choose(self.echo_on, ECHO_ON, "place of Echo layers (echo-on)")
         if self.init is not None:
             choose(self.init, INIT_NAMES, "initialisation")
         _expect(bool(self.widths) and all(w >= 1 for w in self.widths), "widths", self.widths, "widths of at least 1")
@@ -75,12 +80,20 @@ class Settings:
             self.echo_at,
             f"different hidden layers from 1 to {depth}",
         )
+        power_of_two = self.echoes >= 1 and not self.echoes & (self.echoes - 1)
+        _expect(power_of_two, "echoes", self.echoes, "a power of two (..., 16, 32, 64, ...)")
         if self.echo_at and 0 < self.batch_size <= self.echoes:
             raise InfoplaneError(
                 f"batch-size {self.batch_size} is too small for {self.echoes} echoes: expected at least "
                 f"{self.echoes + 1}, or fewer echoes (--echoes 16)."
             )
         snapshot_epochs(self.snapshots, self.epochs)
+
+    @property
+    def echo_layers(self) -> list[str]:
+        """The modules of our networks that Echo layers follow."""
+        before = (self.echo_on or ACTIVATIONS[self.activation].echo) == "before"
+        return [f"hidden{k}.linear" if before else f"hidden{k}" for k in sorted(self.echo_at)]
 
     @property
     def seeds(self) -> list[int]:

@@ -39,8 +39,8 @@ def summary(measurements: pd.DataFrame, metrics: pd.DataFrame, unit: str = "bits
             row |= {"upper": sides["upper"].mean(), "upper_spread": sides["upper"].std()}
         else:
             row |= {"value": (group["value_nats"] / scale).mean(), "spread": (group["value_nats"] / scale).std()}
-        row["standing"] = group["standing"].value_counts(sort=False).to_dict()
-        row["law"] = " / ".join(sorted(group["law"].unique()))
+        row["standing"] = group["standing"].value_counts(sort=False).sort_index().to_dict()
+        row["law"] = " or ".join(sorted(group["law"].unique()))
         row["n"] = int(group["n"].max())
         row["ceiling"] = group["ceiling_nats"].mean() / scale
         codes = group.loc[group["warnings"] != "", ["replica", "warnings"]]
@@ -94,7 +94,7 @@ def render(result: dict[str, Any]) -> str:
     text += (
         f"\n\n{unit}; mean ± standard deviation over {replicas} replicas; a number after a word: in how many of them"
     )
-    text += "\nlaw: of these very points, unless it says population; what a warning means: infoplane warnings CODE\n\n"
+    text += "\nlaw: of these very points, no population; what a warning means: infoplane warnings CODE\n\n"
     heads = ["path", "train accuracy", "test accuracy", f"train loss ({unit})", f"test loss ({unit})"]
     heads += [f"gap in loss ({unit})", "gap in error"]
     body = [

@@ -86,7 +86,7 @@ def build(settings: Settings, task: Task) -> nn.Module:
     if settings.echo_at:
         insert_echo(
             model,
-            [f"hidden{k}" for k in sorted(settings.echo_at)],
+            settings.echo_layers,
             task.x[:2],
             inplace=True,
             bound=settings.bound,

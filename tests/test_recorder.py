@@ -28,7 +28,7 @@ def step(model, optimizer, x, y, beta=0.03):
 @pytest.fixture(scope="module")
 def trained():
     """A ReLU network of two replicas with two Echo layers, trained a little, and its recorder after a snapshot."""
-    settings = Settings(activation="relu", echo_at=(2, 4), replicas=2, epochs=40, lr=2e-2)
+    settings = Settings(activation="relu", echo_at=(2, 4), echo_on="after", replicas=2, epochs=40, lr=2e-2)
     training = Training.start(settings, torch.device("cpu"))
     while training.epoch < 40:
         training.run_epoch()
@@ -175,6 +175,20 @@ def test_a_hand_written_module_without_echo_is_measured_as_it_is(handwritten, bi
     assert float(row["value_nats"].iloc[0]) == pytest.approx(entropy, abs=1e-6)
     assert set(frame["layer"]) == {"act", "middle"}
     assert not frame["warnings"].str.contains("noise-off").any()
+
+
+def test_estimators_may_be_named_as_on_the_command_line(handwritten, bits):
+    recorder = ip.Recorder(handwritten, bits, ["act"], ["binning:width=0.5", ip.KDE(noise_variance=0.1)])
+    assert recorder.estimators == [ip.Binning(width=0.5), ip.KDE(noise_variance=0.1)]
+    with pytest.raises(InfoplaneError, match="Did you mean 'kde'"):
+        ip.Recorder(handwritten, bits, ["act"], ["kd"])
+
+
+def test_by_default_an_echo_layer_is_read_on_both_sides_wherever_it_is(bits):
+    x, y = bits
+    inner = nn.Sequential(nn.Linear(12, 5), nn.Tanh(), nn.Linear(5, 4))
+    model = ip.insert_echo(nn.Sequential(inner, nn.Linear(4, 2)), after=["0.1"], example=x[:2])
+    assert ip.Recorder(model, (x, y), estimators=[]).layers == ["0.1", "0.1.echo", "0", "1"]
 
 
 def test_batches_of_the_probe_do_not_matter(handwritten, bits):

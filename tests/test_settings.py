@@ -75,6 +75,8 @@ def test_presets_and_names_are_known():
         ({"echo_at": (2, 2)}, "different hidden layers"),
         ({"echo_at": (2,), "batch_size": 64}, "at least 65"),
         ({"replicas": 0}, "at least 1"),
+        ({"echoes": 48}, "power of two"),
+        ({"echo_on": "befor"}, "Did you mean 'before'"),
         ({"probe": "tset"}, "Did you mean 'test'"),
     ],
 )

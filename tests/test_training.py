@@ -14,6 +14,7 @@ import torch
 
 import infoplane as ip
 from infoplane.data.icosahedron import icosahedron
+from infoplane.insertion import echo_layers
 from infoplane.records import InfoplaneError
 from infoplane.replicas import Streams
 from infoplane.settings import Settings
@@ -124,6 +125,29 @@ def test_evaluation_tells_noisy_from_noise_free():
     assert set(loss) == {(p, s) for p in ("noisy", "noise-off") for s in ("train", "test")}
     assert loss["noise-off", "test"] == pytest.approx(expected, rel=0.02)  # the bank is a sample of the training points
     assert loss["noisy", "test"] > 1.2 * expected
+
+
+@pytest.mark.parametrize(
+    ("activation", "echo_on", "name"),
+    [
+        ("relu", None, "hidden2.linear.echo"),
+        ("relu", "after", "hidden2.echo"),
+        ("tanh", None, "hidden2.echo"),
+        ("tanh", "before", "hidden2.linear.echo"),
+    ],
+)
+def test_an_echo_layer_comes_before_or_after_the_activation(activation, echo_on, name):
+    settings = Settings(activation=activation, echo_at=(2,), echo_on=echo_on, replicas=1)
+    training = after(settings, 1)
+    assert list(echo_layers(training.model)) == [name]
+    recorder = ip.Recorder(training.model, training.task.part("all"), estimators=[])
+    assert recorder.layers.index(name.removesuffix(".echo")) == recorder.layers.index(name) - 1
+    assert "hidden2" in recorder.layers
+    with ip.Taps(training.model, ["hidden2", name]) as taps:
+        training.model(training.task.x)
+        read = taps.take()
+    if echo_on == "before" or name.endswith("linear.echo"):
+        assert torch.equal(read["hidden2"], getattr(torch, activation)(read[name]))
 
 
 def test_a_small_last_batch_is_left_out_where_echoes_need_more():

@@ -193,7 +193,7 @@ def _legend(layers: Sequence[str], markers: dict[str, str], panels: Iterable[pd.
         handles.append(Line2D([], [], marker="o", fillstyle="none", label="hollow: warned", **grey))
     if any((each[f"upper_{a}"] > each[f"lower_{a}"]).any() for each in panels for a in "xy"):
         some = ", some epochs" if max(each["epoch"].nunique() for each in panels) > 8 else ""
-        handles.append(Line2D([], [], color="0.3", linewidth=0.6, label=f"bounds{some}"))
+        handles.append(Line2D([], [], color="0.3", linewidth=0.6, label=f"bounds{some}; marker: their middle"))
     replicas = max(each["replica"].nunique() for each in panels)
     if replicas > 1:
         handles.append(Line2D([], [], color=FAINT, linewidth=1.0, label=f"single replicas ({replicas})"))
