@@ -43,7 +43,7 @@ class Activation:
 
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": Activation(lambda x: x.tanh(), "tanh(x), in [-1, 1]", "glorot"),
-    "relu": Activation(lambda x: x.relu(), "max(x, 0)", "he", "before"),
+    "relu": Activation(lambda x: x.relu(), "max(x, 0)", "balanced", "before"),
     "linear": Activation(lambda x: x, "x", "glorot"),
     "softsign": Activation(lambda x: x / (1.0 + x.abs()), "x / (1 + |x|), in [-1, 1]", "glorot"),
     "softplus": Activation(_softplus, "log(1 + exp x)", "he"),

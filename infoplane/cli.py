@@ -84,7 +84,7 @@ _TRAIN_OPTIONS: list[Any] = [
     click.option("--dataset", help="The task: icosahedron, the 12-bit task, generated."),
     click.option("--activation", help="tanh, relu, linear, softsign, softplus, elu or hardtanh."),
     click.option("--widths", callback=_whole_numbers, help="Hidden layers, e.g. 10,7,5,4,3."),
-    click.option("--init", help="glorot, he, tishby or saxe; default: what suits the activation."),
+    click.option("--init", help="glorot, he, balanced, tishby or saxe; default: what suits the activation."),
     click.option("--echo-layers", type=int, help="How many Echo layers, at default places; default: none."),
     click.option("--echo-at", callback=_whole_numbers, help="Or which hidden layers they follow, e.g. 2,4."),
     click.option("--echo-on", help="before or after the activation; default: before ReLU, after others."),

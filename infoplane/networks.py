@@ -37,6 +37,13 @@ def _truncated(std: float, outputs: int, inputs: int, generator: torch.Generator
     return (std * math.sqrt(2.0) * torch.erfinv(u)).float()
 
 
+def _balanced(std: float, outputs: int, inputs: int, generator: torch.Generator) -> Tensor:
+    """Normal in size, with as many positive as negative weights in every unit (or one more)."""
+    ranks = torch.rand(outputs, inputs, generator=generator).argsort(1).argsort(1)
+    sign = torch.where(ranks < (inputs + 1) // 2, 1.0, -1.0)
+    return sign * _normal(std, outputs, inputs, generator).abs()
+
+
 def _glorot(outputs: int, inputs: int, generator: torch.Generator) -> Tensor:
     limit = math.sqrt(6.0 / (inputs + outputs))
     return (2.0 * torch.rand(outputs, inputs, generator=generator) - 1.0) * limit
@@ -48,6 +55,12 @@ INITS: dict[str, Init] = {
         lambda o, i, g: _normal(math.sqrt(2.0 / i), o, i, g),
         0.1,
         "normal, variance 2 / fan_in: He et al. 2015, eq. 10; biases of 0.1 keep narrow ReLU layers alive",
+    ),
+    "balanced": Init(
+        lambda o, i, g: _balanced(math.sqrt(2.0 / i), o, i, g),
+        0.1,
+        "as he, with as many positive as negative weights a unit: behind ReLUs a unit of negative weights is dead, "
+        "which is one in sixteen at a fan-in of 4",
     ),
     "tishby": Init(
         lambda o, i, g: _truncated(1.0 / math.sqrt(i), o, i, g),

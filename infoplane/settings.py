@@ -17,7 +17,7 @@ OPTIMIZERS = ("adam", "sgd")
 PROBES = ("train", "test", "all")
 DATASETS = ("icosahedron",)
 ECHO_ON = ("before", "after")
-INIT_NAMES = ("glorot", "he", "tishby", "saxe")
+INIT_NAMES = ("glorot", "he", "balanced", "tishby", "saxe")
 
 
 @dataclass(frozen=True, kw_only=True)

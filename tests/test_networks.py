@@ -72,7 +72,8 @@ def test_a_replica_linear_is_an_affine_map(seeded):
 
 
 @pytest.mark.parametrize(
-    ("name", "variance"), [("glorot", 2 / (400 + 300)), ("he", 2 / 400), ("saxe", 1 / 300), ("tishby", None)]
+    ("name", "variance"),
+    [("glorot", 2 / (400 + 300)), ("he", 2 / 400), ("balanced", 2 / 400), ("saxe", 1 / 300), ("tishby", None)],
 )
 def test_initialisations_have_their_published_variance(name, variance, seeded):
     w = INITS[name].weights(300, 400, seeded(4)).double()
@@ -82,6 +83,14 @@ def test_initialisations_have_their_published_variance(name, variance, seeded):
     spread = (w.square().var() / w.numel()).sqrt()
     assert abs(w.square().mean() - variance) < 5 * spread
     assert abs(w.mean()) < 5 * w.std() / math.sqrt(w.numel())
+
+
+def test_balanced_units_are_alive_behind_relus(seeded):
+    """Behind ReLUs inputs are not negative, and a unit all of whose weights are is dead: one in 2^fan_in is with he."""
+    w = INITS["balanced"].weights(2000, 3, seeded(5))
+    assert ((w > 0).sum(1) == 2).all()
+    assert ((INITS["he"].weights(2000, 3, seeded(5)) > 0).sum(1) == 0).double().mean() == pytest.approx(1 / 8, abs=0.04)
+    assert len(torch.unique(w > 0, dim=0)) == 3  # any of the three may be the negative one
 
 
 def test_a_layer_keeps_its_weights_when_another_is_added():
