@@ -11,6 +11,10 @@ from torch import Tensor, nn
 Weights = Callable[[int], torch.Generator]
 
 
+# One thread, as `train` runs: the tests are many small operations, which two threads take longer over than one.
+torch.set_num_threads(1)
+
+
 @pytest.fixture
 def seeded() -> Weights:
     """A generator of its own for every seed: no test touches the global random state."""

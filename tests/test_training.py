@@ -28,16 +28,6 @@ def after(settings: Settings, epochs: int) -> Training:
     return training
 
 
-@pytest.fixture
-def one_thread():
-    """As `train` runs: with more, a sum over many rows may be split in another way for many replicas than for one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     "options",
     [
