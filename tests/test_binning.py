@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from infoplane.estimators import ESTIMATORS, Binning, binned_entropy, binning, parse_estimator
+from infoplane.estimators import ESTIMATORS, BinnedEntropy, Binning, binned_entropy, cells, parse_estimator
 from infoplane.estimators.protocol import Estimator, Reading
 from infoplane.records import InfoplaneError
 
@@ -53,7 +53,7 @@ def reference(t: np.ndarray, y: np.ndarray | None, **rule) -> list[float]:
     return [entropy, occupied, entropy + label_entropy - joint, label_entropy]
 
 
-def values(found: binning.BinnedEntropy) -> list[float]:
+def values(found: BinnedEntropy) -> list[float]:
     fields = [found.entropy, found.occupied, found.label_information, found.label_entropy]
     return [float(v) for v in fields if v is not None]
 
@@ -211,10 +211,10 @@ def test_equal_count_bins():
 def test_hashed_and_packed_rows_give_the_same(monkeypatch):
     t, y = torch.tensor(LAYERS["saturated tanh"]), torch.tensor(rng(3).integers(10, size=600))
     packed = values(binned_entropy(t, width=0.07, labels=y))
-    monkeypatch.setattr(binning.math, "log2", lambda x: 1e9)
+    monkeypatch.setattr(cells.math, "log2", lambda x: 1e9)
     asked = []
-    coefficients = binning.odd_coefficients
-    monkeypatch.setattr(binning, "odd_coefficients", lambda *a: asked.append(a[2]) or coefficients(*a))
+    coefficients = cells.odd_coefficients
+    monkeypatch.setattr(cells, "odd_coefficients", lambda *a: asked.append(a[2]) or coefficients(*a))
     assert values(binned_entropy(t, width=0.07, labels=y)) == pytest.approx(packed, abs=1e-12)
     assert asked == [0]
 
@@ -223,7 +223,7 @@ def test_a_collision_of_hashes_is_seen(monkeypatch):
     t = torch.tensor(LAYERS["ReLU"])
     expected = values(binned_entropy(t, width=0.07))
     asked = []
-    coefficients = binning.odd_coefficients
+    coefficients = cells.odd_coefficients
 
     def colliding(forms: int, units: int, seed: int) -> torch.Tensor:
         asked.append(seed)
@@ -232,15 +232,15 @@ def test_a_collision_of_hashes_is_seen(monkeypatch):
             found[0] = 1  # the sum of the bins, the same for many rows
         return found
 
-    monkeypatch.setattr(binning, "odd_coefficients", colliding)
+    monkeypatch.setattr(cells, "odd_coefficients", colliding)
     assert values(binned_entropy(t, width=0.07)) == pytest.approx(expected, abs=1e-12)
     assert asked == [0, 1, 2]
 
 
 def test_coefficients_are_fixed_and_odd():
-    found = binning.odd_coefficients(2, 1000, 0)
-    assert torch.equal(found, binning.odd_coefficients(2, 1000, 0))
-    assert not torch.equal(found, binning.odd_coefficients(2, 1000, 1))
+    found = cells.odd_coefficients(2, 1000, 0)
+    assert torch.equal(found, cells.odd_coefficients(2, 1000, 0))
+    assert not torch.equal(found, cells.odd_coefficients(2, 1000, 1))
     assert bool((found & 1).all())
     assert len(set(found.flatten().tolist())) == 2000
 
@@ -258,15 +258,15 @@ def test_bins_finer_than_the_values():
 def test_pieces_do_not_matter_and_bound_the_memory(monkeypatch):
     t = torch.randn(2, 300, 4, generator=torch.Generator().manual_seed(0))
     expected = [binned_entropy(t, **rule).entropy.tolist() for rule in RULES.values()]
-    monkeypatch.setattr(binning, "PIECE", 64)
+    monkeypatch.setattr(cells, "PIECE", 64)
     sizes = []
-    grid = binning._Rule.grid
+    grid = cells.Rule.grid
 
     def watched(self, points):
         found = grid(self, points)
         return found._replace(bins=lambda v: sizes.append(v.numel()) or found.bins(v))
 
-    monkeypatch.setattr(binning._Rule, "grid", watched)
+    monkeypatch.setattr(cells.Rule, "grid", watched)
     assert [binned_entropy(t, **rule).entropy.tolist() for rule in RULES.values()] == expected
     assert max(sizes) == 64
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..records import Estimate, InfoplaneError, Standing, choose
-from .binning import Classes, is_positive, number, only_replica, read_labels, read_points
+from .inputs import Classes, is_positive, number, only_replica, read_labels, read_points
 from .protocol import Reading
 
 __all__ = ["KDE", "KDEBounds", "kde_bounds"]
