@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .channels.bank import Bank
 from .channels.layer import Passed
-from .insertion import echo_layers, execution_order, fill_banks, measuring, separating
+from .insertion import echo_layers, execution_order, fill_banks, measuring, replica_axis, separating
 from .records import InfoplaneError
 from .replicas import Streams
 from .taps import Taps
@@ -68,8 +68,7 @@ class Passes:
         reduce: Callable[[Any], Tensor] | None = None,
     ) -> None:
         self.model, self.x, self.layers = model, x, list(layers)
-        self.replicas = int(getattr(model, "replicas", 1))
-        self.axis = 1 if hasattr(model, "replicas") and x.dim() == 3 else 0
+        self.replicas, self.axis = replica_axis(model, x)
         self.n = x.shape[self.axis]
         self._law = law
         self._references, self._batch_size, self._reduce = references, batch_size, reduce

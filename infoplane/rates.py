@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax
+from torch.nn.functional import cross_entropy
 
 from .channels.certificate import CELLS, Certificate, Evidence, certify
 from .channels.layer import Echo
+from .data import label_entropy
 from .insertion import echo_layers
 from .passes import Passes, Seen
 from .records import POINTS, Estimate
@@ -115,9 +115,8 @@ def label_bounds(scores: Tensor, labels: Tensor, information: Estimate) -> list[
     scores: (N, C), logits of single noisy draws (never of averaged or noise-free predictions); labels: (N,).
     information: the I(Z;X) of the layer, used only where it is exact or an upper bound.
     """
-    p = labels.bincount().double() / len(labels)
-    entropy = float(-torch.xlogy(p, p).sum())
-    loss = -log_softmax(scores.double(), -1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    entropy = label_entropy(labels)
+    loss = cross_entropy(scores.double(), labels, reduction="none")
     lower = Estimate(
         quantity="I(Z;Y)",
         value=entropy - float(loss.mean()),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .estimators.protocol import Estimator, Reading
-from .insertion import echo_layers, plain
+from .insertion import echo_layers, plain, replica_axis
 from .passes import Passes, Seen
 from .rates import certificates_of, label_bounds, missing_rates, rates_of
 from .records import COLUMNS, Estimate, InfoplaneError, Measurement
@@ -79,13 +79,13 @@ class Recorder:
         self.estimators: list[Estimator] = [parse_estimator(e) if isinstance(e, str) else e for e in chosen]
         x, y = _probe(probe)
         device = next((p.device for p in self.model.parameters()), x.device)
-        replicas = int(getattr(self.model, "replicas", 1))
-        if hasattr(self.model, "replicas") and x.dim() == 3 and x.shape[0] != replicas:
+        replicas, axis = replica_axis(self.model, x)
+        if axis == 1 and x.shape[0] != replicas:
             raise InfoplaneError(
                 f"Recorder: the probe is {tuple(x.shape)} for {replicas} replicas; expected "
                 f"({replicas}, N, D) or (N, D)."
             )
-        if hasattr(self.model, "replicas") and x.dim() == 3 and replicas == 1:
+        if axis == 1 and replicas == 1:
             x = x[0]
         x = x.to(device)
         self.layers = list(layers) if layers is not None else _default_layers(self.model, x)
@@ -210,15 +210,7 @@ class Recorder:
                     rows += label_bounds(scores[r], labels[r], rows[-1])
                 new += [self._place(e, epoch, step, r, name) for e in rows]
                 if r in good:
-                    place = {
-                        "run": self.run,
-                        "epoch": epoch,
-                        "step": step,
-                        "replica": r,
-                        "probe": self.name,
-                        "layer": name,
-                    }
-                    self.certificates.append(place | certificates[name][r].row())
+                    self.certificates.append(self._where(epoch, step, r, name) | certificates[name][r].row())
         return new
 
     def _finite(self, layer: str, epoch: int, codes: Tensor) -> list[int]:
@@ -255,9 +247,17 @@ class Recorder:
 
     def _place(self, e: Estimate, epoch: int, step: int, replica: int, layer: str) -> Measurement:
         number = {f: getattr(e, f) for f in Estimate.__dataclass_fields__}
-        return Measurement(
-            **number, run=self.run, epoch=epoch, step=step, replica=replica, probe=self.name, layer=layer
-        )
+        return Measurement(**number, **self._where(epoch, step, replica, layer))
+
+    def _where(self, epoch: int, step: int, replica: int, layer: str) -> dict[str, Any]:
+        return {
+            "run": self.run,
+            "epoch": epoch,
+            "step": step,
+            "replica": replica,
+            "probe": self.name,
+            "layer": layer,
+        }
 
 
 def _measure(task: tuple[str, list[int], Estimator, Reading, Tensor | None]) -> list[list[Estimate]]:

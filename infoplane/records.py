@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 __all__ = [
-    "CERTIFICATE_KEY",
     "COLUMNS",
     "KEY",
     "POINTS",
-    "POPULATION",
     "UNITS",
     "WARNINGS",
     "Estimate",
@@ -33,7 +31,6 @@ Standing = Literal["exact", "upper", "lower", "estimate"]
 STANDINGS: tuple[str, ...] = get_args(Standing)
 
 POINTS = "these N points"
-POPULATION = "population"
 
 #: nats in one of each unit: divide a value in nats by it.
 UNITS = {"bits": math.log(2.0), "nats": 1.0}
@@ -279,4 +276,3 @@ KEY = (
     "params",
     "standing",
 )
-CERTIFICATE_KEY = ("run", "probe", "epoch", "step", "replica", "layer")

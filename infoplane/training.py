@@ -20,7 +20,7 @@ from .estimators import parse_estimator
 from .insertion import echo_layers, fill_banks, insert_echo, measuring, rate
 from .networks import MLP, initialise
 from .recorder import Recorder
-from .records import InfoplaneError
+from .records import KEY, InfoplaneError
 from .replicas import Streams, derive
 from .rundir import RunDir
 from .settings import Settings, snapshot_epochs
@@ -33,7 +33,7 @@ class DivergedError(InfoplaneError):
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" takes a GPU where there is one."""
+    """The device of that name; auto takes a GPU where there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -244,15 +244,18 @@ def train(
     """
     if resume:
         run = RunDir.open(out)
-        settings = Settings.fromdict(run.config["settings"])
-        keep_weights = bool(run.config["keep_weights"])
-        device = run.config["device"] if device == "auto" else device
-        threads = run.config["threads"]
+        try:
+            settings = Settings.fromdict(run.config["settings"])
+            keep_weights, threads = run.config["keep_weights"], run.config["threads"]
+            device = run.config["device"] if device == "auto" else device
+        except KeyError as error:
+            raise InfoplaneError(
+                f"{run.path}/config.json has no {error}; expected what `infoplane train` writes."
+            ) from None
     threads = threads or 1
     where = choose_device(device)
     estimators = [parse_estimator(text) for text in settings.estimators]
     training = Training.start(settings, where)
-    training.task.part(settings.probe)
     recorder = Recorder(
         training.model,
         training.task.part(settings.probe),
@@ -282,15 +285,17 @@ def _go(run: RunDir, training: Training, recorder: Recorder, keep_weights: bool,
     names = run.checkpoints()
     if "last" in names:
         training.load_state(run.load_checkpoint())
-    run.cut(training.epoch if "last" in names else -1)
-    for name in names:
-        if name.startswith("epoch-") and keep_weights and int(name[6:]) <= training.epoch and "last" in names:
-            held = run.load_checkpoint(name)
-            recorder.held[held["epoch"], held["step"]] = held["model"]
+        run.cut(training.epoch)
+        deferred = any(e.deferred for e in recorder.estimators)
+        for name in names if deferred else ():
+            if name.startswith("epoch-") and int(name.removeprefix("epoch-")) <= training.epoch:
+                held = run.load_checkpoint(name)
+                recorder.held[held["epoch"], held["step"]] = held["model"]
+    else:
+        run.cut(-1)
+        _record(run, training, recorder, keep_weights)
     due = set(snapshot_epochs(settings.snapshots, settings.epochs))
     every = max(settings.epochs // 20, 1)
-    if "last" not in names:
-        _record(run, training, recorder, keep_weights)
     with tqdm(
         total=settings.epochs,
         initial=training.epoch,
@@ -306,7 +311,15 @@ def _go(run: RunDir, training: Training, recorder: Recorder, keep_weights: bool,
                 _record(run, training, recorder, keep_weights)
             elif training.epoch % every == 0:
                 run.save_checkpoint(training.state())
-    run.append("measurements", [m.row() for m in recorder.finish()])
+    _finish(run, recorder)
+
+
+def _finish(run: RunDir, recorder: Recorder) -> None:
+    """The second pass, and the mark. Its rows are of past epochs: those that a kill left here are not written twice."""
+    rows = [m.row() for m in recorder.finish()]
+    if rows:
+        written = set(run.read("measurements")[list(KEY)].itertuples(index=False, name=None))
+        run.append("measurements", [row for row in rows if tuple(row[k] for k in KEY) not in written])
     run.mark_done()
 
 

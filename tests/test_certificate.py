@@ -836,3 +836,13 @@ def test_a_bank_that_is_slightly_stale(grown: float) -> None:
     truth = 0.5 * math.log((grown**2 * variance + noise) / noise)
     c = judge(grown * f, s, bank=bank)
     assert right(c, truth), (c.value, truth, c.error)
+
+
+def test_codes_of_one_pass_are_no_ceiling_where_they_change_from_pass_to_pass() -> None:
+    """Two codes in this pass, others in the next: log 2 bounds what one pass shows, and not I(Z;X)."""
+    f, s = signs(4096), 0.1
+    assert judge(f, s).value == pytest.approx(LOG2)
+    moving = judge(f, s, repeat=0.5)
+    assert moving.value == pytest.approx(-math.log(s))
+    assert moving.standing == "upper"
+    assert "batch-dependent" in moving.warnings

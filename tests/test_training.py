@@ -192,6 +192,27 @@ def test_a_run_that_is_killed_and_resumed_ends_bit_equal(tmp_path):
     assert [name for name in expected if expected[name] != got[name]] == []
 
 
+@pytest.mark.parametrize("left", [1.0, 0.9, 0.6])
+def test_rows_of_the_second_pass_are_neither_lost_nor_doubled(left, tmp_path):
+    """Killed after, or in the middle of, writing what is measured over the range of the whole run."""
+    settings = Settings(epochs=2, replicas=2, echo_at=(2,), estimators=("binning", "binning:bins=30,range=run"))
+    run = train(settings, str(tmp_path / "run"), progress=False)
+    table = run.path / "measurements.csv"
+    whole = table.read_bytes()
+    second = whole.index(b"bins over the run")
+    (run.path / "done").unlink()
+    table.write_bytes(whole[: second + round(left * (len(whole) - second))])
+    assert train(settings, str(tmp_path / "run"), resume=True, progress=False).done
+    assert table.read_bytes() == whole
+
+
+def test_a_config_that_is_not_ours_is_said(tmp_path):
+    run = train(Settings(epochs=1, replicas=1, estimators=("binning",)), str(tmp_path / "run"), progress=False)
+    (run.path / "config.json").write_text("{}")
+    with pytest.raises(InfoplaneError, match="has no 'settings'"):
+        train(Settings(), str(tmp_path / "run"), resume=True, progress=False)
+
+
 def test_a_place_that_holds_another_run_is_refused_without_force(tmp_path):
     settings = Settings(epochs=1, replicas=1, estimators=("binning",))
     train(settings, str(tmp_path / "run"), progress=False)

@@ -167,7 +167,8 @@ def certify(seen: Evidence) -> Certificate:
         held = margin_full <= ceilings.MARGIN and exhaustive_full
         warnings.append("resolution" if held else "near-ceiling" if exhaustive_full else "unchecked-subsets")
     value, code_entropy = rate, math.nan
-    if seen.first:
+    repeat = math.nan if seen.repeat is None else seen.repeat
+    if seen.first and not repeat > _SAME:  # codes that change from pass to pass have no ceiling that one pass shows
         code_entropy = ceilings.joint_entropy(torch.cat([f[:, kept], s[:, kept]], -1))
         value = min(rate, code_entropy)
         if seen.diagonal:
@@ -195,7 +196,6 @@ def certify(seen: Evidence) -> Certificate:
     shift = _shift(f, s, seen.bank, seen.replica, same=seen.first)
     if seen.same_law and shift > (_SHIFT_SAME if seen.first else _SHIFT_SAMPLED):
         warnings.append("stale-bank")
-    repeat = math.nan if seen.repeat is None else seen.repeat
     if repeat > _SAME:
         warnings.append("batch-dependent")
     if not seen.same_law:
