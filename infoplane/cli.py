@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import click
 
 from . import __version__
+from .data import DATASETS
 from .records import UNITS, WARNINGS, InfoplaneError, choose
-from .settings import PRESETS, Settings, echo_places
+from .settings import PRESETS, Settings
 
 __all__ = ["main"]
 
@@ -81,7 +82,11 @@ def _batch_size(_ctx: click.Context, _param: click.Parameter, value: str | None)
 #: what each setting says of itself in --help; None defaults show the default of `Settings`
 _TRAIN_OPTIONS: list[Any] = [
     click.option("--preset", help=f"Published settings to start from: {', '.join(PRESETS)}."),
-    click.option("--dataset", help="The task: icosahedron, the 12-bit task, generated."),
+    click.option("--dataset", help=f"{', '.join(DATASETS)}, or a .mat or .npz FILE; default: icosahedron."),
+    click.option("--data-root", help="The folder with the files of a data set; default: $INFOPLANE_DATA, else data."),
+    click.option("--subset", type=int, help="How many training points to use, the classes in proportion."),
+    click.option("--model", help="mlp or cnn; default: what suits the data set."),
+    click.option("--channels", callback=_whole_numbers, help="Of the convolutions of a cnn, e.g. 16,32."),
     click.option("--activation", help="tanh, relu, linear, softsign, softplus, elu or hardtanh."),
     click.option("--widths", callback=_whole_numbers, help="Hidden layers, e.g. 10,7,5,4,3."),
     click.option("--init", help="glorot, he, balanced, tishby or saxe; default: what suits the activation."),
@@ -119,6 +124,7 @@ def _with(options: list[Any]) -> Callable[[F], F]:
 
 @main.command()
 @_with(_TRAIN_OPTIONS)
+@click.option("--download", is_flag=True, help="Fetch the files of the data set through torchvision.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--threads", type=click.IntRange(1), help="Of torch, on the CPU; default 1, and other cores measure.")
 @click.option("--out", type=click.Path(), help="The run directory; default: a new one in runs/.")
@@ -129,6 +135,7 @@ def _with(options: list[Any]) -> Callable[[F], F]:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, in place of the table.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no table.")
 def train(
+    download: bool,
     device: str,
     threads: int | None,
     out: str | None,
@@ -143,10 +150,13 @@ def train(
     estimators: str | None,
     **given: Any,
 ) -> None:
-    """Train a classifier with Echo layers and record its information plane.
+    """Train a network with Echo layers and record its information plane.
 
     \b
     infoplane train --activation relu --echo-layers 2
+    infoplane train --dataset fashion-mnist --model cnn --echo-layers 1 --subset 10000 --download
+
+    What is not given takes what suits the data set (`infoplane datasets`).
     """
     choose(unit, UNITS, "unit")
     given = {name: value for name, value in given.items() if value is not None}
@@ -180,6 +190,7 @@ def train(
             progress=not quiet,
             keep_weights=keep_weights,
             threads=threads,
+            download=download,
         )
     except KeyboardInterrupt:
         raise Refused(
@@ -194,15 +205,9 @@ def train(
 
 
 def _settings(preset: str | None, echo_layers: int | None, estimators: str | None, given: dict[str, Any]) -> Settings:
-    chosen: dict[str, Any] = dict(PRESETS[choose(preset, PRESETS, "preset")]) if preset is not None else {}
-    chosen |= given
     if estimators is not None:
-        chosen["estimators"] = tuple(estimators.replace(";", " ").split())
-    if echo_layers is not None:
-        if "echo_at" in chosen:
-            raise InfoplaneError("--echo-layers and --echo-at were both given; expected how many, or where.")
-        chosen["echo_at"] = echo_places(echo_layers, len(chosen.get("widths", Settings.widths)))
-    settings = Settings(**chosen)
+        given["estimators"] = tuple(estimators.replace(";", " ").split())
+    settings = Settings.of(preset=preset, echo_layers=echo_layers, **given)
 
     from .estimators import parse_estimator
 
@@ -213,7 +218,9 @@ def _settings(preset: str | None, echo_layers: int | None, estimators: str | Non
 
 def _new_folder(settings: Settings) -> str:
     echo = f"-echo{'.'.join(map(str, settings.echo_at))}" if settings.echo_at else ""
-    name = f"{settings.dataset}-{settings.activation}{echo}-seed{settings.seed}"
+    dataset = Path(settings.dataset).stem
+    subset = f"-{settings.subset}" if settings.subset else ""
+    name = f"{dataset}{subset}-{settings.model}-{settings.activation}{echo}-seed{settings.seed}"
     for number in range(1, 10_000):
         folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
         if not folder.exists():
@@ -260,6 +267,22 @@ def plot(kind: str, run: str, out: str | None, formats: tuple[str, ...], unit: s
             click.echo(str(path))
     finally:
         plt.close(figure)
+
+
+@main.command()
+def datasets() -> None:
+    """List the data sets, with their sizes and sources, and the settings that a run takes for each unless given."""
+    for name, listed in DATASETS.items():
+        click.echo(name)
+        for field in ("what", "points", "source"):
+            click.echo(f"  {field:<9} {getattr(listed, field)}")
+        for setting, value in listed.defaults.items():
+            text = " ".join(map(str, value)) if setting == "estimators" else value
+            text = ",".join(map(str, value)) if isinstance(value, tuple) and setting != "estimators" else text
+            text = "full" if setting == "batch_size" and value == 0 else text
+            click.echo(f"  --{setting.replace('_', '-')} {text}")
+    click.echo("FILE.npz, FILE.mat")
+    click.echo("  what      arrays x (N, ...) and y (N,), classes; or F and y; or x_train, y_train, x_test, y_test")
 
 
 @main.command()

@@ -277,7 +277,8 @@ def fill_banks(
 def replica_axis(model: nn.Module, x: Tensor) -> tuple[int, int]:
     """The replicas of the model (1 for a module that is not ours), and which axis of x counts the inputs."""
     replicas = getattr(plain(model), "replicas", None)
-    return replicas or 1, 1 if replicas is not None and x.dim() == 3 else 0
+    sample_axes = getattr(plain(model), "sample_axes", 1)
+    return replicas or 1, 1 if replicas is not None and x.dim() == sample_axes + 2 else 0
 
 
 def _row_batches(x: Tensor, picks: Tensor, batch_size: int | None, replicas: int, axis: int) -> Iterator[Tensor]:
@@ -285,7 +286,7 @@ def _row_batches(x: Tensor, picks: Tensor, batch_size: int | None, replicas: int
     for start in range(0, picks.shape[-1], step):
         chosen = picks[:, start : start + step]
         if axis == 1:
-            yield torch.take_along_dim(x, chosen.unsqueeze(-1), 1)
+            yield torch.take_along_dim(x, chosen[(..., *[None] * (x.dim() - 2))], 1)
         elif replicas > 1:
             yield x[chosen]
         else:

@@ -1,4 +1,4 @@
-"""Classifier networks with a replica axis, and their initialisations."""
+"""Networks with a replica axis, multilayer perceptrons and convolutional ones, and their initialisations."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from torch import Tensor, nn
 
 from .activations import ACTIVATIONS
 from .records import InfoplaneError, choose
-from .replicas import ReplicaLinear, derive
+from .replicas import ReplicaConv2d, ReplicaLinear, derive
 
-__all__ = ["INITS", "MLP", "Hidden", "Init", "initialise"]
+__all__ = ["CNN", "INITS", "MLP", "Convolution", "Hidden", "Init", "initialise"]
 
 
 @dataclass(frozen=True, slots=True)
 class Init:
-    """weights(shape (out, in), generator) -> tensor, the constant of the biases, and where it comes from."""
+    """weights(outputs, fan_in, generator, fan_out) -> (outputs, fan_in), the constant of the biases, and where it comes
+    from. fan_out is the number of outputs, and for a convolution that times the size of its kernel."""
 
-    weights: Callable[[int, int, torch.Generator], Tensor]
+    weights: Callable[[int, int, torch.Generator, int], Tensor]
     bias: float
     source: str
 
@@ -44,31 +45,33 @@ def _balanced(std: float, outputs: int, inputs: int, generator: torch.Generator)
     return sign * _normal(std, outputs, inputs, generator).abs()
 
 
-def _glorot(outputs: int, inputs: int, generator: torch.Generator) -> Tensor:
-    limit = math.sqrt(6.0 / (inputs + outputs))
+def _glorot(outputs: int, inputs: int, generator: torch.Generator, fan_out: int) -> Tensor:
+    limit = math.sqrt(6.0 / (inputs + fan_out))
     return (2.0 * torch.rand(outputs, inputs, generator=generator) - 1.0) * limit
 
 
 INITS: dict[str, Init] = {
     "glorot": Init(_glorot, 0.0, "uniform, variance 2 / (fan_in + fan_out): Glorot & Bengio 2010, eq. 16"),
     "he": Init(
-        lambda o, i, g: _normal(math.sqrt(2.0 / i), o, i, g),
+        lambda o, i, g, _: _normal(math.sqrt(2.0 / i), o, i, g),
         0.1,
         "normal, variance 2 / fan_in: He et al. 2015, eq. 10; biases of 0.1 keep narrow ReLU layers alive",
     ),
     "balanced": Init(
-        lambda o, i, g: _balanced(math.sqrt(2.0 / i), o, i, g),
+        lambda o, i, g, _: _balanced(math.sqrt(2.0 / i), o, i, g),
         0.1,
         "as he, with as many positive as negative weights a unit: behind ReLUs a unit of negative weights is dead, "
         "which is one in sixteen at a fan-in of 4",
     ),
     "tishby": Init(
-        lambda o, i, g: _truncated(1.0 / math.sqrt(i), o, i, g),
+        lambda o, i, g, _: _truncated(1.0 / math.sqrt(i), o, i, g),
         0.0,
         "truncated normal of std 1 / sqrt(fan_in): Shwartz-Ziv & Tishby's code",
     ),
     "saxe": Init(
-        lambda o, i, g: _normal(1.0 / math.sqrt(o), o, i, g), 0.0, "normal of std 1 / sqrt(fan_out): Saxe et al.'s code"
+        lambda o, i, g, out: _normal(1.0 / math.sqrt(out), o, i, g),
+        0.0,
+        "normal of std 1 / sqrt(fan_out): Saxe et al.'s code",
     ),
 }
 
@@ -88,51 +91,114 @@ class Hidden(nn.Module):
         return self.activation
 
 
-class MLP(nn.Module):
+class Convolution(nn.Module):
+    """activation(W * h + b), a convolution of kernel 5, stride 2 and padding 2: it halves the size of a map."""
+
+    def __init__(self, inputs: int, outputs: int, activation: str, replicas: int = 1) -> None:
+        super().__init__()
+        self.conv = ReplicaConv2d(inputs, outputs, kernel=5, stride=2, padding=2, replicas=replicas)
+        self.activation = choose(activation, ACTIVATIONS, "activation")
+
+    def forward(self, h: Tensor) -> Tensor:
+        return ACTIVATIONS[self.activation].function(self.conv(h))
+
+    def extra_repr(self) -> str:
+        return self.activation
+
+
+class _Layered(nn.Module):
+    """R networks computed as one, as a chain of named layers that ends in `output`.
+
+    sample_axes: the axes of one input; x has them and one for the N inputs, and may have one for the replicas in front.
+    """
+
+    def __init__(self, replicas: int, sample_axes: int) -> None:
+        super().__init__()
+        self.replicas = replicas
+        self.sample_axes = sample_axes
+
+    @property
+    def layer_names(self) -> list[str]:
+        return [name for name, _ in self.named_children()]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.replicas > 1 and x.dim() == self.sample_axes + 1:
+            x = x.expand(self.replicas, *x.shape)
+        for layer in self.children():
+            if x.dim() > 3 and isinstance(layer, Hidden | ReplicaLinear):
+                x = x.flatten(-3)
+            x = layer(x)
+        return x
+
+
+class MLP(_Layered):
     """A multilayer perceptron: layers `hidden1`, `hidden2`, ..., `output`, R copies computed as one.
 
     Input (N, D), shared by the replicas, or (R, N, D); output logits (R, N, C), or (N, C) for one replica.
 
-    inputs: D; widths: of the hidden layers; classes: C; activation: a name in `ACTIVATIONS`; replicas: R.
+    inputs: D; widths: of the hidden layers; outputs: C; activation: a name in `ACTIVATIONS`; replicas: R.
     """
 
     def __init__(
-        self, inputs: int, widths: Sequence[int], classes: int, activation: str = "tanh", replicas: int = 1
+        self, inputs: int, widths: Sequence[int], outputs: int, activation: str = "tanh", replicas: int = 1
     ) -> None:
-        super().__init__()
-        sizes = [inputs, *widths, classes]
-        if any(not isinstance(w, int) or w < 1 for w in sizes):
-            raise InfoplaneError(f"MLP: sizes {sizes}; expected whole numbers of at least 1 for every layer.")
-        self.replicas = replicas
-        self.depth = len(widths)
-        for k, (fan_in, fan_out) in enumerate(pairwise(sizes[:-1]), start=1):
-            self.add_module(f"hidden{k}", Hidden(fan_in, fan_out, activation, replicas))
-        self.output = ReplicaLinear(sizes[-2], classes, replicas)
+        super().__init__(replicas, sample_axes=1)
+        _add_dense(self, inputs, widths, outputs, activation)
 
-    @property
-    def layer_names(self) -> list[str]:
-        return [f"hidden{k}" for k in range(1, self.depth + 1)] + ["output"]
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.replicas > 1 and x.dim() == 2:
-            x = x.expand(self.replicas, *x.shape)
-        for name in self.layer_names:
-            x = self.get_submodule(name)(x)
-        return x
+class CNN(_Layered):
+    """A convolutional network: layers `conv1`, ..., `hidden1`, ..., `output`, R copies computed as one.
+
+    Input (N, C, H, W), shared by the replicas, or (R, N, C, H, W); output as of `MLP`.
+
+    shape: (C, H, W) of an image; channels: of the convolutions, each of which halves H and W; widths: of the hidden
+    layers behind them; outputs, activation, replicas: as in `MLP`.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        channels: Sequence[int],
+        widths: Sequence[int],
+        outputs: int,
+        activation: str = "relu",
+        replicas: int = 1,
+    ) -> None:
+        super().__init__(replicas, sample_axes=3)
+        if len(shape) != 3 or any(size < 1 for size in (*shape, *channels)):
+            raise InfoplaneError(
+                f"CNN: images of {tuple(shape)} and channels {tuple(channels)}; expected (C, H, W) and whole numbers "
+                "of at least 1."
+            )
+        maps, height, width = shape
+        for k, (fan_in, fan_out) in enumerate(pairwise([maps, *channels]), start=1):
+            self.add_module(f"conv{k}", Convolution(fan_in, fan_out, activation, replicas))
+            height, width, maps = -(-height // 2), -(-width // 2), fan_out
+        _add_dense(self, maps * height * width, widths, outputs, activation)
+
+
+def _add_dense(model: _Layered, inputs: int, widths: Sequence[int], outputs: int, activation: str) -> None:
+    sizes = [inputs, *widths, outputs]
+    if any(not isinstance(w, int) or w < 1 for w in sizes):
+        raise InfoplaneError(f"Sizes of layers are {sizes}; expected whole numbers of at least 1 for every layer.")
+    for k, (fan_in, fan_out) in enumerate(pairwise(sizes[:-1]), start=1):
+        model.add_module(f"hidden{k}", Hidden(fan_in, fan_out, activation, model.replicas))
+    model.add_module("output", ReplicaLinear(sizes[-2], outputs, model.replicas))
 
 
 @torch.no_grad()
 def initialise(model: nn.Module, init: str, seeds: Sequence[int]) -> None:
-    """Draw the weights of every ReplicaLinear outside Echo layers, replica r from seeds[r] alone.
+    """Draw the weights of every layer of ours outside Echo layers, replica r from seeds[r] alone.
 
     Each layer has a stream of its own, so that adding an Echo layer, or a layer above, leaves the others as they were.
     """
     chosen = INITS[choose(init, INITS, "initialisation")]
     for name, module in model.named_modules():
-        if not isinstance(module, ReplicaLinear) or ".echo" in f".{name}":
+        if not isinstance(module, ReplicaLinear | ReplicaConv2d) or ".echo" in f".{name}":
             continue
+        outputs, *fan_in = module.weight.shape[1:]
         for r, seed in enumerate(seeds):
             generator = torch.Generator().manual_seed(derive("weights", seed, name))
-            outputs, inputs = module.weight.shape[1:]
-            module.weight[r] = chosen.weights(outputs, inputs, generator).to(module.weight.device)
+            drawn = chosen.weights(outputs, math.prod(fan_in), generator, outputs * math.prod(fan_in[1:]))
+            module.weight[r] = drawn.reshape(module.weight.shape[1:]).to(module.weight.device)
         module.bias.fill_(chosen.bias if name != "output" else 0.0)

@@ -25,6 +25,7 @@ from .taps import Taps
 __all__ = ["Passes", "Seen"]
 
 _TRIAL = 64  # rows of the probe with which the structure of the model is found out
+_AFFINE = 1e-4  # how far a layer may be from W x + b, in units of its RMS
 
 
 @dataclass
@@ -32,7 +33,8 @@ class Seen:
     """What the layers showed in one snapshot; every tensor is (R, N, ...).
 
     codes: of each layer, one draw a point. clean: the mean path, only of layers with noise at or below them.
-    draw: (layer, k) -> (k, R, N, D), fresh noisy replicates. logits: the output, if it is a tensor of scores.
+    draw: (layer, k) -> (k, R, N, D), fresh noisy replicates. affine: layer -> (R, D, D_x), W where the layer is W x + b
+    of the input, else None. logits: the output, if it is a tensor of scores.
     echoes: what went through each Echo layer in the noisy pass; banks: their reference codes; first: those whose input
     is a function of x; repeats: for these, in each replica, how far f moved between two passes, in units of its RMS.
     """
@@ -41,6 +43,7 @@ class Seen:
     clean: dict[str, Tensor]
     draw: Callable[[str, int], Tensor]
     logits: Tensor | None
+    affine: Callable[[str], Tensor | None]
     echoes: dict[str, Passed] = field(default_factory=dict)
     banks: dict[str, Bank] = field(default_factory=dict)
     first: set[str] = field(default_factory=set)
@@ -86,7 +89,8 @@ class Passes:
         with measuring(self.model, "draw", streams) as echoes:
             if not self.order:
                 codes, logits = self._run()
-                yield Seen(codes, {}, lambda layer, k: codes[layer].expand(k, *codes[layer].shape), logits)
+                draw = lambda layer, k: codes[layer].expand(k, *codes[layer].shape)  # noqa: E731
+                yield Seen(codes, {}, draw, logits, _Affine(self, codes))
                 return
             law = self.x if self._law is None else self._law
             banks = fill_banks(
@@ -110,26 +114,29 @@ class Passes:
                 {name: t for name, t in mean.items() if not _same(t, codes[name])},
                 _Replicates(self),
                 logits,
+                lambda _: None,
                 passed,
                 banks,
                 first,
                 repeats,
             )
 
-    def _run(self) -> tuple[dict[str, Tensor], Tensor | None]:
+    def _run(self, x: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor | None]:
+        x = self.x if x is None else x
+        n = x.shape[self.axis]
         parts: list[dict[str, Tensor]] = []
         outputs: list[Any] = []
-        step = self._batch_size or self.n
+        step = self._batch_size or n
         with Taps(self.model, self.layers, reduce=self._reduce) as taps:
-            for start in range(0, self.n, step):
-                outputs.append(self.model(self.x.narrow(self.axis, start, min(step, self.n - start))))
+            for start in range(0, n, step):
+                outputs.append(self.model(x.narrow(self.axis, start, min(step, n - start))))
                 parts.append(taps.take())
         rows = 1 if self.replicas > 1 else 0
         codes = {name: self._replicated(torch.cat([p[name] for p in parts], rows)) for name in self.layers}
         for name, t in codes.items():
-            if t.shape[1] != self.n:
+            if t.shape[1] != n:
                 raise InfoplaneError(
-                    f"Layer {name!r} gave {t.shape[1]} rows for {self.n} inputs; expected one row an input. Pass "
+                    f"Layer {name!r} gave {t.shape[1]} rows for {n} inputs; expected one row an input. Pass "
                     "reduce=, a function that makes (N, D) of what the layer gives."
                 )
         if all(isinstance(o, Tensor) and o.dim() == rows + 2 and o.is_floating_point() for o in outputs):
@@ -169,6 +176,36 @@ class _Replicates:
                 draws = [self._passes._run()[0] for _ in range(k)]
                 self._drawn[k] = {name: torch.stack([d[name] for d in draws]) for name in self._passes.layers}
             return self._drawn[k][layer]
+
+
+class _Affine:
+    """The maps of the layers of a noise-free model, read off when the first one is asked for."""
+
+    def __init__(self, passes: Passes, codes: dict[str, Tensor]) -> None:
+        self._passes, self._codes = passes, codes
+        self._maps: dict[str, Tensor | None] | None = None
+        self._lock = Lock()
+
+    def __call__(self, layer: str) -> Tensor | None:
+        with self._lock, torch.no_grad():
+            if self._maps is None:
+                x = self._passes.x
+                flat = x.dim() == self._passes.axis + 2
+                self._maps = self._read(x) if flat else dict.fromkeys(self._codes)
+            return self._maps[layer]
+
+    def _read(self, x: Tensor) -> dict[str, Tensor | None]:
+        """What the unit vectors give, less what 0 gives; checked on the probe."""
+        size = x.shape[-1]
+        basis = torch.cat([x.new_zeros(1, size), torch.eye(size, dtype=x.dtype, device=x.device)])
+        given, _ = self._passes._run(basis if self._passes.axis == 0 else basis.expand(len(x), -1, -1))
+        maps: dict[str, Tensor | None] = {}
+        for layer, t in self._codes.items():
+            offset = given[layer][:, :1].double()
+            w = (given[layer][:, 1:].double() - offset).mT
+            off = (t.double() - offset - x.double() @ w.mT).abs().amax()
+            maps[layer] = w if bool(off <= _AFFINE * t.double().square().mean().sqrt()) else None
+        return maps
 
 
 def _joined(watch: list[Passed]) -> Passed:

@@ -176,6 +176,7 @@ class Recorder:
                 clean=None if clean is None else clean[chosen] if good else clean,
                 draw=None if clean is None else _drawer(seen, layer, chosen),
                 limits=None if limits is None else (limits[layer][0][chosen], limits[layer][1][chosen]),
+                affine=_mapper(seen, layer, chosen),
             )
             labels = self._labels if self._labels is None or not good else self._labels[chosen]
             tasks += [(layer, good, estimator, reading, labels) for estimator in estimators]
@@ -277,6 +278,14 @@ def _side_by_side(function: Callable[[T], S], tasks: Sequence[T]) -> Iterable[S]
 
 def _drawer(seen: Seen, layer: str, chosen: Tensor) -> Callable[[int], Tensor]:
     return lambda k: seen.draw(layer, k)[:, chosen]
+
+
+def _mapper(seen: Seen, layer: str, chosen: Tensor) -> Callable[[], Tensor | None]:
+    def affine() -> Tensor | None:
+        w = seen.affine(layer)
+        return None if w is None else w[chosen]
+
+    return affine
 
 
 def _widen(limits: Limits, seen: Seen) -> None:

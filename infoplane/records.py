@@ -16,6 +16,7 @@ __all__ = [
     "COLUMNS",
     "KEY",
     "POINTS",
+    "POPULATION",
     "UNITS",
     "WARNINGS",
     "Estimate",
@@ -31,6 +32,7 @@ Standing = Literal["exact", "upper", "lower", "estimate"]
 STANDINGS: tuple[str, ...] = get_args(Standing)
 
 POINTS = "these N points"
+POPULATION = "population"
 
 #: nats in one of each unit: divide a value in nats by it.
 UNITS = {"bits": math.log(2.0), "nats": 1.0}
@@ -111,6 +113,11 @@ WARNINGS: dict[str, Warned] = {
         "noise lies below this layer; the number is of one noisy draw a point, a sample of the noisy law",
         "any layer at or above a noisy one",
         "more points",
+    ),
+    "not-linear": Warned(
+        "the layer is no affine function of its input, or noise lies below it: there is no closed form",
+        "max |T - W x - b| > 1e-4 of the RMS of T on the probe",
+        "activation linear and no Echo layer below, or another estimator",
     ),
     "non-finite": Warned("the layer held NaN or infinite values; nothing was measured", "any", "a smaller step"),
     # echo

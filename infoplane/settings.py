@@ -9,13 +9,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .activations import ACTIVATIONS
+from .data import DATASETS, check_dataset
 from .records import InfoplaneError, choose
 
-__all__ = ["OPTIMIZERS", "PRESETS", "PROBES", "SCHEDULES", "Settings", "echo_places", "snapshot_epochs"]
+__all__ = ["MODELS", "OPTIMIZERS", "PRESETS", "PROBES", "SCHEDULES", "Settings", "echo_places", "snapshot_epochs"]
 
+MODELS = ("mlp", "cnn")
 OPTIMIZERS = ("adam", "sgd")
 PROBES = ("train", "test", "all")
-DATASETS = ("icosahedron",)
 ECHO_ON = ("before", "after")
 INIT_NAMES = ("glorot", "he", "balanced", "tishby", "saxe")
 
@@ -24,15 +25,24 @@ INIT_NAMES = ("glorot", "he", "balanced", "tishby", "saxe")
 class Settings:
     """The settings of `infoplane train`, under the same names.
 
-    widths: of the hidden layers. init: None takes what suits the activation. batch_size: 0 for the full batch.
+    The defaults are those of the 12-bit task; `Settings.of` has those of every data set.
+
+    dataset: a name in `data.DATASETS`, or a .mat or .npz file (`data.files`). data_root: the folder its files are in;
+    None: $INFOPLANE_DATA, else ./data. subset: how many of the training points to train on, the classes in proportion;
+    0 for all. model: "mlp", or "cnn" with `channels` of its convolutions. widths: of the hidden layers (of a cnn: of
+    those behind its convolutions). init: None takes what suits the activation. batch_size: 0 for the full batch.
     beta: nats of loss a nat of rate. warmup: the share of training after which beta sets in; it then grows linearly
-    over another such share. echo_at: hidden layers, counted from 1, that get an Echo layer, before or after their
-    activation (echo_on: None takes what suits the activation); bound, echoes, scale, mixing: see
-    `channels.layer.Echo`. snapshots: see `snapshot_epochs`. split: the share of training points;
-    ordered: the first ones, not a random choice. Replica r has the seed seed + r.
+    over another such share. echo_at: hidden layers, counted from 1, convolutions first, that get an Echo layer, before
+    or after their activation (echo_on: None takes what suits the activation); bound, echoes, scale, mixing: see
+    `channels.layer.Echo`. snapshots: see `snapshot_epochs`. split: the share of training points, where the data set
+    does not divide them; ordered: the first ones, not a random choice. Replica r has the seed seed + r.
     """
 
     dataset: str = "icosahedron"
+    data_root: str | None = None
+    subset: int = 0
+    model: str = "mlp"
+    channels: tuple[int, ...] = ()
     widths: tuple[int, ...] = (10, 7, 5, 4, 3)
     activation: str = "tanh"
     init: str | None = None
@@ -57,7 +67,8 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        choose(self.dataset, DATASETS, "dataset")
+        check_dataset(self.dataset)
+        choose(self.model, MODELS, "model")
         choose(self.activation, ACTIVATIONS, "activation")
         choose(self.optimizer, OPTIMIZERS, "optimizer")
         choose(self.probe, PROBES, "probe")
@@ -65,7 +76,11 @@ class Settings:
             choose(self.echo_on, ECHO_ON, "place of Echo layers (echo-on)")
         if self.init is not None:
             choose(self.init, INIT_NAMES, "initialisation")
-        _expect(bool(self.widths) and all(w >= 1 for w in self.widths), "widths", self.widths, "widths of at least 1")
+        _expect(all(w >= 1 for w in self.widths), "widths", self.widths, "widths of at least 1")
+        _expect(all(c >= 1 for c in self.channels), "channels", self.channels, "channels of at least 1")
+        _expect(self.model == "cnn" or not self.channels, "channels", self.channels, "none, for the model is an mlp")
+        _expect(self.depth >= 1, "widths", self.widths, "at least one hidden layer")
+        _expect(self.subset >= 0, "subset", self.subset, "a number of training points, or 0 for all")
         _expect(self.lr > 0 and math.isfinite(self.lr), "lr", self.lr, "a positive number")
         _expect(self.batch_size >= 0, "batch-size", self.batch_size, "'full' or a whole number of at least 1")
         _expect(self.epochs >= 1, "epochs", self.epochs, "at least 1")
@@ -73,12 +88,11 @@ class Settings:
         _expect(0 <= self.warmup < 0.5, "warmup", self.warmup, "a share of training between 0 and 0.5")
         _expect(0 < self.split < 1, "split", self.split, "a share of training points between 0 and 1, both excluded")
         _expect(self.replicas >= 1, "replicas", self.replicas, "at least 1")
-        depth = len(self.widths)
         _expect(
-            all(1 <= k <= depth for k in self.echo_at) and len(set(self.echo_at)) == len(self.echo_at),
+            all(1 <= k <= self.depth for k in self.echo_at) and len(set(self.echo_at)) == len(self.echo_at),
             "echo-at",
             self.echo_at,
-            f"different hidden layers from 1 to {depth}",
+            f"different hidden layers from 1 to {self.depth}",
         )
         power_of_two = self.echoes >= 1 and not self.echoes & (self.echoes - 1)
         _expect(power_of_two, "echoes", self.echoes, "a power of two (..., 16, 32, 64, ...)")
@@ -90,14 +104,41 @@ class Settings:
         snapshot_epochs(self.snapshots, self.epochs)
 
     @property
+    def depth(self) -> int:
+        """The number of layers that can have an Echo layer: all but the output."""
+        return len(self.channels) + len(self.widths)
+
+    @property
     def echo_layers(self) -> list[str]:
         """The modules of our networks that Echo layers follow."""
+        names = [(f"conv{k + 1}", "conv") for k in range(len(self.channels))]
+        names += [(f"hidden{k + 1}", "linear") for k in range(len(self.widths))]
         before = (self.echo_on or ACTIVATIONS[self.activation].echo) == "before"
-        return [f"hidden{k}.linear" if before else f"hidden{k}" for k in sorted(self.echo_at)]
+        chosen = [names[k - 1] for k in sorted(self.echo_at)]
+        return [f"{layer}.{affine}" if before else layer for layer, affine in chosen]
 
     @property
     def seeds(self) -> list[int]:
         return [self.seed + r for r in range(self.replicas)]
+
+    @classmethod
+    def of(cls, *, preset: str | None = None, echo_layers: int | None = None, **given: Any) -> Settings:
+        """The settings given, and else those of the preset, and else those that suit the data set and the model.
+
+        echo_layers: how many Echo layers, at default places, in place of echo_at.
+        """
+        chosen = PRESETS[choose(preset, PRESETS, "preset")] | given if preset is not None else given
+        name = chosen.get("dataset", cls.dataset)
+        suits = DATASETS[name].defaults if check_dataset(name) in DATASETS else {}
+        if suits and chosen.get("model", suits.get("model")) == "mlp":
+            suits = suits | DATASETS[name].mlp
+        settings = cls(**(suits | chosen))
+        if echo_layers is None:
+            return settings
+        if "echo_at" in chosen:
+            raise InfoplaneError("echo-layers and echo-at were both given; expected how many, or where.")
+        places = echo_places(echo_layers, settings.depth, convolutions=len(settings.channels))
+        return dataclasses.replace(settings, echo_at=places)
 
     def asdict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -116,12 +157,17 @@ def _expect(condition: bool, name: str, value: object, expected: str) -> None:
         raise InfoplaneError(f"{name} is {value!r}; expected {expected}.")
 
 
-def echo_places(layers: int, depth: int) -> tuple[int, ...]:
-    """Default places of Echo layers among `depth` hidden layers: not the first, whose rate stays above ln N."""
+def echo_places(layers: int, depth: int, *, convolutions: int = 0) -> tuple[int, ...]:
+    """Default places of Echo layers among `depth` hidden layers: not the first, whose rate stays above ln N.
+
+    The `convolutions` come first; with them the places are the last layers, for maps are wide.
+    """
     if layers == 0:
         return ()
     if not 1 <= layers <= depth:
         raise InfoplaneError(f"echo-layers is {layers}; expected 0 to {depth}, one for each hidden layer at the most.")
+    if convolutions:
+        return tuple(range(depth - layers + 1, depth + 1))
     low, high = (2, depth - 1) if layers <= depth - 2 else (2, depth) if layers <= depth - 1 else (1, depth)
     if layers == 1:
         return (high,)
@@ -191,5 +237,20 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 10_000,
         "snapshots": "saxe",
         "estimators": ("kde", "binning"),
+    },
+    # The published run has 10 000 epochs.
+    "saxe-mnist": {
+        "dataset": "mnist",
+        "model": "mlp",
+        "widths": (1024, 20, 20, 20),
+        "activation": "tanh",
+        "init": "saxe",
+        "optimizer": "sgd",
+        "lr": 1e-3,
+        "batch_size": 128,
+        "epochs": 100,
+        "snapshots": "saxe",
+        "estimators": ("kde:noise_variance=0.1", "binning:width=0.5"),
+        "probe": "test",
     },
 }

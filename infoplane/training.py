@@ -1,4 +1,4 @@
-"""The training loop: R replicas of a classifier, recorded as they learn, in a run directory that survives a kill."""
+"""The training loop: R replicas of a network, recorded as they learn, in a run directory that survives a kill."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax
 from tqdm import tqdm
 
 from .activations import ACTIVATIONS
-from .data import split
-from .data.icosahedron import icosahedron
 from .estimators import parse_estimator
-from .insertion import echo_layers, fill_banks, insert_echo, measuring, rate
-from .networks import MLP, initialise
+from .estimators.linear import LinearGaussian
+from .insertion import echo_layers, insert_echo, rate
+from .networks import CNN, MLP, initialise
+from .performance import evaluate, rows_a_pass
 from .recorder import Recorder
 from .records import KEY, InfoplaneError
 from .replicas import Streams, derive
 from .rundir import RunDir
 from .settings import Settings, snapshot_epochs
+from .task import Task, load
 
-__all__ = ["DivergedError", "Task", "Training", "build", "choose_device", "cross_entropy", "evaluate", "train"]
+__all__ = ["DivergedError", "Training", "build", "choose_device", "recorder_of", "train"]
 
 
 class DivergedError(InfoplaneError):
@@ -47,40 +47,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-@dataclass(frozen=True)
-class Task:
-    """Inputs x (N, D), classes y (N,), and for each replica which of them it trains on: (R, n_train), (R, n_test)."""
-
-    x: Tensor
-    y: Tensor
-    train: Tensor
-    test: Tensor
-    classes: int
-
-    def part(self, name: str) -> tuple[Tensor, Tensor]:
-        """The inputs and labels of "train", "test" (a slice a replica, (R, n, D)) or "all" (one for all, (N, D))."""
-        if name == "all":
-            return self.x, self.y
-        rows = self.train if name == "train" else self.test
-        return self.x[rows], self.y[rows]
-
-
-def load(settings: Settings, device: torch.device) -> Task:
-    x, y = icosahedron()
-    rows: list[tuple[Tensor, Tensor]] = []
-    for seed in settings.seeds:
-        if settings.ordered:
-            cut = round(settings.split * len(x))
-            rows.append((torch.arange(cut), torch.arange(cut, len(x))))
-        else:
-            rows.append(split(len(x), settings.split, torch.Generator().manual_seed(derive("split", seed))))
-    train, test = (torch.stack(part).to(device) for part in zip(*rows, strict=True))
-    return Task(x.to(device), y.to(device), train, test, int(y.max()) + 1)
-
-
 def build(settings: Settings, task: Task) -> nn.Module:
     """The network of the settings, initialised, with its Echo layers."""
-    model: nn.Module = MLP(task.x.shape[1], settings.widths, task.classes, settings.activation, settings.replicas)
+    common = (settings.widths, task.outputs, settings.activation, settings.replicas)
+    model: nn.Module
+    if settings.model == "cnn":
+        model = CNN(task.x.shape[1:], settings.channels, *common)
+    else:
+        model = MLP(task.x.shape[1], *common)
     initialise(model, settings.init or ACTIVATIONS[settings.activation].init, settings.seeds)
     model.to(task.x.device)
     if settings.echo_at:
@@ -98,44 +72,6 @@ def build(settings: Settings, task: Task) -> nn.Module:
     return model
 
 
-def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """(..., B) nats: -log softmax(logits)[y] of each row; logits (..., B, C), y (..., B)."""
-    return -log_softmax(logits, -1).gather(-1, y.unsqueeze(-1)).squeeze(-1)
-
-
-def evaluate(model: nn.Module, task: Task, streams: Streams) -> list[dict[str, object]]:
-    """Loss, error and accuracy on the training and test points: of single noisy draws, and with the noise off.
-
-    Echoes are those of the training points, which is what a prediction has at hand. One row a replica, split and path.
-    """
-    paths = ["plain"]
-    replicas = len(task.train)
-    logits: dict[str, Tensor] = {}
-    with measuring(model, "draw", streams) as layers:
-        if layers:
-            inputs = task.x[task.train] if replicas > 1 else task.x[task.train[0]]
-            fill_banks(model, inputs, streams=streams)
-            paths = ["noisy", "noise-off"]
-        for path in paths:
-            for layer in layers.values():
-                layer.phase = "mean" if path == "noise-off" else "draw"
-            out = model(task.x)
-            logits[path] = out if replicas > 1 else out.unsqueeze(0)
-    rows: list[dict[str, object]] = []
-    for path, out in logits.items():
-        losses = cross_entropy(out, task.y.expand(out.shape[:-1]))
-        wrong = (out.argmax(-1) != task.y).double()
-        for name, points in (("train", task.train), ("test", task.test)):
-            loss = losses.gather(-1, points).double().mean(-1)
-            error = torch.where(loss.isfinite(), wrong.gather(-1, points).mean(-1), math.nan)
-            rows += [
-                {"replica": r, "split": name, "path": path, "loss": float(loss[r]), "error": float(error[r])}
-                | {"accuracy": 1.0 - float(error[r])}
-                for r in range(replicas)
-            ]
-    return rows
-
-
 @dataclass
 class Training:
     """The state of a run between two epochs: everything that a later epoch depends on."""
@@ -150,8 +86,8 @@ class Training:
     rates: Tensor = field(default_factory=lambda: torch.tensor(math.nan))
 
     @classmethod
-    def start(cls, settings: Settings, device: torch.device) -> Training:
-        task = load(settings, device)
+    def start(cls, settings: Settings, device: torch.device, *, download: bool = False) -> Training:
+        task = load(settings, device, download=download)
         model = build(settings, task)
         if settings.optimizer == "adam":
             # Fused Adam rounds the ends of a tensor differently, and a replica would depend on its neighbours.
@@ -184,7 +120,7 @@ class Training:
         for rows in _batches(order, s.batch_size or order.shape[1], s.echoes if layers else 0):
             x, y = task.x[rows], task.y[rows]
             logits = self.model(x if s.replicas > 1 else x[0])
-            loss = cross_entropy(logits if s.replicas > 1 else logits.unsqueeze(0), y).mean(-1)
+            loss = task.loss(logits if s.replicas > 1 else logits.unsqueeze(0), y).mean(-1)
             if layers:
                 rates = rate(self.model)
                 loss = loss + beta * rates
@@ -233,13 +169,15 @@ def train(
     progress: bool = True,
     keep_weights: bool = False,
     threads: int | None = None,
+    download: bool = False,
 ) -> RunDir:
     """Train and record: the run directory `out`, complete, is what is left (see `rundir`).
 
     resume: go on with the run in `out` from its last checkpoint, with its own settings; it ends as if never killed.
     force: replace the run in `out`. keep_weights: keep the weights of every snapshot in checkpoints/.
     threads: of torch, on the CPU; default 1, for networks whose operations are too small to be shared, and the other
-    cores measure. A resumed run takes those it had: with another number it would not end bit-equal.
+    cores measure. A resumed run takes those it had: with another number it would not end bit-equal. download: the data
+    set, where its files are not there.
     Raises InfoplaneError for what cannot be done and DivergedError when no replica is left.
     """
     if resume:
@@ -254,19 +192,17 @@ def train(
             ) from None
     threads = threads or 1
     where = choose_device(device)
-    estimators = [parse_estimator(text) for text in settings.estimators]
-    training = Training.start(settings, where)
-    recorder = Recorder(
-        training.model,
-        training.task.part(settings.probe),
-        estimators=estimators,
-        name=settings.probe,
-        seeds=settings.seeds,
-    )
-    keep_weights = keep_weights or any(e.deferred for e in estimators)
+    training = Training.start(settings, where, download=download)
+    if resume and run.config.get("data", training.task.fingerprint) != training.task.fingerprint:
+        raise InfoplaneError(
+            f"The data of {settings.dataset} are not those that {run.path} was started with; a run cannot go on with "
+            "other data. Give it back its files, or start a new run."
+        )
+    recorder = recorder_of(training)
+    keep_weights = keep_weights or any(e.deferred for e in recorder.estimators)
     config = {"settings": settings.asdict(), "keep_weights": keep_weights, "device": where.type, "threads": threads}
     if not resume:
-        run = RunDir.create(out, config, force=force)
+        run = RunDir.create(out, config | {"data": training.task.fingerprint}, force=force)
     recorder.run = run.name
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -276,6 +212,23 @@ def train(
     finally:
         torch.set_num_threads(before)
     return run
+
+
+def recorder_of(training: Training, **options: Any) -> Recorder:
+    """The Recorder of a run. options: those of `Recorder`, in place of what the settings say."""
+    settings, task = training.settings, training.task
+    name = options.pop("name", settings.probe)
+    x, y = task.part(name)
+    chosen = [parse_estimator(e) if isinstance(e, str) else e for e in options.pop("estimators", settings.estimators)]
+    return Recorder(
+        training.model,
+        (x,) if task.regression else (x, y),
+        estimators=[e.bound(task.law) if isinstance(e, LinearGaussian) else e for e in chosen],
+        name=name,
+        seeds=settings.seeds,
+        batch_size=rows_a_pass(task.x, settings.replicas, task.x.dim() - 1),
+        **options,
+    )
 
 
 def _go(run: RunDir, training: Training, recorder: Recorder, keep_weights: bool, progress: bool) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from infoplane.data import label_entropy, split
 from infoplane.data.icosahedron import ANTIPODE, NEAR, icosahedron, pair_counts
+from infoplane.data.points import label_entropy, split
 from infoplane.records import InfoplaneError
 
 DATA = Path(os.environ.get("INFOPLANE_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -76,7 +76,7 @@ def test_a_replica_linear_is_an_affine_map(seeded):
     [("glorot", 2 / (400 + 300)), ("he", 2 / 400), ("balanced", 2 / 400), ("saxe", 1 / 300), ("tishby", None)],
 )
 def test_initialisations_have_their_published_variance(name, variance, seeded):
-    w = INITS[name].weights(300, 400, seeded(4)).double()
+    w = INITS[name].weights(300, 400, seeded(4), 300).double()
     if name == "tishby":  # a normal of std 1/sqrt(fan_in), cut at two of them, has .7737 of its variance
         assert w.abs().max() <= 2 / math.sqrt(400)
         variance = 0.773741 / 400
@@ -87,9 +87,11 @@ def test_initialisations_have_their_published_variance(name, variance, seeded):
 
 def test_balanced_units_are_alive_behind_relus(seeded):
     """Behind ReLUs inputs are not negative, and a unit all of whose weights are is dead: one in 2^fan_in is with he."""
-    w = INITS["balanced"].weights(2000, 3, seeded(5))
+    w = INITS["balanced"].weights(2000, 3, seeded(5), 2000)
     assert ((w > 0).sum(1) == 2).all()
-    assert ((INITS["he"].weights(2000, 3, seeded(5)) > 0).sum(1) == 0).double().mean() == pytest.approx(1 / 8, abs=0.04)
+    assert ((INITS["he"].weights(2000, 3, seeded(5), 2000) > 0).sum(1) == 0).double().mean() == pytest.approx(
+        1 / 8, abs=0.04
+    )
     assert len(torch.unique(w > 0, dim=0)) == 3  # any of the three may be the negative one
 
 

@@ -15,10 +15,12 @@ import torch
 import infoplane as ip
 from infoplane.data.icosahedron import icosahedron
 from infoplane.insertion import echo_layers
+from infoplane.performance import evaluate
 from infoplane.records import InfoplaneError
 from infoplane.replicas import Streams
 from infoplane.settings import Settings
-from infoplane.training import Training, choose_device, cross_entropy, evaluate, train
+from infoplane.task import cross_entropy
+from infoplane.training import Training, choose_device, train
 
 
 def after(settings: Settings, epochs: int) -> Training:

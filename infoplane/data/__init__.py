@@ -1,44 +1,151 @@
-"""Tasks and data sets, and how their points are divided. Needs torch."""
+"""Tasks and data sets: which there are, and how they are loaded. Does not load torch until one is."""
 
 from __future__ import annotations
 
-import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from ..records import InfoplaneError, choose
 
-from ..records import InfoplaneError
+if TYPE_CHECKING:
+    from .points import Points
 
-__all__ = ["label_entropy", "split"]
+__all__ = ["DATASETS", "FILES", "Dataset", "Place", "check_dataset", "is_file", "load_points"]
+
+#: endings of files of points that a run can be told to take
+FILES = (".mat", ".npz")
 
 
-def split(n: int, fraction: float, generator: torch.Generator, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Divide the points 0 ... n-1 at random into (train, test), both int64, in the order drawn.
+@dataclass(frozen=True)
+class Place:
+    """Where data files are: the folder `root` (None: $INFOPLANE_DATA, else ./data), and whether to download them."""
 
-    fraction: the share that goes to train, 0 < fraction <= 1, of all points, or, with `labels` (n,), of the points of
-        each class, so that both parts have the classes in the proportions of the whole. Counts are rounded to the
-        nearest, so the train part of a split by class may be off by half a point a class.
+    root: str | None = None
+    download: bool = False
 
-    One permutation is drawn from `generator` either way. Raises InfoplaneError where there is nothing to train on.
+    @property
+    def folder(self) -> str:
+        return self.root or os.environ.get("INFOPLANE_DATA") or "data"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One entry of the registry: what it is, and the settings of a run that suit it unless others are given.
+
+    mlp: those that differ where the model is an mlp. test: whether the points come divided into training and test
+    points.
     """
-    if n < 1 or not 0.0 < fraction <= 1.0:
-        raise InfoplaneError(f"Cannot split {n} points at {fraction}: expected points, and a fraction in (0, 1].")
-    if labels is not None and labels.shape != (n,):
-        raise InfoplaneError(f"Cannot split {n} points by labels of shape {tuple(labels.shape)}: expected ({n},).")
-    order = torch.randperm(n, generator=generator)
-    drawn = torch.zeros(n, dtype=torch.int64) if labels is None else labels.cpu()[order]
-    train = torch.zeros(n, dtype=torch.bool)
-    for members in (drawn == each for each in torch.unique(drawn)):
-        count = math.floor(fraction * int(members.sum()) + 0.5)
-        train |= members & (members.cumsum(0) <= count)
-    if not train.any():
-        raise InfoplaneError(f"Nothing to train on: {fraction} of {n} points is less than one. Use a larger fraction.")
-    return order[train], order[~train]
+
+    what: str
+    points: str
+    source: str
+    load: Callable[[Place], Points]
+    defaults: dict[str, Any] = field(default_factory=dict)
+    mlp: dict[str, Any] = field(default_factory=dict)
+    test: bool = False
 
 
-def label_entropy(y: Tensor) -> float:
-    """H(Y) of the labels y (N,), any integers, in nats: the plug-in entropy, exact where the N points are the law."""
-    if y.numel() == 0:
-        raise InfoplaneError("There are no labels: H(Y) needs at least one.")
-    p = torch.unique(y, return_counts=True)[1].double() / y.numel()
-    return float(-(p * p.log()).sum()) + 0.0  # never -0.0
+def _icosahedron(_: Place) -> Points:
+    from .icosahedron import icosahedron
+    from .points import Points
+
+    x, y = icosahedron()
+    return Points(x, y, classes=2)
+
+
+def _student_teacher(_: Place) -> Points:
+    from .student_teacher import student_teacher
+
+    return student_teacher()
+
+
+def _images(name: str) -> Callable[[Place], Points]:
+    def load(place: Place) -> Points:
+        from .images import images
+
+        return images(name, place)
+
+    return load
+
+
+#: What all image tasks share. Rates end inside the margin at this beta (README: images).
+_IMAGES: dict[str, Any] = {
+    "model": "cnn",
+    "widths": (32,),
+    "channels": (16, 32),
+    "lr": 1e-3,
+    "batch_size": 128,
+    "epochs": 20,
+    "snapshots": "log:10",
+    "estimators": ("kde:noise_variance=0.1", "binning:width=0.5"),
+    "probe": "test",
+    "replicas": 1,
+}
+_IMAGES_MLP: dict[str, Any] = {"channels": (), "widths": (1024, 20, 20, 20)}
+
+#: Every data set, by the name the command line calls it.
+DATASETS: dict[str, Dataset] = {
+    "icosahedron": Dataset(
+        "binary classification of all patterns of 12 bits, the task of Shwartz-Ziv & Tishby",
+        "4096 x 12, generated: the whole population",
+        "Shwartz-Ziv & Tishby 2017",
+        _icosahedron,
+    ),
+    "student-teacher": Dataset(
+        "regression on a random linear teacher with Gaussian inputs and noise; a linear student's plane is known in "
+        "closed form (estimator linear)",
+        "100 training and 1000 test points in 100 dimensions for each replica, generated",
+        "Saxe et al. 2018, section 3",
+        _student_teacher,
+        {
+            "widths": (100,),
+            "activation": "linear",
+            "optimizer": "sgd",
+            "lr": 0.1,
+            "batch_size": 0,
+            "epochs": 1000,
+            "subset": 100,
+            "estimators": ("linear:noise_variance=1",),
+        },
+    ),
+    "mnist": Dataset(
+        "handwritten digits, 10 classes", "60000 + 10000 grey images of 28 x 28", "LeCun et al.; torchvision",
+        _images("MNIST"), _IMAGES, _IMAGES_MLP, test=True,
+    ),
+    "fashion-mnist": Dataset(
+        "articles of clothing, 10 classes", "60000 + 10000 grey images of 28 x 28", "Xiao et al. 2017; torchvision",
+        _images("FashionMNIST"), _IMAGES, _IMAGES_MLP, test=True,
+    ),
+    "cifar10": Dataset(
+        "animals and vehicles, 10 classes", "50000 + 10000 colour images of 32 x 32", "Krizhevsky 2009; torchvision",
+        _images("CIFAR10"), _IMAGES | {"channels": (32, 64), "widths": (64,)}, _IMAGES_MLP, test=True,
+    ),
+}  # fmt: skip
+
+
+def is_file(name: str) -> bool:
+    """Whether a data set is named as a file and not as one of `DATASETS`."""
+    return name.lower().endswith(FILES)
+
+
+def check_dataset(name: str) -> str:
+    """`name`, if it is one of `DATASETS` or a file of points that is there; InfoplaneError else."""
+    if is_file(name):
+        if not os.path.isfile(name):
+            raise InfoplaneError(f"There is no file {name}; expected a {' or '.join(FILES)} file with x and y.")
+        return name
+    try:
+        return choose(name, DATASETS, "dataset")
+    except InfoplaneError as error:
+        raise InfoplaneError(f"{error} Or a {' or '.join(FILES)} file with arrays x and y.") from None
+
+
+def load_points(name: str, place: Place | None = None) -> Points:
+    """The points of a data set of `DATASETS`, or of a file with arrays x and y (see `files`)."""
+    if is_file(check_dataset(name)):
+        from .files import points_of
+
+        return points_of(name)
+    return DATASETS[name].load(place or Place())

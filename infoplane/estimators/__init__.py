@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from ..records import InfoplaneError, choose
 from .binning import BinnedEntropy, Binning, binned_entropy
 from .kde import KDE, KDEBounds, kde_bounds
+from .linear import LinearGaussian
 from .protocol import Estimator, Reading
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Binning",
     "Estimator",
     "KDEBounds",
+    "LinearGaussian",
     "Listed",
     "Reading",
     "binned_entropy",
@@ -60,6 +62,15 @@ ESTIMATORS: dict[str, Listed] = {
         source="Saxe et al., ICLR 2018; range=quantile: Chelombiev et al., ICLR 2019",
         make=Binning,
     ),
+    "linear": Listed(
+        quantity="I(X;T), I(T;Y)",
+        standing="exact for the population, through Gaussian noise",
+        conditions="a layer that is an affine function of its input, and inputs of a known Gaussian law (data set "
+        "student-teacher)",
+        cost="D^3",
+        source="Saxe et al., ICLR 2018",
+        make=LinearGaussian,
+    ),
 }
 
 
@@ -73,7 +84,7 @@ def parse_estimator(text: str) -> Estimator:
     """
     name, _, rest = text.partition(":")
     make = ESTIMATORS[choose(name.strip(), ESTIMATORS, "estimator")].make
-    known = [f.name for f in fields(make)]  # type: ignore[arg-type]
+    known = [f.name for f in fields(make) if f.name in _VALUES]  # type: ignore[arg-type]
     options: dict[str, object] = {}
     for word in rest.split(",") if rest else []:
         option, equals, value = (part.strip() for part in word.partition("="))

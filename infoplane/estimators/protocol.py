@@ -22,6 +22,8 @@ class Reading:
     codes: (R, N, D), one draw a point; a function of the input where no noise lies below.
     clean: (R, N, D), the mean path, where noise lies at or below the layer; None where `codes` is a function of X.
     draw: k -> (k, R, N, D), fresh noisy replicates of every input; None where `codes` is a function of X.
+    affine: () -> (R, D, D_x), the map W where the layer is W x + b of its input and noise-free; gives None, or is
+    None, where it is not.
     limits: (low, high), each (R, D), the range over the whole run; None before it is known.
     """
 
@@ -30,6 +32,7 @@ class Reading:
     clean: Tensor | None = None
     draw: Callable[[int], Tensor] | None = None
     limits: tuple[Tensor, Tensor] | None = None
+    affine: Callable[[], Tensor | None] | None = None
 
     @property
     def noisy(self) -> bool:

@@ -1,0 +1,121 @@
+"""Points out of a .mat or .npz file of anybody's."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..records import InfoplaneError
+from .points import Points
+
+__all__ = ["arrays_of", "classes_of", "points_of"]
+
+Array = npt.NDArray[Any]
+
+_KEYS = (("x", "y"), ("F", "y"), ("X", "y"), ("X", "Y"))
+_DIVIDED = ("x_train", "y_train", "x_test", "y_test")
+
+
+def points_of(path: str) -> Points:
+    """The points of a file with arrays x (N, ...) and y (N,); or F and y, as the published file of the 12-bit task.
+
+    Arrays x_train, y_train, x_test and y_test divide the points. y holds classes as whole numbers, which are counted
+    from 0 in their order. Nothing is unpickled. Raises InfoplaneError for anything else.
+    """
+    arrays = arrays_of(path)
+    if set(_DIVIDED) <= set(arrays):
+        x, y = (_joined(path, *(arrays[f"{name}_{part}"] for part in ("train", "test"))) for name in "xy")
+        test = torch.arange(len(x)) >= len(arrays["x_train"])
+    else:
+        keys = next((pair for pair in _KEYS if set(pair) <= set(arrays)), None)
+        if keys is None:
+            found = ", ".join(arrays) or "no array"
+            raise InfoplaneError(
+                f"{path} holds {found}; expected arrays x and y, or F and y, or {', '.join(_DIVIDED)}."
+            )
+        x, y, test = arrays[keys[0]], arrays[keys[1]], None
+    if x.dtype.kind not in "fiub" or x.ndim < 2 or x.size == 0:
+        raise InfoplaneError(f"{path}: x is {x.dtype} of shape {x.shape}; expected real numbers, (N, ...) with N > 0.")
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    if not np.isfinite(x).all():
+        raise InfoplaneError(
+            f"{path}: {int((~np.isfinite(x)).sum())} of the {x.size} numbers in x are NaN or infinite."
+        )
+    classes = classes_of(path, y, len(x))
+    return Points(torch.from_numpy(x), torch.from_numpy(classes), int(classes.max()) + 1, test)
+
+
+def classes_of(path: str, y: Array, n: int) -> npt.NDArray[np.int64]:
+    """(n,) classes from 0, of whole numbers in the shape (n,), (1, n) or (n, 1), counted in their order."""
+    flat = y.reshape(-1) if y.ndim == 1 or (y.ndim == 2 and 1 in y.shape) else None
+    if flat is None or len(flat) != n:
+        raise InfoplaneError(f"{path}: labels have shape {y.shape}; expected ({n},), one for each of the {n} inputs.")
+    if flat.dtype.kind not in "fiub" or not np.array_equal(flat, np.round(flat.astype(np.float64))):
+        first = next((v for v in flat.tolist() if not isinstance(v, int | bool) and v != round(float(v or 0))), flat[0])
+        raise InfoplaneError(
+            f"{path}: labels are {flat.dtype} such as {first!r}; expected classes, as whole numbers. (Regression is "
+            "there for the data set student-teacher only.)"
+        )
+    values, classes = np.unique(flat, return_inverse=True)
+    if len(values) < 2:
+        raise InfoplaneError(f"{path}: all labels are {values[0]}; expected at least two classes.")
+    if len(values) > max(n // 2, 2):
+        raise InfoplaneError(f"{path}: {len(values)} different labels for {n} inputs; expected classes that repeat.")
+    return np.asarray(classes, dtype=np.int64).reshape(-1)
+
+
+def arrays_of(path: str) -> dict[str, Array]:
+    """The arrays of a .mat or .npz file by name, none of them unpickled."""
+    try:
+        return _npz(path) if Path(path).suffix.lower() == ".npz" else _mat(path)
+    except FileNotFoundError:
+        raise InfoplaneError(f"There is no file {path}.") from None
+    except InfoplaneError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InfoplaneError(f"Cannot read {path}: it is damaged or no {Path(path).suffix} file ({error}).") from error
+
+
+def _npz(path: str) -> dict[str, Array]:
+    with np.load(path, allow_pickle=False) as file:
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise InfoplaneError(
+                f"{path} holds a single array without a name; expected an archive, as np.savez writes."
+            )
+        out = {}
+        for name in file.files:
+            try:
+                out[name] = file[name]
+            except ValueError as error:
+                if "pickle" not in str(error):
+                    raise
+                raise InfoplaneError(
+                    f"{path}: {name!r} holds Python objects, which would have to be unpickled and could run any code. "
+                    "Save plain arrays of numbers."
+                ) from None
+        return out
+
+
+def _mat(path: str) -> dict[str, Array]:
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        found = loadmat(path)
+    except NotImplementedError:
+        raise InfoplaneError(f"{path} is a MATLAB 7.3 file; expected an older one: save it with '-v7'.") from None
+    except MatReadError as error:
+        raise InfoplaneError(f"Cannot read {path}: it is damaged or no .mat file ({error}).") from error
+    return {k: v for k, v in found.items() if not k.startswith("__") and isinstance(v, np.ndarray)}
+
+
+def _joined(path: str, one: Array, other: Array) -> Array:
+    if one.shape[1:] != other.shape[1:]:
+        raise InfoplaneError(f"{path}: training points of {one.shape[1:]} and test points of {other.shape[1:]}.")
+    return np.concatenate([one, other])

@@ -1,0 +1,34 @@
+"""A linear teacher with Gaussian inputs, for students whose information is known in closed form.
+
+    x ~ N(0, I / D),   y = W_o x + o,   W_o ~ N(0, 1),   o ~ N(0, 1/5)
+
+so that the signal has 5 times the variance of the noise. Saxe et al., On the information bottleneck theory of deep
+learning, ICLR 2018, section 3.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..replicas import derive
+from ..theory.linear import LinearTask
+from .points import Points
+
+__all__ = ["student_teacher"]
+
+_POOL, _TEST = 10_000, 1000
+
+
+def student_teacher(
+    inputs: int = 100, outputs: int = 1, label_noise: float = 0.2, teacher_variance: float = 1.0, seed: int = 0
+) -> Points:
+    """A pool of 10 000 points for training sets to be drawn from, 1000 test points, and their law.
+
+    x: (11000, inputs); y: (11000, outputs). The task of a seed is always the same.
+    """
+    generator = torch.Generator().manual_seed(derive("student-teacher", seed))
+    teacher = teacher_variance**0.5 * torch.randn(outputs, inputs, generator=generator)
+    x = torch.randn(_POOL + _TEST, inputs, generator=generator) / inputs**0.5
+    y = x @ teacher.T + label_noise**0.5 * torch.randn(len(x), outputs, generator=generator)
+    law = LinearTask(torch.eye(inputs, dtype=torch.float64) / inputs, teacher, label_noise)
+    return Points(x, y, 0, torch.arange(len(x)) >= _POOL, law)

@@ -1,0 +1,115 @@
+"""What a run learns: the points of its data set, which of them each replica trains and is tested on, and the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from .data import Place, load_points
+from .data.points import Points, split, stratified
+from .records import InfoplaneError
+from .replicas import derive
+from .settings import Settings
+from .theory.linear import LinearTask
+
+__all__ = ["Task", "cross_entropy", "load", "squared_error"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Inputs x (N, ...), targets y, and for each replica which of them it trains on: (R, n_train), (R, n_test).
+
+    y: classes (N,), or (N, O) numbers to be regressed on, and classes is 0. law: of a regression whose law is known.
+    fingerprint: of the data set that the points are from.
+    """
+
+    x: Tensor
+    y: Tensor
+    train: Tensor
+    test: Tensor
+    classes: int
+    law: LinearTask | None = None
+    fingerprint: str = ""
+
+    @property
+    def regression(self) -> bool:
+        return self.classes == 0
+
+    @property
+    def outputs(self) -> int:
+        return self.classes or self.y.shape[1]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every replica has all points, for training or for testing."""
+        return self.train.shape[1] + self.test.shape[1] == len(self.x)
+
+    def part(self, name: str) -> tuple[Tensor, Tensor]:
+        """The inputs and targets of "train", "test" or "all", a slice a replica, (R, n, ...); or (N, ...) for all of
+        them where that is the same points in every replica."""
+        if name == "all" and self.whole:
+            return self.x, self.y
+        rows = {"train": [self.train], "test": [self.test], "all": [self.train, self.test]}[name]
+        both = torch.cat(rows, 1)
+        if len(both) == 1:
+            return self.x[both[0]].unsqueeze(0), self.y[both[0]].unsqueeze(0)
+        return self.x[both], self.y[both]
+
+    def loss(self, out: Tensor, y: Tensor) -> Tensor:
+        """(..., B), of each row: cross-entropy in nats, or the squared error summed over targets."""
+        return squared_error(out, y) if self.regression else cross_entropy(out, y)
+
+
+def load(settings: Settings, device: torch.device, *, download: bool = False) -> Task:
+    """The task of the settings, on the device; only the points that some replica uses."""
+    points = load_points(settings.dataset, Place(settings.data_root, download))
+    rows = [_rows(settings, points, seed) for seed in settings.seeds]
+    train, test = (torch.stack(part) for part in zip(*rows, strict=True))
+    x, y = points.x, points.y
+    used = torch.unique(torch.cat([train, test], 1))
+    if len(used) < len(x):
+        at = torch.full((len(x),), -1)
+        at[used] = torch.arange(len(used))
+        x, y, train, test = x[used], y[used], at[train], at[test]
+    if settings.model == "mlp":
+        x = x.flatten(1)
+    elif x.dim() != 4:
+        raise InfoplaneError(
+            f"The inputs of {settings.dataset} have the shape {tuple(x.shape[1:])}; a cnn takes images (C, H, W). "
+            "Use --model mlp."
+        )
+    return Task(
+        x.to(device), y.to(device), train.to(device), test.to(device), points.classes, points.law, points.fingerprint
+    )
+
+
+def _rows(settings: Settings, points: Points, seed: int) -> tuple[Tensor, Tensor]:
+    """The training and test points of one replica, from its seed alone."""
+    n = len(points.x)
+    if points.test is not None:
+        train, test = (~points.test).nonzero().squeeze(1), points.test.nonzero().squeeze(1)
+    elif settings.ordered:
+        cut = round(settings.split * n)
+        train, test = torch.arange(cut), torch.arange(cut, n)
+    else:
+        train, test = split(n, settings.split, torch.Generator().manual_seed(derive("split", seed)))
+    if not len(test):
+        raise InfoplaneError(f"No test points are left of {n}: use a smaller --split.")
+    if settings.subset:
+        labels = points.y[train] if points.classes else torch.zeros(len(train), dtype=torch.int64)
+        generator = torch.Generator().manual_seed(derive("subset", seed))
+        train = train[stratified(labels, settings.subset, generator)]
+    return train, test
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """(..., B) nats: -log softmax(logits)[y] of each row; logits (..., B, C), y (..., B)."""
+    return -log_softmax(logits, -1).gather(-1, y.unsqueeze(-1)).squeeze(-1)
+
+
+def squared_error(out: Tensor, y: Tensor) -> Tensor:
+    """(..., B): |out - y|^2 of each row; out and y (..., B, O)."""
+    return (out - y).square().sum(-1)
