@@ -138,7 +138,8 @@ WARNINGS: dict[str, Warned] = {
     ),
     "unchecked-subsets": Warned(
         "too many subsets, or combinations, of coordinates to check each against its ceiling",
-        "more than 12 coordinates of an entropy below the rate / 0.6, or more than 3 with scales alike within 0.2 nats",
+        "1024 subsets of an entropy below the rate / 0.6, or so many coordinates with scales alike within 0.2 nats "
+        "that 60000 flats through random points would not find a common value (more than 4 to 8)",
         "a larger beta, scale='input', or fewer coordinates",
     ),
     "dependent": Warned(
@@ -147,8 +148,9 @@ WARNINGS: dict[str, Warned] = {
         "fewer units",
     ),
     "few-valued": Warned(
-        "a linear combination of two or three coordinates takes few values, a ceiling that no coordinate shows",
-        "a share of pairs of points on parallel lines (triples on planes) > 20 % (10 %); equal scales: > exp(-R / 0.6)",
+        "a linear combination of coordinates takes few values, a ceiling that no coordinate shows",
+        "a share of pairs of points on parallel lines (triples on planes) > 20 % (10 %); equal scales: a share of "
+        "points on a flat > exp(-R / 0.6), R the rate of what the flat is short of",
         "fewer units",
     ),
     "mixed": Warned(

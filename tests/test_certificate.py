@@ -325,6 +325,22 @@ def coarse(width: int) -> Tensor:
     )
 
 
+def eights(width: int) -> Tensor:
+    """(4096, width): columns of 8 values each, so that thousands of subsets of 40 have less than log 4096."""
+    return torch.stack([torch.randperm(4096, generator=generator(k)) // 512 for k in range(width)], 1).to(DOUBLE)
+
+
+NINE = normal(4096, 9, seed=4)
+
+
+def flat(width: int, share: float, missing: int = 1) -> Tensor:
+    """(4096, width): a share of the points lies on a flat, oblique to the axes, that lacks `missing` dimensions."""
+    f = normal(4096, width, seed=6)
+    normals = torch.linalg.qr(normal(width, width, seed=9)).Q[:, :missing]
+    on = torch.arange(4096) < share * 4096
+    return torch.where(on.unsqueeze(1), f - f @ normals @ normals.T, f)
+
+
 def tied(n: int = 4096) -> Tensor:
     """(n, 3): 64 random points of space, so that each coordinate, two or all three have log 64."""
     return normal(64, 3, seed=5)[torch.arange(n) // (n // 64)]
@@ -341,11 +357,17 @@ CASES: dict[str, Callable[[], tuple[Certificate, Certificate]]] = {
         judge(signs(256) + 1e-7 * uniform(256, seed=1), 0.2),
         judge(signs(256) + 1e-1 * uniform(256, seed=1), 0.2),
     ),
-    "unchecked-subsets": lambda: (judge(coarse(14), math.exp(-0.26)), judge(coarse(7), math.exp(-0.26))),
+    "unchecked-subsets": lambda: (judge(eights(40), math.exp(-0.1)), judge(eights(8), math.exp(-0.1))),
+    "unchecked-subsets of flats": lambda: (judge(NINE, math.exp(-0.5)), judge(NINE[:, :4], math.exp(-0.5))),
     "dependent": lambda: (judge(RICH[:, [0, 0]], 0.5), judge(RICH, 0.5)),
     "few-valued": lambda: (
         judge(torch.stack([RICH[:, 0], 0.5 * signs(4096) - RICH[:, 0]], 1), 0.2),
         judge(torch.stack([RICH[:, 0], 0.5 * RICH[:, 1] - RICH[:, 0]], 1), 0.2),
+    ),
+    "few-valued in five dimensions": lambda: (judge(flat(5, 0.5), 0.6), judge(flat(5, 0.35), 0.6)),
+    "few-valued in two combinations of four": lambda: (
+        judge(flat(4, 0.25, missing=2), math.exp(-0.45)),
+        judge(flat(4, 0.15, missing=2), math.exp(-0.45)),
     ),
     "few-valued in space": lambda: (
         judge(torch.cat([RICH, RICH.sum(1, keepdim=True) + signs(4096).unsqueeze(1)], 1), 0.4),
@@ -558,11 +580,11 @@ def test_a_margin_that_only_a_subset_of_three_breaks() -> None:
 
 
 def test_more_poor_coordinates_than_can_be_checked_are_said() -> None:
-    codes = coarse(14)
-    largest, exhaustive = margin(codes, [0.26] * 14, True)
+    codes = eights(40)
+    largest, exhaustive = margin(codes, [0.1] * 40, True)
     assert not exhaustive
     assert largest > MARGIN
-    assert margin(codes, [0.1] * 14, True)[1]
+    assert margin(codes, [0.02] * 40, True)[1]
 
 
 def test_a_mixing_layer_is_held_against_its_poorest_coordinate() -> None:

@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
-__all__ = ["MARGIN", "alike", "few_valued", "joint_entropy", "margin"]
+__all__ = ["MARGIN", "crowded_flats", "few_valued", "joint_entropy", "margin"]
 
 #: A rate is exact while R_A <= MARGIN * H(codes_A) for every subset A of coordinates (good to 1 % at a thousand cells).
 MARGIN = 0.6
-_MOST_SUBSETS = 12
+#: How many subsets of coordinates are counted at most.
+_MOST_ENTROPIES = 1024
 _PAIRS = 4096
 #: The share of pairs (triples) of points on parallel lines (planes) above which a combination takes few values: about
 #: five values, or one that half of all points share. It is asked of coordinates whose scales differ; equal scales
@@ -26,14 +28,15 @@ _PAIRS = 4096
 #: combination an Echo channel of its own, and the margin to its ceiling is asked for.
 _ALIGNED = {2: 0.2, 3: 0.1}
 _EQUAL_SCALES, _LEAST_RATE = 0.2, 0.3
+#: Flats are tried this often for each that would be hit once (a miss has a chance of exp(-14)), on this many points.
+_SURE, _SAMPLE, _MOST_TRIES = 14.0, 512, 60_000
 
 
 def margin(codes: Tensor, rates: list[float], diagonal: bool) -> tuple[float, bool]:
     """The largest R_A / H(codes_A) over subsets A of coordinates, and whether all that matter were looked at.
 
-    codes: (N, K), counted by value. H(codes_A) is at least the largest entropy of a coordinate in A, so only
-    coordinates with R / H above the margin can be part of a subset that fails, and sorted by entropy they are
-    settled by cumulative sums, or one subset at a time.
+    codes: (N, K), counted by value. A subset that fails is made of subsets of less entropy than its rate / MARGIN, and
+    so of less than the rate of all coordinates that can be part of one: those are built up level by level.
     """
     if not rates:
         return 0.0, True
@@ -42,22 +45,34 @@ def margin(codes: Tensor, rates: list[float], diagonal: bool) -> tuple[float, bo
     if not diagonal:  # the rate of a coordinate is not defined: hold the whole against the poorest one
         return _ratio(total, min(entropies)), True
     whole = _ratio(total, joint_entropy(codes)) if total > 0 else 0.0
-    order = sorted(range(len(rates)), key=lambda k: entropies[k])
-    simple = max(_ratio(math.fsum(rates[k] for k in order[: j + 1]), entropies[i]) for j, i in enumerate(order))
-    if simple <= MARGIN:  # an upper bound of every subset's ratio
-        return max(whole, *(_ratio(rates[k], entropies[k]) for k in order)), True
-    poor = [k for k in order if entropies[k] < total / MARGIN]
-    largest = max(whole, *(_ratio(rates[k], entropies[k]) for k in order))
+    largest = max(whole, *(_ratio(r, h) for r, h in zip(rates, entropies, strict=True)))
     if largest > MARGIN:
         return largest, True
-    if len(poor) > _MOST_SUBSETS:
-        return simple, False
-    for size in range(2, len(poor) + 1):
-        for subset in itertools.combinations(range(len(poor)), size):
-            part = math.fsum(rates[poor[k]] for k in subset)
-            if part <= MARGIN * max(entropies[poor[k]] for k in subset):
+    poor, most = list(range(len(rates))), math.inf
+    while math.fsum(rates[k] for k in poor) < most:
+        most = math.fsum(rates[k] for k in poor)
+        poor = [k for k in poor if entropies[k] < most / MARGIN]
+    open_sets: dict[tuple[int, ...], float] = {(k,): entropies[k] for k in poor}
+    looked_at = 0
+    while len(open_sets) > 1:
+        wider: dict[tuple[int, ...], float] = {}
+        for one, other in itertools.combinations(sorted(open_sets), 2):
+            if one[:-1] != other[:-1]:
                 continue
-            largest = max(largest, _ratio(part, joint_entropy(codes[:, [poor[k] for k in subset]])))
+            chosen = (*one, other[-1])
+            parts = [open_sets.get(part, math.inf) for part in itertools.combinations(chosen, len(one))]
+            if max(parts) >= most / MARGIN:  # a part is closed, and with it all that contains it
+                continue
+            if looked_at == _MOST_ENTROPIES:
+                return max(largest, most / max(open_sets.values())), False
+            looked_at += 1
+            entropy = joint_entropy(codes[:, chosen])
+            largest = max(largest, _ratio(math.fsum(rates[k] for k in chosen), entropy))
+            if largest > MARGIN:
+                return largest, True
+            if entropy < most / MARGIN:
+                wider[chosen] = entropy
+        open_sets = wider
     return largest, True
 
 
@@ -130,12 +145,63 @@ def few_valued(f: Tensor, rates: Tensor) -> float:
     return largest
 
 
-def alike(rates: Tensor) -> int:
-    """The most coordinates whose scales are nearly equal to one coordinate's (itself included), where they let enough
-    through to meet the ceiling of a rare combination. rates: -log s, (N, K)."""
-    loud = rates[:, rates.mean(0) > _LEAST_RATE]
-    distances = (loud.unsqueeze(1) - loud.unsqueeze(2)).abs().mean(0)
-    return int((distances < _EQUAL_SCALES).sum(1).max()) if len(distances) else 0
+def crowded_flats(codes: Tensor, rates: Tensor) -> tuple[float, bool]:
+    """Whether coordinates whose scales are alike have combinations that hold less than they let through.
+
+    m combinations of coordinates with equal scales are an Echo channel of m times the rate R of one. Their entropy H is
+    at least -log of the share of points that have one value of all m, which are the points on a flat, m dimensions
+    short of the whole; so m R > MARGIN H takes a flat that holds a share exp(-m R / MARGIN). Flats through a few random
+    points are tried until one of that share would have been hit but for one chance in a million.
+
+    codes: (N, K), in cells, a point lies on a flat if it is within a cell of it; rates: -log s, (N, K). Pairs, and for
+    K <= 8 triples, are left to `few_valued`.
+    Returns the largest share found, in units of the share that is too much, and whether all flats could be tried.
+    """
+    points, largest, everything = codes.cpu().numpy(), 0.0, True
+    random = np.random.default_rng(0)
+    sample = points[random.permutation(len(points))[:_SAMPLE]]
+    for group in _alike(rates, least=3 if codes.shape[1] <= 8 else 2):
+        size, rate = len(group), float(rates[:, group].mean(0).max())
+        allowed = {missing: math.exp(-missing * rate / MARGIN) for missing in range(1, size)}
+        tried = {missing: math.ceil(_SURE / much ** (size - missing + 1)) for missing, much in allowed.items()}
+        if max(tried.values()) > _MOST_TRIES:
+            everything = False
+            continue
+        for missing, much in allowed.items():
+            tries = tried[missing]
+            for start in range(0, tries, 1024):
+                picks = random.integers(len(points), size=(min(1024, tries - start), size - missing + 1))
+                share = _share_on_flats(points[:, group], sample[:, group], picks)
+                largest = max(largest, share / much)
+    return largest, everything
+
+
+def _alike(rates: Tensor, least: int) -> list[list[int]]:
+    """The sets of more than `least` coordinates whose scales are nearly those of one of them, of those that let enough
+    through to meet the ceiling of a rare combination."""
+    loud = torch.nonzero(rates.mean(0) > _LEAST_RATE).flatten()
+    distances = (rates[:, loud].unsqueeze(1) - rates[:, loud].unsqueeze(2)).abs().mean(0)
+    groups = {tuple(loud[near].tolist()) for near in distances < _EQUAL_SCALES}
+    return [list(group) for group in sorted(groups) if len(group) > least]
+
+
+def _share_on_flats(points: npt.NDArray[Any], sample: npt.NDArray[Any], picks: npt.NDArray[Any]) -> float:
+    """The largest share of the points (N, d) within a cell of one of the flats through points[picks], (T, k + 1)."""
+    corners = points[picks]
+    spans = (corners[:, 1:] - corners[:, :1]).swapaxes(1, 2)
+    if spans.shape[2]:
+        normals = np.linalg.qr(spans, mode="complete").Q[:, :, spans.shape[2] :]
+    else:
+        normals = np.broadcast_to(np.eye(points.shape[1]), (len(picks), points.shape[1], points.shape[1]))
+
+    def share(of: npt.NDArray[Any], which: npt.NDArray[Any] | slice) -> npt.NDArray[Any]:
+        at = np.einsum("tdm,td->tm", normals[which], corners[which, 0])
+        off = np.abs(np.einsum("nd,tdm->tnm", of, normals[which], optimize=True) - at[:, None])
+        shares: npt.NDArray[Any] = (off <= 1.0).all(2).mean(1)
+        return shares
+
+    best = np.argsort(share(sample, slice(None)))[-4:]
+    return float(share(points, best).max())
 
 
 def _most_common_direction(normals: npt.NDArray[np.float64], whiten: npt.NDArray[np.float64], fine: float) -> float:

@@ -7,8 +7,8 @@ turns it into a bound or an estimate, with the reason.
 
 What is looked for cannot be everything. Under a non-diagonal S any subspace may have a ceiling, so there a rate is
 never called exact. Under a diagonal S a linear combination of coordinates is an Echo channel where their scales are
-equal: those of two and (up to eight coordinates) of three are searched for few values, and where more than three
-scales are alike a rate is not called exact.
+equal: those of two and (up to eight coordinates) of three are searched for few values whatever the scales, and those
+of any number where the scales are alike, or if there are too many to search the rate is not called exact.
 """
 
 from __future__ import annotations
@@ -209,8 +209,13 @@ def certify(seen: Evidence) -> Certificate:
         aligned = ceilings.few_valued(f[:, kept], rates[:, kept])
         if aligned > 1.0:
             warnings.append("few-valued")
-        elif ceilings.alike(rates[:, kept]) > 3:
-            warnings.append("unchecked-subsets")
+        else:
+            crowded, everything = ceilings.crowded_flats((f[:, kept] - low) * (CELLS / width), rates[:, kept])
+            aligned = max(aligned, crowded)
+            if crowded > 1.0:
+                warnings.append("few-valued")
+            elif not everything:
+                warnings.append("unchecked-subsets")
         in_cells = _seen_in_cells(seen.bank, seen.replica, s, kept)
         noise = (s[:, kept].T @ s[:, kept] / n) * covariance
         seen_nats = math.fsum(min(i, r) for i, r in zip(in_cells, rate_of, strict=True))
