@@ -8,14 +8,17 @@ import sys
 import warnings as warnings_module
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from . import __version__
-from .data import DATASETS
+from .data import DATASETS, is_file
 from .records import UNITS, WARNINGS, InfoplaneError, choose
-from .settings import PRESETS, Settings
+from .settings import PRESETS, PROBES, Settings
+
+if TYPE_CHECKING:
+    from .rundir import RunDir
 
 __all__ = ["main"]
 
@@ -175,9 +178,8 @@ def train(
         settings, where = Settings(), resume
     else:
         settings = _settings(preset, echo_layers, estimators, given)
-        where = out or _new_folder(settings)
+        where = out or _new_folder(_name(settings))
 
-    from .summary import render, summary
     from .training import train as run_training
 
     try:
@@ -196,17 +198,12 @@ def train(
         raise Refused(
             f"Stopped. What was recorded is in {where}; go on with: infoplane train --resume {where}"
         ) from None
-    result = {"run": str(run.path)} | summary(run.read("measurements"), run.read("metrics"), unit)
-    if as_json:
-        click.echo(json.dumps(_finite(result), indent=1))
-    elif not quiet:
-        click.echo(render(result))
-        click.echo(f"\nrun: {run.path}    plot it: infoplane plot plane {run.path}")
+    _show(run, unit, as_json, quiet)
 
 
 def _settings(preset: str | None, echo_layers: int | None, estimators: str | None, given: dict[str, Any]) -> Settings:
     if estimators is not None:
-        given["estimators"] = tuple(estimators.replace(";", " ").split())
+        given["estimators"] = tuple(_listed(estimators) or ())
     settings = Settings.of(preset=preset, echo_layers=echo_layers, **given)
 
     from .estimators import parse_estimator
@@ -216,16 +213,35 @@ def _settings(preset: str | None, echo_layers: int | None, estimators: str | Non
     return settings
 
 
-def _new_folder(settings: Settings) -> str:
+def _name(settings: Settings) -> str:
     echo = f"-echo{'.'.join(map(str, settings.echo_at))}" if settings.echo_at else ""
     dataset = Path(settings.dataset).stem
     subset = f"-{settings.subset}" if settings.subset else ""
-    name = f"{dataset}{subset}-{settings.model}-{settings.activation}{echo}-seed{settings.seed}"
+    return f"{dataset}{subset}-{settings.model}-{settings.activation}{echo}-seed{settings.seed}"
+
+
+def _new_folder(name: str) -> str:
     for number in range(1, 10_000):
         folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
         if not folder.exists():
             return str(folder)
     raise InfoplaneError(f"runs/ holds too many runs named {name}; name one with --out.")
+
+
+def _listed(text: str | None) -> list[str] | None:
+    """Words with blanks or semicolons between."""
+    return None if text is None else text.replace(";", " ").split()
+
+
+def _show(run: RunDir, unit: str, as_json: bool, quiet: bool) -> None:
+    from .summary import render, summary
+
+    result = {"run": str(run.path)} | summary(run.read("measurements"), run.read("metrics"), unit)
+    if as_json:
+        click.echo(json.dumps(_finite(result), indent=1))
+    elif not quiet:
+        click.echo(render(result))
+        click.echo(f"\nrun: {run.path}    plot it: infoplane plot plane {run.path}")
 
 
 def _finite(value: Any) -> Any:
@@ -235,6 +251,95 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@main.command()
+@click.argument("source", metavar="RUN|FILE.npz|MODULE:FUNCTION")
+@click.option("--estimators", help="As of `infoplane train`; default: those of the run, or kde and binning.")
+@click.option("--layers", help="Names with commas between; default: all.")
+@click.option("--probe", help="train, test or all; default: that of the run, or all.")
+@click.option("--weights", multiple=True, type=click.Path(), help="Of a model: a state_dict; several are epochs.")
+@click.option("--dataset", help="Of a model: what it is measured on, as of `infoplane train`.")
+@click.option("--limit", type=click.IntRange(2), default=10_000, show_default=True, help="Of a model: points at most.")
+@click.option("--data-root", help="The folder with the files of the data set.")
+@click.option("--download", is_flag=True, help="Of a model: fetch the files of the data set through torchvision.")
+@click.option("--out", type=click.Path(), help="The run directory; default: a new one in runs/.")
+@click.option("--force", is_flag=True, help="Replace the run in --out.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--unit", default="bits", show_default=True, help="bits or nats, of the table.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, in place of the table.")
+@click.option("--quiet", is_flag=True, help="No progress bar and no table.")
+def measure(
+    source: str,
+    estimators: str | None,
+    layers: str | None,
+    probe: str | None,
+    weights: tuple[str, ...],
+    dataset: str | None,
+    limit: int,
+    data_root: str | None,
+    download: bool,
+    out: str | None,
+    force: bool,
+    device: str,
+    unit: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Measure what exists already, without training: the checkpoints of a run, saved activations, or a model.
+
+    \b
+    infoplane measure runs/RUN --probe test --estimators "kde:noise_variance=0.1 binning:bins=30"
+    infoplane measure activations.npz        arrays LAYER -> (epoch, N, D), and labels (N,)
+    infoplane measure nets:resnet --weights resnet.pt --dataset cifar10 --layers layer1,layer4
+
+    It leaves a run directory as `infoplane train` does. Weights of every epoch are there where the run was trained with
+    --keep-weights.
+    """
+    choose(unit, UNITS, "unit")
+    if probe is not None:
+        choose(probe, PROBES, "probe")
+    common: dict[str, Any] = {"estimators": _listed(estimators), "force": force, "progress": not quiet}
+    common["layers"] = layers.split(",") if layers else None
+    kind = "run" if Path(source).is_dir() else "file" if is_file(source) else "model" if ":" in source else None
+    if kind is None:
+        raise InfoplaneError(
+            f"{source} is no run directory, no .npz file and no module:function; expected one of these to measure."
+        )
+    of_model = {"weights": weights, "dataset": dataset, "download": download}
+    for name, value in of_model.items():
+        if kind != "model" and value:
+            raise InfoplaneError(f"--{name} is for a model (module:function); {source} is a {kind}.")
+    if kind == "file" and (probe or data_root):
+        raise InfoplaneError(f"--{'probe' if probe else 'data-root'} is for a run or a model; {source} is a file.")
+    if kind == "model" and dataset is None:
+        raise InfoplaneError(f"{source} is to be measured on some inputs; expected --dataset, a name or a file.")
+
+    from . import measure as measuring
+
+    where = out or _new_folder(f"{Path(source).stem.replace(':', '-')}-measured")
+    if kind == "run":
+        run = measuring.measure_run(source, where, probe=probe, data_root=data_root, device=device, **common)
+    elif kind == "file":
+        run = measuring.measure_activations(source, where, **common)
+    else:
+        from .data import Place, load_points
+
+        assert dataset is not None
+        model = measuring.model_of(source)
+        points = load_points(dataset, Place(data_root, download))
+        run = measuring.measure_model(
+            model,
+            points,
+            where,
+            weights=weights,
+            source=source,
+            probe=probe or "all",
+            limit=limit,
+            device=device,
+            **common,
+        )
+    _show(run, unit, as_json, quiet)
 
 
 @main.command()

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def measure_run(
             _load(training.model, state["model"], str(run.path))
             yield state["epoch"], state["step"]
 
-    made = _record(out, config, recorder, snapshots(), len(states), force=force, progress=progress)
+    with _threads(run.config.get("threads")):
+        made = _record(out, config, recorder, snapshots(), len(states), force=force, progress=progress)
     metrics = run.read("metrics")
     if len(metrics):
         own = metrics[metrics["epoch"].isin([state["epoch"] for state in states])].assign(run=made.name)
@@ -115,7 +117,8 @@ def measure_activations(
             yield epoch, epoch
 
     config = {"measured": path, **_said(estimators, "all")}
-    return _record(out, config, recorder, snapshots(), len(numbers), force=force, progress=progress)
+    with _threads(1):
+        return _record(out, config, recorder, snapshots(), len(numbers), force=force, progress=progress)
 
 
 def measure_model(
@@ -314,6 +317,17 @@ def _record(
         run.append("measurements", [m.row() for m in recorder.finish()])
         run.mark_done()
     return run
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """So many threads of torch within: as the run had them, or one, and the estimators share the cores themselves."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _said(estimators: Sequence[str] | None, probe: str | None) -> dict[str, Any]:

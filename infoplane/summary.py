@@ -17,7 +17,8 @@ def summary(measurements: pd.DataFrame, metrics: pd.DataFrame, unit: str = "bits
     """The last epoch of a run: one row a layer, quantity and estimator, over replicas; losses, accuracies and gaps.
 
     A bracket is one row with `lower` and `upper`. value, lower, upper: means over replicas; spread: their standard
-    deviation. standing: how many replicas have each. All in `unit`; losses too.
+    deviation. standing: how many replicas have each. All in `unit`; losses too, but of a regression. performance is
+    empty where nothing was trained.
     """
     scale = UNITS[choose(unit, UNITS, "unit")]
     last = measurements[measurements["epoch"] == measurements["epoch"].max()]
@@ -57,13 +58,15 @@ def summary(measurements: pd.DataFrame, metrics: pd.DataFrame, unit: str = "bits
 
 
 def _performance(metrics: pd.DataFrame, scale: float) -> list[dict[str, Any]]:
+    if metrics.empty:
+        return []
     last = metrics[metrics["epoch"] == metrics["epoch"].max()]
     out = []
     for path, group in last.groupby("path", sort=False):
         by = {split: part.set_index("replica") for split, part in group.groupby("split")}
-        row: dict[str, Any] = {"path": path}
+        row: dict[str, Any] = {"path": path, "objective": group["objective"].iloc[0]}
         for name in ("accuracy", "loss", "error"):
-            size = scale if name == "loss" else 1.0
+            size = scale if name == "loss" and row["objective"] == "cross-entropy" else 1.0
             for split in ("train", "test"):
                 values = by[split][name] / size
                 row |= {f"{split}_{name}": values.mean(), f"{split}_{name}_spread": values.std()}
@@ -94,18 +97,21 @@ def render(result: dict[str, Any]) -> str:
     text += (
         f"\n\n{unit}; mean ± standard deviation over {replicas} replicas; a number after a word: in how many of them"
     )
-    text += "\nlaw: of these very points, no population; what a warning means: infoplane warnings CODE\n\n"
-    heads = ["path", "train accuracy", "test accuracy", f"train loss ({unit})", f"test loss ({unit})"]
-    heads += [f"gap in loss ({unit})", "gap in error"]
-    body = [
-        [row["path"]]
-        + [
-            _pm(row[name], row[f"{name}_spread"])
-            for name in ("train_accuracy", "test_accuracy", "train_loss", "test_loss", "gap_loss", "gap_error")
-        ]
-        for row in result["performance"]
-    ]
-    return text + _columns(heads, body)
+    text += "\nlaw: of these very points, unless it says population; what a warning means: infoplane warnings CODE\n\n"
+    return text + _performance_table(result["performance"], unit)
+
+
+def _performance_table(rows: list[dict[str, Any]], unit: str) -> str:
+    """Accuracies and losses; a regression has no accuracy, and its loss is not in nats. "" where there are none."""
+    if not rows:
+        return ""
+    regression = rows[0]["objective"] != "cross-entropy"
+    unit = rows[0]["objective"] if regression else unit
+    columns = {} if regression else {"train_accuracy": "train accuracy", "test_accuracy": "test accuracy"}
+    columns |= {"train_loss": f"train loss ({unit})", "test_loss": f"test loss ({unit})"}
+    columns |= {"gap_loss": f"gap in loss ({unit})"} | ({} if regression else {"gap_error": "gap in error"})
+    body = [[row["path"]] + [_pm(row[name], row[f"{name}_spread"]) for name in columns] for row in rows]
+    return _columns(["path", *columns.values()], body)
 
 
 def _value(row: dict[str, Any]) -> str:

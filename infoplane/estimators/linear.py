@@ -59,7 +59,6 @@ class LinearGaussian:
             channel=f"noise of variance {number(self.noise_variance)}",
             estimator=self.name,
             params=f"noise_variance={number(self.noise_variance)}",
-            n=reading.codes.shape[-2],
             law=POPULATION,
             warnings=("not-linear",),
         )
