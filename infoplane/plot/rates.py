@@ -116,10 +116,10 @@ def _estimate(ax: Axes, line: pd.DataFrame, replicas: pd.DataFrame, color: tuple
     ax.fill_between(epoch, *ends, color=color, alpha=BAND, linewidth=0)
     ax.plot(epoch, value, color=color)
     warned = line["warned"].to_numpy()
-    for filling, own in (("none", warned), ("full", ~warned)):
+    for label, face, own in (("_warned", "1.0", warned), ("_sound", color, ~warned)):  # no line shows through
         ax.plot(
-            epoch[own], value[own], color=color, linestyle="", marker="o", fillstyle=filling, markersize=2,
-            markeredgewidth=0.5, label=f"_{filling}",
+            epoch[own], value[own], color=color, linestyle="", marker="o", markerfacecolor=face, markersize=2.4,
+            markeredgewidth=0.5, label=label,
         )  # fmt: skip
     if bracket and replicas["replica"].nunique() > 1:
         paths = [path[["epoch", "value"]].to_numpy() for _, path in replicas.sort_values("epoch").groupby("replica")]
