@@ -15,6 +15,7 @@ from typing import Literal, get_args
 __all__ = [
     "COLUMNS",
     "KEY",
+    "LIMITS",
     "POINTS",
     "POPULATION",
     "UNITS",
@@ -50,6 +51,21 @@ def choose(name: str, known: Iterable[str], what: str) -> str:
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise InfoplaneError(f"Unknown {what} {name!r}.{hint} Known: {', '.join(known)}.")
+
+
+#: What the certificate of an exact rate asks of each of its values, by column: `seen` is the share seen_nats /
+#: value_nats, of which 0.01 nats more may be missing; bank_shift has one limit for a first Echo layer, one for others.
+LIMITS = {
+    "margin": 0.6,
+    "seen": 0.98,
+    "smallest_eigenvalue": 1e-6,
+    "aligned": 1.0,
+    "tail_nats": 1e-3,
+    "references": 4096.0,
+    "bank_shift": 1e-4,
+    "bank_shift_above": 5.0,
+    "repeat": 1e-4,
+}
 
 
 @dataclass(frozen=True, slots=True)

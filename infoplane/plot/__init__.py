@@ -1,4 +1,4 @@
-"""Frames of measurements in, axes out. Never sees torch.
+"""Frames in, figures out. Never sees torch.
 
 from infoplane import plot
 plot.save(plot.plane(frame), "plane.pdf")
@@ -6,14 +6,60 @@ plot.save(plot.plane(frame), "plane.pdf")
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from .certificate import certificate
+from .correlation import RankCorrelation, correlations, gap_table, rank_correlation
+from .gap import gap
+from .loss import loss
 from .plane import plane
 from .rates import rates
+from .runs import between, epochs_range, run_names
 from .style import in_unit, save
 
-__all__ = ["PLOTS", "in_unit", "plane", "rates", "save"]
+__all__ = [
+    "PLOTS",
+    "Plot",
+    "RankCorrelation",
+    "between",
+    "certificate",
+    "correlations",
+    "epochs_range",
+    "gap",
+    "gap_table",
+    "in_unit",
+    "loss",
+    "plane",
+    "rank_correlation",
+    "rates",
+    "run_names",
+    "save",
+]
 
-#: what `infoplane plot NAME` draws, by name: each takes a frame with `records.COLUMNS` and returns a Figure
-PLOTS: dict[str, Callable[..., Any]] = {"plane": plane, "rates": rates}
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """What `infoplane plot NAME` draws: draw(*frames, **options) gives a Figure; tables: the tables the frames are."""
+
+    draw: Callable[..., Any]
+    tables: tuple[str, ...]
+    about: str
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The keywords that `draw` takes."""
+        parameters = inspect.signature(self.draw).parameters.values()
+        return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+#: the plots, by name
+PLOTS: dict[str, Plot] = {
+    "plane": Plot(plane, ("measurements",), "I(T;Y) against I(X;T), or I(Z;Y) against I(Z;X), from epoch to epoch"),
+    "rates": Plot(rates, ("measurements",), "exact rates and I(X;T) against epoch"),
+    "loss": Plot(loss, ("metrics",), "loss and error against epoch"),
+    "gap": Plot(gap, ("measurements", "metrics"), "generalisation gap against information, with rank correlations"),
+    "certificate": Plot(certificate, ("certificates",), "why a rate is exact, or is not: each condition against epoch"),
+}

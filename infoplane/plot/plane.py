@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from .points import chosen, curves, layers_of, name_of_ceiling, points, title_of
 from .style import (
     FAINT,
     LOOK,
+    arrow,
     ceiling_line,
     epoch_colors,
     epoch_norm,
@@ -35,6 +37,8 @@ __all__ = ["plane"]
 
 #: how far the last epoch is from a power of ten to have a tick of its own in the colour bar
 _APART = 1.6
+#: the line of a bracket whose ends are estimates
+_ESTIMATED = (0, (1, 1))
 #: what an Echo layer's own quantities are called
 _OF_ECHO = {"I(X;T)": "I(Z;X)", "I(T;Y)": "I(Z;Y)"}
 
@@ -55,8 +59,10 @@ def plane(
 
     One marker a layer and epoch, its shape the layer and its colour the epoch; a thin line joins the layers of one
     epoch. Points are means over replicas, and each replica is a faint line. A marker is hollow where a warning is
-    attached to either number of any replica. Bars reach from the lower to the upper bound, and the point is their
-    `bound`: "mid", "lower" or "upper"; of more than 8 epochs only those next to the ticks of the colour bar have bars.
+    attached to either number of any replica; a dot in it says that x is exact in every replica, an arrow that a number
+    is an upper or a lower bound alone. Bars reach from the lower to the upper bound, dotted where these are estimates,
+    and the point is their `bound`: "mid", "lower" or "upper"; of more than 8 epochs only those next to the ticks of the
+    colour bar have bars.
     Dashed lines: the largest ceilings, H(Y) and ln N.
 
     estimator: which to draw; default: a panel for each that has both quantities (a row of panels for each run). For
@@ -91,7 +97,7 @@ def plane(
         )  # fmt: skip
         return ax
     with matplotlib.rc_context(LOOK):
-        fig, cells = grid(runs, names, legend)
+        fig, cells = grid(runs, names, legend, {(run, name) for run in runs for name in names} - set(panels))
         for key, both in panels.items():
             _draw(cells[key], both, markers, norm, cmap)
             cells[key].set_title(title_of(rows, key[1], key[0] if len(runs) > 1 else ""), pad=12)
@@ -145,8 +151,16 @@ def _draw(ax: Axes, both: pd.DataFrame, markers: dict[str, str], norm: Normalize
         ends = known[[f"lower_{a}", f"upper_{a}"]].to_numpy()
         other = np.repeat(known[[f"value_{b}"]].to_numpy(), 2, axis=1)
         bars = np.stack([ends, other] if horizontal else [other, ends], axis=-1)
-        colors = cmap(norm(known["epoch"]))
-        ax.add_collection(LineCollection(list(bars), colors=colors, linewidths=0.4, alpha=0.45, label=f"_bars {a}"))
+        look: dict[str, Any] = {"colors": cmap(norm(known["epoch"])), "linewidths": 0.4, "alpha": 0.45}
+        look["linestyles"] = [_ESTIMATED if kind == "estimate" else "-" for kind in known[f"standing_{a}"]]
+        ax.add_collection(LineCollection(list(bars), label=f"_bars {a}", **look))
+        for standing in ("upper", "lower"):
+            ends = mean[mean[f"standing_{a}"] == standing]
+            if len(ends):
+                ax.scatter(
+                    ends["value_x"], ends["value_y"], s=70, marker=arrow(a, standing), linewidths=0.6, zorder=2.5,
+                    facecolors="none", edgecolors=cmap(norm(ends["epoch"])), label=f"_{standing}-{a} only",
+                )  # fmt: skip
     for layer, marker in markers.items():
         own = mean[mean["layer"] == layer]
         warned = own["warned_x"] | own["warned_y"]
@@ -158,6 +172,9 @@ def _draw(ax: Axes, both: pd.DataFrame, markers: dict[str, str], norm: Normalize
                     facecolors="none" if hollow else colors, edgecolors=colors if hollow else "none",
                     label=f"_{layer}{' warned' if hollow else ''}",
                 )  # fmt: skip
+    exact = mean[mean["standing_x"] == "exact"]
+    if len(exact):
+        ax.scatter(exact["value_x"], exact["value_y"], s=1.6, color="0.0", linewidths=0, zorder=4, label="_exact")
     ax.autoscale_view()
 
 
@@ -189,11 +206,28 @@ def _legend(layers: Sequence[str], markers: dict[str, str], panels: Iterable[pd.
     panels = list(panels)
     grey: dict[str, Any] = {"color": "0.3", "linestyle": "", "markersize": 4, "markeredgewidth": 0.7}
     handles: list[Artist] = [Line2D([], [], marker=markers[layer], label=layer, **grey) for layer in layers]
+    means = [_mean(each) for each in panels]
+    standings = {axis: set().union(*(each[f"standing_{axis}"] for each in means)) for axis in "xy"}
+    if "exact" in standings["x"]:
+        exact = (each.loc[each["standing_x"] == "exact", "quantity_x"] for each in means)
+        label = f"dot: {', '.join(symbol(q) for q in dict.fromkeys(itertools.chain(*exact)))} exact"
+        handles.append(Line2D([], [], **grey | {"marker": ".", "color": "0.0", "markersize": 3}, label=label))
+    for standing in ("upper", "lower"):
+        if any(standing in found for found in standings.values()):
+            label = f"arrow: {standing} bound alone"
+            handles.append(Line2D([], [], marker=arrow("x", standing), label=label, **grey | {"markersize": 9}))
     if any((each["warned_x"] | each["warned_y"]).any() for each in panels):
         handles.append(Line2D([], [], marker="o", fillstyle="none", label="hollow: warned", **grey))
     if any((each[f"upper_{a}"] > each[f"lower_{a}"]).any() for each in panels for a in "xy"):
         some = ", some epochs" if max(each["epoch"].nunique() for each in panels) > 8 else ""
         handles.append(Line2D([], [], color="0.3", linewidth=0.6, label=f"bounds{some}; marker: their middle"))
+    ends = [each[[f"upper_{a}", f"lower_{a}", f"standing_{a}"]].to_numpy() for each in means for a in "xy"]
+    estimated = [upper > lower for each in ends for upper, lower, standing in each if standing == "estimate"]
+    if any(estimated):
+        label = "the same, both ends estimates"
+        handles.append(Line2D([], [], color="0.3", linewidth=0.6, linestyle=_ESTIMATED, label=label))
+    if not all(estimated):
+        handles.append(Line2D([], [], marker="o", label="no dot, arrow or bar: estimate", **grey))
     replicas = max(each["replica"].nunique() for each in panels)
     if replicas > 1:
         handles.append(Line2D([], [], color=FAINT, linewidth=1.0, label=f"single replicas ({replicas})"))

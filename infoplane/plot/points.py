@@ -11,7 +11,17 @@ import pandas as pd
 from ..records import COLUMNS, UNITS, InfoplaneError, choose
 from .style import in_unit
 
-__all__ = ["BOUNDS", "chosen", "curves", "layers_of", "name_of_ceiling", "points", "title_of"]
+__all__ = [
+    "BOUNDS",
+    "chosen",
+    "curves",
+    "echo_places",
+    "layers_of",
+    "name_of_ceiling",
+    "place_title",
+    "points",
+    "title_of",
+]
 
 #: which end of a bracket is drawn as the point
 BOUNDS = ("mid", "lower", "upper")
@@ -25,12 +35,30 @@ def layers_of(frame: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(frame["layer"]))
 
 
+def echo_places(frame: pd.DataFrame) -> pd.Series:
+    """Z1, Z2, ... for each row of a frame of Echo layers: which one of its run its layer is, counted from the input.
+
+    Runs may call the same place by different names (an Echo layer before a ReLU, or after a tanh).
+    """
+    number: dict[tuple[str, str], str] = {}
+    for run, rows in frame.groupby("run", sort=False):
+        number |= {(str(run), layer): f"Z{at}" for at, layer in enumerate(layers_of(rows), start=1)}
+    keys = zip(frame["run"], frame["layer"], strict=True)
+    return pd.Series([number[key] for key in keys], index=frame.index, dtype=object)
+
+
+def place_title(place: str, rows: pd.DataFrame) -> str:
+    """What a place is called in a figure: Z1 with the names of the layers there, or the layer alone."""
+    names = layers_of(rows)
+    return place if names == [place] else "\n".join(textwrap.wrap(f"{place}: {', '.join(names)}", 48))
+
+
 def title_of(frame: pd.DataFrame, panel: str, run: str = "") -> str:
     """The title of a panel: its name and, unless it says the parameters, the channel if that is one for all layers."""
     rows = frame[frame["panel"] == panel]
     channels = set(rows["channel"].fillna("").str.removeprefix("noise-off, ")) - {"", panel}
     name = f"{panel}, {channels.pop()}" if len(channels) == 1 and "," not in panel else panel
-    return "\n".join(textwrap.wrap(name, 32) + [run] * bool(run))
+    return "\n".join(textwrap.wrap(name, 32) + textwrap.wrap(run, 40))
 
 
 def name_of_ceiling(quantity: str, table: pd.DataFrame, unit: str, suffix: str = "") -> tuple[float, str]:
@@ -76,6 +104,12 @@ def chosen(
     if epochs is not None:
         known = [str(epoch) for epoch in sorted(set(frame["epoch"]))]
         keep &= frame["epoch"].isin([int(choose(str(epoch), known, "epoch")) for epoch in epochs])
+    if lost := [run for run in dict.fromkeys(frame["run"]) if run not in set(frame.loc[keep, "run"])]:
+        own = frame[frame["run"] == lost[0]]
+        raise InfoplaneError(
+            f"{lost[0]} has none of the layers, estimators and epochs asked for. Its layers: "
+            f"{', '.join(layers_of(own))}; its estimators: {', '.join(dict.fromkeys(own['panel']))}."
+        )
     frame = frame[keep].copy()
     for panel, rows in frame.groupby("panel", sort=False):
         if _clashing(rows).any() and panel not in _PANEL_OF.values():

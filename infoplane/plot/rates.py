@@ -37,9 +37,10 @@ def rates(
 
     A row of panels for each run: the rates of the Echo layers, I(Z;X) and I(Z2;Z1) and so on, and I(X;T) of each
     estimator. Lines are means over replicas. Echo: exact values have filled markers and solid lines, upper bounds
-    hollow ones and dashed lines. A bracket is a band from the lower to the upper bound, with each replica as a thin
-    line; else the band is one standard deviation over replicas to either side. Dashed grey: the ceiling, ln N. A layer
-    has one colour in every panel, and an Echo layer a darker shade of the colour of the layer before it.
+    hollow ones and dashed lines; a number with a warning has a hollow marker everywhere. A bracket is a band from the
+    lower to the upper bound, with each replica as a thin line; else the band is one standard deviation over replicas to
+    either side. Dashed grey: the ceiling, ln N. A layer has one colour in every panel, and an Echo layer a darker shade
+    of the colour of the layer before it.
 
     Raises InfoplaneError for what the frame does not hold.
     """
@@ -60,7 +61,8 @@ def rates(
     legend = _legend(mean, colors, markers, replicas)
 
     with matplotlib.rc_context(LOOK):
-        fig, cells = grid(runs, names, legend)
+        there = set(zip(table["run"], table["panel"], strict=True))
+        fig, cells = grid(runs, names, legend, {(r, name) for r in runs for name in names} - there)
         for (run, name), ax in cells.items():
             here = (table["run"] == run) & (table["panel"] == name)
             own = mean[(mean["run"] == run) & (mean["panel"] == name)]
@@ -75,8 +77,7 @@ def rates(
             ax.set_ylabel(f"{'rate' if name == 'echo' else symbol('I(X;T)')} [{unit}]")
         for (run, name), ax in cells.items():  # after all lines, for it fixes the limits that the panels share
             own = mean[(mean["run"] == run) & (mean["panel"] == name)]
-            if not own.empty:
-                ceiling_line(ax, "y", *name_of_ceiling("I(X;T)", own, unit), crossed=True)
+            ceiling_line(ax, "y", *name_of_ceiling("I(X;T)", own, unit), crossed=True)
             epoch_axis(ax, table["epoch"].tolist())
             ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
         label_once(cells.values())
@@ -93,10 +94,12 @@ def _rate(ax: Axes, line: pd.DataFrame, color: tuple[float, ...], marker: str) -
         end = start + len(list(segments))
         ax.plot(epoch[start : end + 1], value[start : end + 1], color=color, linestyle=_stroke(kind).linestyle)
         start = end
-    for kind in dict.fromkeys(standing):
-        own = standing == kind
+    warned = line["warned"].to_numpy()
+    for kind, hollow in dict.fromkeys(zip(standing, warned, strict=True)):
+        own = (standing == kind) & (warned == hollow)
+        filling = "none" if hollow else _stroke(kind).fillstyle
         ax.plot(
-            epoch[own], value[own], color=color, linestyle="", marker=marker, fillstyle=_stroke(kind).fillstyle,
+            epoch[own], value[own], color=color, linestyle="", marker=marker, fillstyle=filling,
             markersize=4.4 if marker == _MARKERS[0] else 2.2, markeredgewidth=0.5, label=f"_{kind}",
         )  # fmt: skip
 
@@ -112,6 +115,12 @@ def _estimate(ax: Axes, line: pd.DataFrame, replicas: pd.DataFrame, color: tuple
     ends = (low, high) if bracket else (value - spread, value + spread)
     ax.fill_between(epoch, *ends, color=color, alpha=BAND, linewidth=0)
     ax.plot(epoch, value, color=color)
+    warned = line["warned"].to_numpy()
+    for label, face, own in (("_warned", "1.0", warned), ("_sound", color, ~warned)):  # no line shows through
+        ax.plot(
+            epoch[own], value[own], color=color, linestyle="", marker="o", markerfacecolor=face, markersize=2.4,
+            markeredgewidth=0.5, label=label,
+        )  # fmt: skip
     if bracket and replicas["replica"].nunique() > 1:
         paths = [path[["epoch", "value"]].to_numpy() for _, path in replicas.sort_values("epoch").groupby("replica")]
         ax.add_collection(LineCollection(paths, colors=[color], linewidths=0.4, alpha=0.5, label="_replicas"))
@@ -128,6 +137,13 @@ def _legend(mean: pd.DataFrame, colors: dict[str, Any], markers: dict[str, str],
         line, _, filling = _stroke(kind)
         name = _NAMES.get(kind, kind)
         handles.append(Line2D([], [], linestyle=line, marker="o", fillstyle=filling, label=name, **grey))
+    estimated = ~echo & (mean["standing"] == "estimate")
+    if estimated.any():
+        handles.append(
+            Line2D([], [], marker="o", label=f"{_list(mean[estimated])}: estimate", **grey | {"markersize": 2})
+        )
+    if (mean["warned"] & (~echo | (mean["standing"] == "exact"))).any():
+        handles.append(Line2D([], [], linestyle="", marker="o", fillstyle="none", label="hollow: warned", **grey))
     bracket = ~echo & (mean["upper"] > mean["lower"])
     if bracket.any():
         label = f"{_list(mean[bracket])}: lower to upper bound"

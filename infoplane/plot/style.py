@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
+from matplotlib.path import Path as MarkerPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ..records import UNITS, InfoplaneError, choose
@@ -27,6 +28,7 @@ __all__ = [
     "LOOK",
     "STANDINGS",
     "Stroke",
+    "arrow",
     "ceiling_line",
     "epoch_axis",
     "epoch_colors",
@@ -35,9 +37,13 @@ __all__ = [
     "estimator_colors",
     "grid",
     "in_unit",
+    "keep",
     "label_once",
     "layer_colors",
     "layer_markers",
+    "page",
+    "path_colors",
+    "run_colors",
     "save",
     "symbol",
 ]
@@ -87,6 +93,13 @@ def _palette(n: int) -> list[tuple[float, float, float]]:
     return list(sns.color_palette("colorblind", n) if n <= 10 else sns.color_palette("husl", n))
 
 
+def arrow(axis: str, standing: str) -> MarkerPath:
+    """A marker beside a point that says on which side of it the truth is: of an upper bound to the left, or below."""
+    shape = np.array([(-0.42, 0.0), (-1.0, 0.0), (-0.72, 0.2), (-1.0, 0.0), (-0.72, -0.2)])
+    shape = shape if standing == "upper" else -shape
+    return MarkerPath(shape if axis == "x" else shape[:, ::-1], closed=False)
+
+
 def layer_colors(layers: Iterable[str]) -> dict[str, tuple[float, ...]]:
     """A colour for each layer, in order; an Echo layer `NAME.echo` has a darker shade of the colour of NAME."""
     layers = list(layers)
@@ -107,34 +120,72 @@ def estimator_colors(names: Iterable[str]) -> dict[str, tuple[float, ...]]:
     return {name: colors[name] for name in dict.fromkeys(names)}
 
 
-def grid(runs: Sequence[str], names: Sequence[str], legend: list[Artist]) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+def run_colors(runs: Iterable[str]) -> dict[str, tuple[float, ...]]:
+    """A colour for each run, in order."""
+    runs = list(dict.fromkeys(runs))
+    return dict(zip(runs, _palette(len(runs)), strict=True))
+
+
+def path_colors(paths: Iterable[str]) -> dict[str, tuple[float, ...]]:
+    """A colour for each path through a network: the same in every figure for those `train` records."""
+    known = list(dict.fromkeys(["noisy", "noise-off", "plain", *paths]))
+    colors = dict(zip(known, _palette(len(known)), strict=True))
+    return {path: colors[path] for path in dict.fromkeys(paths)}
+
+
+def grid(
+    runs: Sequence[str], names: Sequence[str], legend: list[Artist], absent: Container[tuple[str, str]] = ()
+) -> tuple[Figure, dict[tuple[str, str], Axes]]:
     """A figure of panels that share their axes, up to three a row and each run in rows of its own, with a legend below.
 
     It is as wide as a page of two columns (7 in), or a little wider than one column for one panel. Returns the panels
-    by (run, name).
+    by (run, name), without those that are `absent`.
     """
     across = min(3, len(names))
     down = -(-len(names) // across)
-    width = 7.0 if across > 1 else 4.2
-    columns = _legend_columns(legend, width)
-    fig, axes = plt.subplots(
-        down * len(runs), across, sharex=True, sharey=True, squeeze=False, layout="constrained",
-        figsize=(width, 2.4 * down * len(runs) + 0.16 * -(-len(legend) // columns) + 0.15),
-    )  # fmt: skip
+    fig, axes = page(
+        [2.4] * (down * len(runs)), across, legend, width=7.0 if across > 1 else 4.2, sharex=True, sharey=True
+    )
     panels = {
         (run, name): axes[at * down + i // across, i % across]
         for at, run in enumerate(runs)
         for i, name in enumerate(names)
+        if (run, name) not in absent
     }
+    keep(axes, panels.values())
+    return fig, panels
+
+
+def page(
+    heights: Sequence[float], across: int, legend: list[Artist], *, width: float = 7.0, **shared: Any
+) -> tuple[Figure, Any]:
+    """A figure with rows of these heights (in), `across` panels each, and a legend below; and its axes, an array.
+
+    shared: sharex and sharey, as `plt.subplots` takes them.
+    """
+    columns = _legend_columns(legend, width)
+    fig, axes = plt.subplots(
+        len(heights), across, squeeze=False, layout="constrained", height_ratios=heights, **shared,
+        figsize=(width, sum(heights) + 0.16 * -(-len(legend) // columns) + 0.15),
+    )  # fmt: skip
+    fig.legend(handles=legend, loc="outside lower center", ncols=columns)
+    return fig, axes
+
+
+def keep(axes: Any, panels: Iterable[Axes]) -> None:
+    """Remove all other axes of an array, and number the ticks of those beside or above the gaps they leave."""
+    panels = list(panels)
     for column in axes.T:
         for above, below in itertools.pairwise(column):
-            if below not in panels.values():
+            if below not in panels:
                 above.xaxis.set_tick_params(labelbottom=True)
+    for row in axes:
+        for left, right in itertools.pairwise(row):
+            if left not in panels:
+                right.yaxis.set_tick_params(labelleft=True)
     for ax in axes.flat:
-        if ax not in panels.values():
+        if ax not in panels:
             ax.remove()
-    fig.legend(handles=legend, loc="outside lower center", ncols=columns)
-    return fig, panels
 
 
 def label_once(axes: Iterable[Axes]) -> None:

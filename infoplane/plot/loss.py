@@ -1,0 +1,86 @@
+"""Loss and error against epoch: training and test, with the noise and without it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from ..records import UNITS, choose
+from .runs import needs
+from .style import LOOK, epoch_axis, keep, label_once, page, path_colors
+
+__all__ = ["loss"]
+
+_BAND = 0.15
+_LINES: dict[str, Any] = {"train": "-", "test": (0, (2.5, 1.2))}
+_METRICS = ("run", "epoch", "replica", "split", "path", "loss", "error")
+
+
+def loss(metrics: pd.DataFrame, *, unit: str = "bits", epochs: Iterable[int] | None = None) -> Figure:
+    """Draw loss (nats in the frame) and error against epoch (logarithmic, 0 included) of a frame as metrics.csv is.
+
+    A row for each run, on common axes. Solid: training points, dashed: test points; a colour for each path through the
+    network: noisy (single draws), noise-off (the same network with its noise off), plain (it has none). Lines are means
+    over replicas, bands one standard deviation to either side. Where no run has an error (regression), only the loss.
+
+    Raises InfoplaneError for what the frame does not hold.
+    """
+    needs(metrics, _METRICS, "metrics")
+    scale = UNITS[choose(unit, UNITS, "unit")]
+    if epochs is not None:
+        known = [str(epoch) for epoch in sorted(set(metrics["epoch"]))]
+        metrics = metrics[metrics["epoch"].isin([int(choose(str(epoch), known, "epoch")) for epoch in epochs])]
+    metrics = metrics.assign(loss=metrics["loss"] / scale)
+    runs = list(dict.fromkeys(metrics["run"]))
+    columns = {"loss": f"loss [{unit}]"} | ({"error": "error"} if metrics["error"].notna().any() else {})
+    colors = path_colors(metrics["path"])
+    mean = metrics.groupby(["run", "path", "split", "epoch"], sort=False)[[*columns]].agg(["mean", "std"]).reset_index()
+
+    with matplotlib.rc_context(LOOK):
+        fig, axes = page(
+            [2.0] * len(runs), len(columns), _legend(metrics, colors), sharex=True, sharey="col",
+            width=7.0 if len(columns) > 1 else 4.2,
+        )  # fmt: skip
+        panels = {}
+        for row, run in enumerate(runs):
+            for column, (name, label) in enumerate(columns.items()):
+                own = mean[(mean["run"] == run) & mean[name, "mean"].notna()]
+                if own.empty:
+                    continue
+                ax = panels[run, name] = axes[row, column]
+                for (path, split), line in own.groupby(["path", "split"], sort=False):
+                    _draw(ax, line.sort_values("epoch"), name, colors[path], _LINES.get(split, ":"), f"_{path} {split}")
+                ax.set_ylabel(label)
+                if len(runs) > 1:
+                    ax.set_title(run)
+        keep(axes, panels.values())
+        for (_, name), ax in panels.items():  # after all lines, for it fixes the limits that the panels share
+            epoch_axis(ax, metrics["epoch"].tolist())
+            ax.set_ylim(bottom=min(0.0, *(other.dataLim.y0 for (_, n), other in panels.items() if n == name)))
+        label_once(panels.values())
+        return fig
+
+
+def _draw(ax: Axes, line: pd.DataFrame, name: str, color: Any, style: Any, label: str) -> None:
+    epoch, value, spread = line["epoch"], line[name, "mean"], line[name, "std"].fillna(0.0)
+    ax.fill_between(epoch, value - spread, value + spread, color=color, alpha=_BAND, linewidth=0, label=label)
+    marker: dict[str, Any] = {"marker": "o", "markersize": 3} if len(line) == 1 else {}  # one epoch makes no line
+    ax.plot(epoch, value, color=color, linestyle=style, label=label, **marker)
+
+
+def _legend(metrics: pd.DataFrame, colors: dict[str, Any]) -> list[Artist]:
+    handles: list[Artist] = [Line2D([], [], color=color, label=path) for path, color in colors.items()]
+    for split in dict.fromkeys(metrics["split"]):
+        handles.append(Line2D([], [], color="0.3", linestyle=_LINES.get(split, ":"), label=split))
+    replicas = metrics.groupby("run")["replica"].nunique().max()
+    if replicas > 1:
+        handles.append(Patch(color="0.3", alpha=_BAND, linewidth=0, label=f"s.d. over {replicas} replicas"))
+    return handles
