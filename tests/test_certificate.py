@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -342,6 +343,12 @@ CASES: dict[str, Callable[[], tuple[Certificate, Certificate]]] = {
         judge(signs(256) + 1e-1 * uniform(256, seed=1), 0.2),
     ),
     "unchecked-subsets": lambda: (judge(coarse(14), math.exp(-0.26)), judge(coarse(7), math.exp(-0.26))),
+    "resolution of half precision": lambda: tuple(  # type: ignore[arg-type,return-value]
+        certify(replace(seen, z=seen.z.to(dtype)))
+        for seen in (evidence(RICH, 0.5),)
+        for dtype in (torch.bfloat16, torch.float32)
+    ),
+    "wide": lambda: (judge(normal(1024, 65, seed=1), 0.97), judge(normal(1024, 64, seed=1), 0.97)),
     "dependent": lambda: (judge(RICH[:, [0, 0]], 0.5), judge(RICH, 0.5)),
     "few-valued": lambda: (
         judge(torch.stack([RICH[:, 0], 0.5 * signs(4096) - RICH[:, 0]], 1), 0.2),
@@ -419,6 +426,7 @@ COLUMN = {
     "near-ceiling": "margin_ok",
     "resolution": "resolution_ok",
     "unchecked-subsets": "margin_ok",
+    "wide": "independent_ok",
     "dependent": "independent_ok",
     "few-valued": "independent_ok",
     "mixed": "independent_ok",
