@@ -36,7 +36,8 @@ class Seen:
     draw: (layer, k) -> (k, R, N, D), fresh noisy replicates. affine: layer -> (R, D, D_x), W where the layer is W x + b
     of the input, else None. logits: the output, if it is a tensor of scores.
     echoes: what went through each Echo layer in the noisy pass; banks: their reference codes; first: those whose input
-    is a function of x; repeats: for these, in each replica, how far f moved between two passes, in units of its RMS.
+    is a function of x; repeats: for these, in each replica, how far f moved between passes, in standard deviations.
+    through: for each Echo layer, and for the output (""), those below that all it knows of x has passed (`separating`).
     """
 
     codes: dict[str, Tensor]
@@ -48,6 +49,7 @@ class Seen:
     banks: dict[str, Bank] = field(default_factory=dict)
     first: set[str] = field(default_factory=set)
     repeats: dict[str, list[float]] = field(default_factory=dict)
+    through: dict[str, list[str]] = field(default_factory=lambda: {"": []})
 
 
 class Passes:
@@ -55,8 +57,7 @@ class Passes:
 
     x: (N, ...), or (R, N, ...) for networks with inputs of their own for each replica. law: as x, what the echoes
     follow.
-    order: the Echo layers in the order of execution; through: for each, and for the output (""), those below that all
-    it knows of x has passed.
+    order: the Echo layers in the order of execution.
     """
 
     def __init__(
@@ -77,11 +78,8 @@ class Passes:
         self._references, self._batch_size, self._reduce = references, batch_size, reduce
         Taps(model, self.layers)  # names that are not in the model are refused now, not at the first snapshot
         self.order: list[str] = []
-        self.through: dict[str, list[str]] = {}
         if echo_layers(model):
-            trial = x.narrow(self.axis, 0, min(self.n, _TRIAL))
-            self.order = execution_order(model, trial)
-            self.through = separating(model, trial, self.order)
+            self.order = execution_order(model, x.narrow(self.axis, 0, min(self.n, _TRIAL, batch_size or _TRIAL)))
 
     @contextmanager
     def look(self, streams: Streams) -> Iterator[Seen]:
@@ -100,11 +98,12 @@ class Passes:
             for name, echo in echoes.items():
                 echo.watch = watches.get(name)
             codes, logits = self._run()
-            passed = {name: _joined(watches[name]) for name in self.order}
+            passed = {name: self._passed(name, watches[name], self.n) for name in self.order}
+            through = self._separating(passed)
             for echo in echoes.values():
                 echo.phase, echo.watch = "mean", []
             mean, _ = self._run()
-            inputs = {name: _joined(echoes[name].watch or []).f for name in self.order}
+            inputs = {name: self._passed(name, echoes[name].watch or [], self.n).f for name in self.order}
             first = {name for name in self.order if _same(inputs[name], passed[name].f)}
             repeats = self._repeats(first, passed)
             for echo in echoes.values():
@@ -119,6 +118,7 @@ class Passes:
                 banks,
                 first,
                 repeats,
+                through,
             )
 
     def _run(self, x: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -146,20 +146,49 @@ class Passes:
     def _replicated(self, t: Tensor) -> Tensor:
         return t if self.replicas > 1 else t.unsqueeze(0)
 
+    def _passed(self, name: str, watch: list[Passed], rows: int) -> Passed:
+        """What an Echo layer saw in one sweep over so many inputs."""
+        joined = Passed(*(torch.cat(parts, -2) for parts in zip(*watch, strict=True)))
+        if joined.f.shape[-2] != rows:
+            raise InfoplaneError(
+                f"Echo layer {name!r} got {joined.f.shape[-2]} rows for {rows} inputs; expected one row an input. Its "
+                "rows may be the places of sequences, or it ran more than once in a forward pass."
+            )
+        return joined
+
+    def _separating(self, passed: dict[str, Passed]) -> dict[str, list[str]]:
+        """With the weights as they are now, and for every input of the probe: a gate may open for few of them only."""
+        step, other = self._batch_size or self.n, self.x.roll(1, self.axis)
+        parts = []
+        for start in range(0, self.n, step):
+            size = min(step, self.n - start)
+            held = {name: passed[name].z.narrow(1, start, size) for name in self.order}
+            here, there = (t.narrow(self.axis, start, size) for t in (self.x, other))
+            parts.append(separating(self.model, here, there, held))
+        return {name: [j for j in below if all(j in p[name] for p in parts)] for name, below in parts[0].items()}
+
     def _repeats(self, first: set[str], passed: dict[str, Passed]) -> dict[str, list[float]]:
-        """Pass a few inputs again, in another order and among other batch mates: f must not move."""
-        few = min(self.n, _TRIAL)
-        back = torch.arange(few - 1, -1, -1, device=self.x.device)
+        """Pass some inputs again, in another order and among other batch mates: f must not move.
+
+        They are at most half of the probe, once from either end, so that what follows from all of a batch changes.
+        """
         echoes = echo_layers(self.model)
-        for name in first:
-            echoes[name].watch = []
-        self.model(self.x.index_select(self.axis, back))
-        moved = {}
-        for name in first:
-            once, again = passed[name].f[:, back], _joined(echoes[name].watch or []).f
-            size = passed[name].f.square().mean((-2, -1)).sqrt().clamp(min=1e-30)
-            moved[name] = ((once - again).abs().amax((-2, -1)) / size).tolist()
-        return moved
+        moved = {name: torch.zeros(self.replicas, device=self.x.device) for name in first}
+        few = min((self.n + 1) // 2, _TRIAL, self._batch_size or self.n)
+        head = torch.arange(few - 1, -1, -1, device=self.x.device)
+        if few == 1:
+            head = head.expand(2)  # no layer of ours asks for two rows, but some of other people's do
+        for rows in (head, self.n - 1 - head) if first else ():
+            for name in first:
+                echoes[name].watch = []
+            self.model(self.x.index_select(self.axis, rows))
+            for name in first:
+                f = passed[name].f
+                again = self._passed(name, echoes[name].watch or [], len(rows)).f
+                # a constant on top of what varies does not hide that it moved, down to what rounding does
+                size = torch.maximum(f.std(1), 1e-2 * f.square().mean(1).sqrt()).clamp(min=1e-30)
+                moved[name] = torch.maximum(moved[name], ((f[:, rows] - again).abs().amax(1) / size).amax(1))
+        return {name: t.tolist() for name, t in moved.items()}
 
 
 class _Replicates:
@@ -169,9 +198,11 @@ class _Replicates:
         self._passes = passes
         self._drawn: dict[int, dict[str, Tensor]] = {}
         self._lock = Lock()  # estimators work side by side
+        device = passes.x.device.type  # and autocast is of a thread
+        self._cast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
 
     def __call__(self, layer: str, k: int) -> Tensor:
-        with self._lock, torch.no_grad():
+        with self._lock, torch.no_grad(), torch.autocast(*self._cast):
             if k not in self._drawn:
                 draws = [self._passes._run()[0] for _ in range(k)]
                 self._drawn[k] = {name: torch.stack([d[name] for d in draws]) for name in self._passes.layers}
@@ -206,10 +237,6 @@ class _Affine:
             off = (t.double() - offset - x.double() @ w.mT).abs().amax()
             maps[layer] = w if bool(off <= _AFFINE * t.double().square().mean().sqrt()) else None
         return maps
-
-
-def _joined(watch: list[Passed]) -> Passed:
-    return Passed(*(torch.cat(parts, -2) for parts in zip(*watch, strict=True)))
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -74,7 +74,7 @@ def rates_of(
     if name in seen.first:
         return [own]
     number = {layer: k for k, layer in enumerate(passes.order, start=1)}
-    below = passes.through[name]
+    below = seen.through[name]
     other = f"Z{number[below[-1]]}" if below else f"F{number[name]}"
     on_the_way = [mine, *(certificates[j][replica] for j in below)]
     sound = [c for c in on_the_way if c.standing != "estimate"]
@@ -140,4 +140,5 @@ def label_bounds(scores: Tensor, labels: Tensor, information: Estimate) -> list[
 
 def _params(layer: Echo) -> str:
     extra = "" if layer.mixing == "diagonal" else f",mixing={layer.mixing}"
+    extra += "" if layer.pool is None else f",pool={'x'.join(map(str, layer.pool))}"
     return f"r={layer.bound:g}{extra}"

@@ -207,7 +207,7 @@ class Recorder:
                     if r in good
                     else missing_rates(layers[name], self.passes.n)
                 )
-                if r in good and scores is not None and labels is not None and name in self.passes.through[""]:
+                if r in good and scores is not None and labels is not None and name in seen.through[""]:
                     rows += label_bounds(scores[r], labels[r], rows[-1])
                 new += [self._place(e, epoch, step, r, name) for e in rows]
                 if r in good:
@@ -317,7 +317,7 @@ def _default_layers(model: nn.Module, x: Tensor) -> list[str]:
 
 
 def _probe(probe: Any) -> tuple[Tensor, Tensor | None]:
-    """Inputs and labels out of a tensor, a pair, a dataset or a loader, without a step of the global random stream."""
+    """Inputs and labels out of a tensor, a pair, a dataset or a loader, without a step of a random stream of torch."""
     if isinstance(probe, Tensor):
         return probe, None
     if isinstance(probe, tuple | list) and len(probe) in (1, 2) and all(isinstance(t, Tensor) for t in probe):
@@ -325,8 +325,12 @@ def _probe(probe: Any) -> tuple[Tensor, Tensor | None]:
     if isinstance(probe, Dataset) and not isinstance(probe, DataLoader):
         probe = DataLoader(probe, batch_size=256)
     if isinstance(probe, DataLoader):
+        own = [g for g in (probe.generator, getattr(probe.sampler, "generator", None)) if g is not None]
+        before = [g.get_state() for g in own]
         with torch.random.fork_rng(devices=[]):
             batches = [b if isinstance(b, tuple | list) else (b,) for b in probe]
+        for generator, state in zip(own, before, strict=True):  # the loader may be the one that trains
+            generator.set_state(state)
         if not batches:
             raise InfoplaneError("Recorder: the probe's loader gave no batch; expected inputs.")
         columns = [torch.cat([b[i] for b in batches]) for i in range(min(len(batches[0]), 2))]

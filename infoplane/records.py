@@ -149,14 +149,20 @@ WARNINGS: dict[str, Warned] = {
     ),
     "resolution": Warned(
         "part of the rate sits in digits finer than 1/1000 of the range of z: clustered codes, tiny scales",
-        "in 1000 cells a coordinate: rate > 0.6 of a subset's ceiling, or under 98 % of it (- 0.01 nats) is seen",
-        "a larger beta",
+        "in 1000 cells a coordinate: rate > 0.6 of a subset's ceiling, or under 98 % of it (- 0.01 nats) is seen; or z "
+        "is handed on with digits coarser than a cell (a half-precision model)",
+        "a larger beta; for a half-precision model, autocast",
     ),
     "unchecked-subsets": Warned(
         "too many subsets, or combinations, of coordinates to check each against its ceiling",
         "1024 subsets of an entropy below the rate / 0.6, or so many coordinates with scales alike within 0.2 nats "
         "that 60000 flats through random points would not find a common value (more than 4 to 8)",
         "a larger beta, scale='input', or fewer coordinates",
+    ),
+    "wide": Warned(
+        "the code has too many coordinates for their combinations to be searched for ceilings: an upper bound only",
+        "more than 64 coordinates that are not constant",
+        "fewer units; for a feature map, a smaller pool",
     ),
     "dependent": Warned(
         "coordinates of the code are linearly dependent and are counted more than once by the rate",
@@ -196,7 +202,7 @@ WARNINGS: dict[str, Warned] = {
     ),
     "batch-dependent": Warned(
         "the codes of an input change with its batch mates or from call to call: the rate is of I(Z;(X,more))",
-        "f of one input differs between two passes by more than 1e-4 of its RMS",
+        "f of one input differs between two passes by more than 1e-4 of its standard deviation, in any coordinate",
         "eval-mode or frozen BatchNorm, no dropout below the layer",
     ),
     "other-law": Warned(

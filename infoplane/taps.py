@@ -1,19 +1,21 @@
 """Hooks that read the layers of any module, and leave nothing behind.
 
 An Echo layer is the child `echo` of the module it follows. The tap on that module reads f, what goes into the Echo
-layer; the tap on `NAME.echo` reads z, what comes out.
+layer; the tap on `NAME.echo` reads z, what comes out. Of an Echo layer that pools a feature map, both are the code that
+its channel acts on, (N, C h w), and not the map: what its rate is the information of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .channels.layer import Echo
-from .insertion import first_tensor, measuring, plain, resolve
+from .insertion import eager, first_tensor, measuring, plain, resolve
 from .records import InfoplaneError
 
 __all__ = ["TapError", "Taps", "once"]
@@ -32,7 +34,9 @@ class Taps:
 
     What is read is detached, copied and at least float32 (an in-place activation would overwrite it, autocast would
     round it), and flattened to rows: (N, D), or (R, N, D) for a model with R > 1 replicas. reduce: a function from what
-    the layer gave to (N, D), where flattening is not what is wanted.
+    the layer gave to (N, D), where flattening is not what is wanted, or rows are not inputs, as in (L, B, d).
+
+    Inside the block nothing runs compiled or fused (`insertion.eager`), or no tap within would fire.
     """
 
     def __init__(
@@ -44,8 +48,10 @@ class Taps:
         self._reduce = reduce
         self._read: dict[str, list[Tensor]] = {name: [] for name in layers}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._eager = ExitStack()
 
     def __enter__(self) -> Taps:
+        self._eager.enter_context(eager())
         for name, module in self._modules.items():
             below = getattr(module, "echo", None)
             if isinstance(below, Echo):
@@ -58,20 +64,28 @@ class Taps:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._eager.close()
         for read in self._read.values():
             read.clear()
 
     def _reader_of_output(self, name: str) -> Callable[..., None]:
-        def read(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def read(module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(module, Echo) and module.pool is not None and self._reduce is None:
+                output = self._alone(module.code_of_output(output))
             self._keep(name, output)
 
         return read
 
     def _reader_of_input(self, name: str) -> Callable[..., None]:
-        def read(_module: nn.Module, inputs: Any) -> None:
-            self._keep(name, inputs[0])
+        def read(module: nn.Module, inputs: Any) -> None:
+            assert isinstance(module, Echo)
+            pooled = module.pool is not None and self._reduce is None
+            self._keep(name, self._alone(module.code(inputs[0])) if pooled else inputs[0])
 
         return read
+
+    def _alone(self, code: Tensor) -> Tensor:
+        return code if self._replicas > 1 else code.squeeze(0)
 
     def _keep(self, name: str, value: Any) -> None:
         t = self._reduce(value) if self._reduce is not None else first_tensor(value, name)

@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -359,6 +360,12 @@ CASES: dict[str, Callable[[], tuple[Certificate, Certificate]]] = {
     ),
     "unchecked-subsets": lambda: (judge(eights(40), math.exp(-0.1)), judge(eights(8), math.exp(-0.1))),
     "unchecked-subsets of flats": lambda: (judge(NINE, math.exp(-0.5)), judge(NINE[:, :4], math.exp(-0.5))),
+    "resolution of half precision": lambda: tuple(  # type: ignore[arg-type,return-value]
+        certify(replace(seen, z=seen.z.to(dtype)))
+        for seen in (evidence(RICH, 0.5),)
+        for dtype in (torch.bfloat16, torch.float32)
+    ),
+    "wide": lambda: (judge(normal(1024, 65, seed=1), 0.97), judge(normal(1024, 64, seed=1), 0.97)),
     "dependent": lambda: (judge(RICH[:, [0, 0]], 0.5), judge(RICH, 0.5)),
     "few-valued": lambda: (
         judge(torch.stack([RICH[:, 0], 0.5 * signs(4096) - RICH[:, 0]], 1), 0.2),
@@ -441,6 +448,7 @@ COLUMN = {
     "near-ceiling": "margin_ok",
     "resolution": "resolution_ok",
     "unchecked-subsets": "margin_ok",
+    "wide": "independent_ok",
     "dependent": "independent_ok",
     "few-valued": "independent_ok",
     "mixed": "independent_ok",

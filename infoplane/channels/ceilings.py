@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ __all__ = ["MARGIN", "crowded_flats", "few_valued", "joint_entropy", "margin"]
 MARGIN = 0.6
 #: How many subsets of coordinates are counted at most.
 _MOST_ENTROPIES = 1024
+#: More coordinates than this are not searched: their rate is not called exact anyway.
+_WIDE = 64
 _PAIRS = 4096
 #: The share of pairs (triples) of points on parallel lines (planes) above which a combination takes few values: about
 #: five values, or one that half of all points share. It is asked of coordinates whose scales differ; equal scales
@@ -63,7 +66,7 @@ def margin(codes: Tensor, rates: list[float], diagonal: bool) -> tuple[float, bo
             parts = [open_sets.get(part, math.inf) for part in itertools.combinations(chosen, len(one))]
             if max(parts) >= most / MARGIN:  # a part is closed, and with it all that contains it
                 continue
-            if looked_at == _MOST_ENTROPIES:
+            if looked_at == (_MOST_ENTROPIES if len(rates) <= _WIDE else 0):
                 return max(largest, most / max(open_sets.values())), False
             looked_at += 1
             entropy = joint_entropy(codes[:, chosen])
@@ -126,21 +129,23 @@ def few_valued(f: Tensor, rates: Tensor) -> float:
     points = (f / f.std(0).clamp(min=1e-300)).cpu().numpy()
     random = np.random.default_rng(0)
     first, second, third = points[random.integers(len(points), size=(3, _PAIRS))]
+    ones, twos = np.ascontiguousarray((second - first).T), np.ascontiguousarray((third - first).T)
+    spread = np.atleast_2d(np.cov(points.T))
+    r, mean = np.ascontiguousarray(rates.T.cpu().numpy()), rates.mean(0).cpu().numpy()
     largest = 0.0
     for size in (2, 3) if points.shape[1] <= 8 else (2,):
-        for chosen in itertools.combinations(range(points.shape[1]), size):
+        for chosen in map(list, itertools.combinations(range(points.shape[1]), size)):
             # whitened, or else all differences of a long thin cloud have one direction
-            values, vectors = np.linalg.eigh(np.cov(points[:, chosen].T))
+            values, vectors = np.linalg.eigh(spread[np.ix_(chosen, chosen)])
             whiten = vectors / np.sqrt(np.maximum(values, 1e-12))
-            one, two = (second - first)[:, chosen] @ whiten, (third - first)[:, chosen] @ whiten
-            normals = np.stack([-one[:, 1], one[:, 0]], 1) if size == 2 else np.cross(one, two)
-            r = rates[:, chosen]
+            one, two = whiten.T @ ones[chosen], whiten.T @ twos[chosen]
+            normals = np.stack([-one[1], one[0]]) if size == 2 else np.cross(one, two, axis=0)
             much = _ALIGNED[size]
-            if float((r.amax(1) - r.amin(1)).mean()) < _EQUAL_SCALES:
-                much = min(much, math.exp(-(size - 1) * float(r.mean()) / MARGIN))
-            for fine in (500.0, 50.0) if size == 2 else (50.0,):
+            if float(np.ptp(r[chosen], axis=0).mean()) < _EQUAL_SCALES:
+                much = min(much, math.exp(-(size - 1) * float(mean[chosen].mean()) / MARGIN))
+            fines = (500.0, 50.0) if size == 2 else (50.0,)
+            for fine, share in zip(fines, _most_common_directions(normals, whiten, fines), strict=True):
                 chance = 4.0 / (math.pi * fine) if size == 2 else 4.0 / (2.0 * math.pi * fine**2) + 6.0 / _PAIRS
-                share = _most_common_direction(normals, whiten, fine)
                 largest = max(largest, share / max(much, chance))
     return largest
 
@@ -204,22 +209,24 @@ def _share_on_flats(points: npt.NDArray[Any], sample: npt.NDArray[Any], picks: n
     return float(share(points, best).max())
 
 
-def _most_common_direction(normals: npt.NDArray[np.float64], whiten: npt.NDArray[np.float64], fine: float) -> float:
-    """The share of the most common direction among (P, d) whitened vectors, told apart to 1/fine.
+def _most_common_directions(
+    normals: npt.NDArray[np.float64], whiten: npt.NDArray[np.float64], fines: Sequence[float]
+) -> list[float]:
+    """The share of the most common direction among whitened vectors (d, P), told apart to 1/fine, for each fine.
 
     Those that belong to a single coordinate, or to fewer than all d of them, are left out.
     """
-    units, there = _units(normals)
-    coordinates, _ = _units(units @ whiten.T)
-    oblique: npt.NDArray[np.bool_] = np.all(np.abs(coordinates) > 2.0 / fine, axis=1)
-    units, there = units[there], oblique[there]
-    units = units * np.where(units[:, -1:] < 0, -1.0, 1.0)
-    cells = np.round(units[there] * fine).astype(np.int64) @ np.array([1, 100_003, 100_003**2])[: units.shape[1]]
-    return 0.0 if not len(cells) else float(np.unique(cells, return_counts=True)[1].max() / len(normals))
-
-
-def _units(vectors: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """(P, d) vectors at length 1, and which of them have a length."""
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    there = length > 1e-9
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=there), there[:, 0]
+    # to compare squares takes no root of every number; a vector without a length has no direction
+    length = np.square(normals).sum(0)
+    coordinates = np.square(whiten @ normals)
+    smallest, whole = coordinates.min(0), coordinates.sum(0)
+    units = normals / np.where(normals[-1] < 0, -1.0, 1.0) / np.sqrt(np.maximum(length, 1e-300))
+    keys = np.array([1, 100_003, 100_003**2])[: len(units)]
+    shares = []
+    for fine in fines:
+        oblique = (length > 1e-18) & (smallest > whole * (2.0 / fine) ** 2)
+        cells = np.sort(keys @ np.round(units[:, oblique] * fine).astype(np.int64))
+        new = np.flatnonzero(np.diff(cells))
+        runs = np.diff(new, prepend=-1, append=len(cells) - 1) if len(cells) else np.zeros(1)
+        shares.append(float(runs.max()) / normals.shape[1])
+    return shares

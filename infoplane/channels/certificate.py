@@ -8,7 +8,8 @@ turns it into a bound or an estimate, with the reason.
 What is looked for cannot be everything. Under a non-diagonal S any subspace may have a ceiling, so there a rate is
 never called exact. Under a diagonal S a linear combination of coordinates is an Echo channel where their scales are
 equal: those of two and (up to eight coordinates) of three are searched for few values whatever the scales, and those
-of any number where the scales are alike, or if there are too many to search the rate is not called exact.
+of any number where the scales are alike. Where these are too many to search, or the coordinates more than 64, a rate
+is not called exact.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ _REFERENCES = 4096
 _SHIFT_SAME, _SHIFT_SAMPLED = 1e-4, 5.0
 _SAME = 1e-4
 _COLLAPSED = 0.02
+#: Coordinates up to which combinations are searched; a code of more is never called exact.
+_WIDE = 64
 #: The mean of I(Z_2;Z_1) - R where the noise of layer 2 is made of finitely many codes is about .7 nats / references a
 #: coordinate (Gaussian codes, 128 to 4096 of them); its scatter is larger, and part of the standard error.
 _REFERENCE_BIAS = 1.0
@@ -50,9 +53,11 @@ _REFERENCE_BIAS = 1.0
 class Evidence:
     """What one replica of an Echo layer showed while its weights were frozen.
 
-    f, log_s, z: (N, K) of the probe. bank: the reference codes; replica: which slice of it belongs here.
-    first: no noise below, so f is a function of x. repeat: max |f - f'| over inputs that were passed twice, in units of
-    the RMS of f (first layers only, else None). same_law: the bank was filled from the probe. diagonal: S is.
+    f, log_s, z: (N, K) of the probe; z in the type in which it is handed on. bank: the reference codes; replica: which
+    slice of it belongs here.
+    first: no noise below, so f is a function of x. repeat: max |f - f'| over inputs that were passed again, in units of
+    each coordinate's standard deviation (first layers only, else None). same_law: the bank was filled from the probe.
+    diagonal: S is.
     floor: the least rate the layer can have.
     """
 
@@ -122,7 +127,7 @@ class Certificate:
             "resolution_ok": "resolution" not in bad,
             "smallest_eigenvalue": self.smallest_eigenvalue,
             "aligned": self.aligned,
-            "independent_ok": not bad & {"dependent", "few-valued", "mixed"},
+            "independent_ok": not bad & {"dependent", "few-valued", "mixed", "wide"},
             "void": " ".join(map(str, self.void)),
             "mean_s": self.mean_s,
             "mean_s2": self.mean_s2,
@@ -157,6 +162,8 @@ def certify(seen: Evidence) -> Certificate:
     rate = math.fsum(rate_of)
     if not seen.diagonal:
         warnings.append("mixed")
+    if len(kept) > _WIDE:
+        warnings.append("wide")
 
     # the margin to every ceiling, and the rigorous bound sum_i min(R_i, H(codes_i)) and H(all codes)
     span = seen.z.double()[:, kept]
@@ -176,6 +183,9 @@ def certify(seen: Evidence) -> Certificate:
             value = min(value, math.fsum(min(r, h) for r, h in zip(rate_of, entropies, strict=True)))
         if value < rate:
             warnings = [w for w in warnings if w not in ("near-ceiling", "resolution")] + ["above-ceiling"]
+    digits = torch.finfo(seen.z.dtype).eps * span.abs().amax(0)
+    if "resolution" not in warnings and bool((digits > width / CELLS).any()):
+        warnings.append("resolution")
 
     covariance = seen.bank.covariance[seen.replica][kept][:, kept]
     scale = f[:, kept].square().mean(0).clamp(min=1e-300).sqrt()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, interpolate, logsigmoid
 
 from ..records import InfoplaneError, choose
 from ..replicas import ReplicaLinear, Streams
@@ -19,10 +21,11 @@ __all__ = ["MIXINGS", "SCALES", "Echo", "Passed"]
 SCALES = ("input", "constant")
 MIXINGS = ("diagonal", "rotation", "full")
 Phase = Literal["auto", "pass", "draw", "mean", "replay"]
+_POOLS: dict[int, Callable[[Tensor, Any], Tensor]] = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d}
 
 
 class Passed(NamedTuple):
-    """What went through an Echo layer in one call: f, log_s and z, each (R, B, K)."""
+    """What went through an Echo layer in one call: f, log_s and z, each (R, B, K); z in the type it is handed on in."""
 
     f: Tensor
     log_s: Tensor
@@ -44,7 +47,10 @@ class Echo(nn.Module):
         orthogonal U, V, so that sup ||S|| <= r, without which powers of S(x) can grow whatever their spectral radius.
     shuffle: draw a random order of the batch for its echoes; False where the rows come in random order anyway.
     replicas: R; inputs are then (R, B, K).
+    pool: (h, w) of a map's code, or (l,): the map, (B, C, H, W) or (B, C, L), is averaged over h x w areas, the channel
+        acts on these K = C h w numbers, and z is spread over the areas (nearest), so that the map keeps its shape.
 
+    Compiled models run it uncompiled (a break in the graph): sampler and rate are never the compiler's.
     In training mode the echoes come from the batch itself, with their gradient, and `rate` answers for that call. In
     eval mode they are drawn from the `bank` (`infoplane.fill_banks`), and without one from the batch, if it is large
     enough.
@@ -62,6 +68,7 @@ class Echo(nn.Module):
         shuffle: bool = True,
         replicas: int = 1,
         rotation_seed: int = 0,
+        pool: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         if features < 1:
@@ -70,7 +77,12 @@ class Echo(nn.Module):
             raise InfoplaneError(f"Echo: bound={bound}; expected a number between 0 and 1, both excluded.")
         if echoes < 1 or echoes & (echoes - 1):
             raise InfoplaneError(f"Echo: echoes={echoes}; expected a power of two (..., 16, 32, 64, ...).")
+        if pool is not None and (len(pool) not in _POOLS or min(pool) < 1 or features % math.prod(pool)):
+            raise InfoplaneError(
+                f"Echo: pool={pool}, features={features}; expected one or two sizes whose product divides the features."
+            )
         self.features = features
+        self.pool = None if pool is None else tuple(pool)
         self.bound = bound
         self.echoes = echoes
         self.scale = choose(scale, SCALES, "scale of an Echo layer")
@@ -137,14 +149,19 @@ class Echo(nn.Module):
         return orthogonal[..., 0, :, :], orthogonal[..., 1, :, :]
 
     def forward(self, h: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():  # asked first: importing the compiler to switch it off takes a second
+            return cast(Tensor, torch.compiler.disable(self._through)(h))
+        return self._through(h)
+
+    def _through(self, h: Tensor) -> Tensor:
         with _full_precision(h):
-            f = self._rows(h)
+            f = self.code(h)
             log_s, s = self.scales(f)
             if self.phase == "pass":
                 z = f
             elif self.phase == "replay":
                 assert self.replay is not None
-                z = self.replay
+                z = self.replay.to(f.dtype)
             elif self.phase == "mean":
                 z = f + apply_scale(s, self._filled().mean.to(f.dtype).unsqueeze(-2).expand_as(f))
             elif self.phase == "draw" or (not self.training and self.bank is not None):
@@ -153,13 +170,19 @@ class Echo(nn.Module):
                 z = f + apply_scale(s, self._echoes(f, s))
             if self.training and self.phase == "auto":
                 self._rate = -log_s.sum(-1).mean(-1)
-            if self.watch is not None:
-                self.watch.append(Passed(f.detach(), log_s.detach(), z.detach()))
-        z = z.reshape(h.shape)
         # Under autocast what follows casts as it needs; a network that is itself of half precision wants its own type.
-        return z if torch.is_autocast_enabled(h.device.type) else z.to(h.dtype)
+        if not torch.is_autocast_enabled(h.device.type):
+            z = z.to(h.dtype)
+        if self.watch is not None:  # copies, for what follows may work in place, on z as on what f is a view of
+            self.watch.append(Passed(f.detach().clone(), log_s.detach(), z.detach().clone()))
+        if self.phase == "replay":
+            z = z.clone()
+        return self._spread(z, h)
 
-    def _rows(self, h: Tensor) -> Tensor:
+    def code(self, h: Tensor) -> Tensor:
+        """What the channel acts on, (R, B, K) and at least float32, of what went into the layer."""
+        if self.pool is not None:
+            return self._pooled(h)
         if self.replicas > 1 and (h.dim() < 3 or h.shape[0] != self.replicas):
             raise InfoplaneError(f"Echo got {tuple(h.shape)}; expected ({self.replicas}, B, {self.features}).")
         # (1, B, K) from our own networks' replica axis, or (B, ...) from anybody's module
@@ -168,6 +191,51 @@ class Echo(nn.Module):
         if f.shape[-1] != self.features:
             raise InfoplaneError(f"Echo got {tuple(h.shape)}, {f.shape[-1]} numbers a row; expected {self.features}.")
         return f if f.dtype == torch.float64 else f.float()
+
+    def _pooled(self, h: Tensor) -> Tensor:
+        assert self.pool is not None
+        axes = len(self.pool)
+        stacked = h.dim() == axes + 3
+        channels = self.features // math.prod(self.pool)
+        wanted = len(h) == self.replicas if stacked else self.replicas == 1 and h.dim() == axes + 2
+        if not wanted or h.shape[-axes - 1] != channels:
+            front = f"({self.replicas}, B" if self.replicas > 1 else "(B"
+            raise InfoplaneError(
+                f"Echo got {tuple(h.shape)}; expected {front}, {channels}, {', '.join('HW' if axes == 2 else 'L')})."
+            )
+        if any(size < cells for size, cells in zip(h.shape[-axes:], self.pool, strict=True)):
+            raise InfoplaneError(
+                f"Echo got {tuple(h.shape)}, a map smaller than its code; expected at least {self.pool}."
+            )
+        f = (h.flatten(0, 1) if stacked else h).contiguous()
+        f = _POOLS[axes](f if f.dtype == torch.float64 else f.float(), self.pool)
+        return f.reshape(self.replicas, -1, self.features)
+
+    def _spread(self, z: Tensor, h: Tensor) -> Tensor:
+        """z (R, B, K) in the shape of h."""
+        if self.pool is None:
+            return z.reshape(h.shape)
+        axes = len(self.pool)
+        cells = z.reshape(-1, h.shape[-axes - 1], *self.pool)
+        return interpolate(cells, size=h.shape[-axes:], mode="nearest").reshape(h.shape)
+
+    def code_of_output(self, out: Tensor) -> Tensor:
+        """z, (R, B, K), of what came out of a layer that pools: one place of every area."""
+        assert self.pool is not None
+        for axis, cells in zip(range(-len(self.pool), 0), self.pool, strict=True):
+            area = interpolate(torch.arange(cells).float().view(1, 1, -1), size=out.shape[axis], mode="nearest")
+            places = torch.searchsorted(area.flatten(), torch.arange(cells).float())
+            out = out.index_select(axis, places.to(out.device))
+        return out.reshape(self.replicas, -1, self.features)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Echo:
+        """Move or convert, but never below float32: a model in .half() keeps its Echo layers in full precision."""
+
+        def keep(t: Tensor) -> Tensor:
+            out = fn(t)
+            return t.to(out.device) if out.is_floating_point() and out.dtype.itemsize < 4 else out
+
+        return cast(Echo, super()._apply(keep, recurse))  # type: ignore[no-untyped-call]
 
     def _echoes(self, f: Tensor, s: Tensor) -> Tensor:
         """Live echoes of the batch, ended with a Gaussian of the running stationary moments."""
@@ -240,6 +308,7 @@ class Echo(nn.Module):
 
     def extra_repr(self) -> str:
         text = f"{self.features}, bound={self.bound}, echoes={self.echoes}, scale={self.scale}, mixing={self.mixing}"
+        text += "" if self.pool is None else f", pool={self.pool}"
         return text + (f", replicas={self.replicas}" if self.replicas > 1 else "")
 
 
