@@ -16,14 +16,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["MARGIN", "crowded_flats", "few_valued", "joint_entropy", "margin"]
+__all__ = ["MARGIN", "WIDE", "crowded_flats", "few_valued", "joint_entropy", "margin"]
 
 #: A rate is exact while R_A <= MARGIN * H(codes_A) for every subset A of coordinates (good to 1 % at a thousand cells).
 MARGIN = 0.6
 #: How many subsets of coordinates are counted at most.
 _MOST_ENTROPIES = 1024
-#: More coordinates than this are not searched: their rate is not called exact anyway.
-_WIDE = 64
+#: Coordinates up to which combinations are searched; a code of more is never called exact.
+WIDE = 64
 _PAIRS = 4096
 #: The share of pairs (triples) of points on parallel lines (planes) above which a combination takes few values: about
 #: five values, or one that half of all points share. It is asked of coordinates whose scales differ; equal scales
@@ -66,7 +66,7 @@ def margin(codes: Tensor, rates: list[float], diagonal: bool) -> tuple[float, bo
             parts = [open_sets.get(part, math.inf) for part in itertools.combinations(chosen, len(one))]
             if max(parts) >= most / MARGIN:  # a part is closed, and with it all that contains it
                 continue
-            if looked_at == (_MOST_ENTROPIES if len(rates) <= _WIDE else 0):
+            if looked_at == (_MOST_ENTROPIES if len(rates) <= WIDE else 0):
                 return max(largest, most / max(open_sets.values())), False
             looked_at += 1
             entropy = joint_entropy(codes[:, chosen])

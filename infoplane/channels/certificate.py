@@ -42,8 +42,6 @@ _REFERENCES = 4096
 _SHIFT_SAME, _SHIFT_SAMPLED = 1e-4, 5.0
 _SAME = 1e-4
 _COLLAPSED = 0.02
-#: Coordinates up to which combinations are searched; a code of more is never called exact.
-_WIDE = 64
 #: The mean of I(Z_2;Z_1) - R where the noise of layer 2 is made of finitely many codes is about .7 nats / references a
 #: coordinate (Gaussian codes, 128 to 4096 of them); its scatter is larger, and part of the standard error.
 _REFERENCE_BIAS = 1.0
@@ -162,7 +160,7 @@ def certify(seen: Evidence) -> Certificate:
     rate = math.fsum(rate_of)
     if not seen.diagonal:
         warnings.append("mixed")
-    if len(kept) > _WIDE:
+    if len(kept) > ceilings.WIDE:
         warnings.append("wide")
 
     # the margin to every ceiling, and the rigorous bound sum_i min(R_i, H(codes_i)) and H(all codes)

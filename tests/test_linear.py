@@ -1,0 +1,117 @@
+"""Linear networks on Gaussian data: the closed forms, and that a run reads them off its network."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import infoplane as ip
+from infoplane.data.student_teacher import student_teacher
+from infoplane.estimators.linear import LinearGaussian
+from infoplane.records import InfoplaneError
+from infoplane.settings import Settings
+from infoplane.theory.linear import (
+    LinearTask,
+    generalisation_error,
+    input_information,
+    label_ceiling,
+    label_information,
+    subset_information,
+)
+from infoplane.training import Training, recorder_of
+
+DOUBLE = torch.float64
+
+
+def random_task(seed: int, inputs: int = 5, outputs: int = 2) -> LinearTask:
+    g = torch.Generator().manual_seed(seed)
+    root = torch.randn(inputs, inputs, generator=g, dtype=DOUBLE)
+    return LinearTask(root @ root.T, torch.randn(outputs, inputs, generator=g, dtype=DOUBLE), 0.3)
+
+
+def entropy_form(joint: torch.Tensor, a: list[int], b: list[int]) -> float:
+    """I(A;B) of a Gaussian from its joint covariance: h(A) + h(B) - h(A, B)."""
+    return 0.5 * float(joint[a][:, a].logdet() + joint[b][:, b].logdet() - joint[a + b][:, a + b].logdet())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_closed_forms_are_those_of_the_joint_gaussian(seed):
+    task = random_task(seed)
+    w = torch.randn(3, 5, generator=torch.Generator().manual_seed(100 + seed), dtype=DOUBLE)
+    s2 = 0.7
+    # all of it as a linear map of (x, noise of T, noise of y)
+    both = torch.block_diag(task.covariance, s2 * torch.eye(3, dtype=DOUBLE), 0.3 * torch.eye(2, dtype=DOUBLE))
+    rows = [torch.eye(5, dtype=DOUBLE), w, task.teacher]
+    tails = [torch.zeros(5, 5), torch.eye(3, 5), torch.eye(5)[3:]]
+    m = torch.cat([torch.cat([r, t.to(DOUBLE)], 1) for r, t in zip(rows, tails, strict=True)])
+    joint = m @ both @ m.T
+    x, t, y = list(range(5)), [5, 6, 7], [8, 9]
+    assert float(input_information(w, task.covariance, s2)) == pytest.approx(entropy_form(joint, t, x), abs=1e-9)
+    assert float(label_information(w, task, s2)) == pytest.approx(entropy_form(joint, t, y), abs=1e-9)
+    assert float(label_ceiling(task)) == pytest.approx(entropy_form(joint, x, y), abs=1e-9)
+    some = torch.tensor([1, 3])
+    expected = entropy_form(joint, t, [1, 3])
+    assert float(subset_information(w, task.covariance, s2, some)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_generalisation_error_is_that_of_a_sample():
+    points = student_teacher()
+    v = torch.randn(1, 100, generator=torch.Generator().manual_seed(1))
+    errors = (points.y - points.x @ v.T).square().sum(1)
+    stderr = float(errors.std()) / math.sqrt(len(errors))
+    assert float(generalisation_error(v, points.law)) == pytest.approx(float(errors.mean()), abs=4 * stderr)
+    assert float(generalisation_error(points.law.teacher, points.law)) == pytest.approx(0.2)
+
+
+def test_a_run_has_the_information_of_its_weights():
+    settings = Settings.of(dataset="student-teacher", widths=(20, 7), replicas=2, epochs=3)
+    training = Training.start(settings, torch.device("cpu"))
+    for _ in range(3):
+        training.run_epoch()
+    recorder = recorder_of(training)
+    rows = {(m.layer, m.quantity, m.replica): m for m in recorder.snapshot(3)}
+    net, law = training.model, training.task.law
+    for r in range(2):
+        w = torch.eye(100, dtype=DOUBLE)
+        for name, linear in (("hidden1", net.hidden1.linear), ("hidden2", net.hidden2.linear), ("output", net.output)):
+            w = linear.weight[r].detach().double() @ w
+            of_input, of_label = rows[name, "I(X;T)", r], rows[name, "I(T;Y)", r]
+            assert of_input.value == pytest.approx(float(input_information(w, law.covariance, 1.0)), abs=of_input.error)
+            assert of_label.value == pytest.approx(float(label_information(w, law, 1.0)), abs=of_label.error)
+            assert of_input.standing == of_label.standing == "exact"
+            assert of_input.law == "population"
+            assert of_label.value <= of_label.ceiling
+
+
+@pytest.mark.parametrize("options", [{"activation": "tanh"}, {"echo_at": (1,), "batch_size": 100}])
+def test_a_layer_that_is_not_linear_or_is_noisy_has_no_closed_form(options):
+    training = Training.start(
+        Settings.of(dataset="student-teacher", widths=(8,), replicas=1, epochs=1, **options), torch.device("cpu")
+    )
+    for m in recorder_of(training).snapshot(0):
+        if m.estimator == "linear" and (m.layer != "output" or "echo_at" in options):
+            assert math.isnan(m.value)
+            assert m.standing == "estimate"
+            assert m.warnings == ("not-linear",)
+
+
+def test_what_has_no_law_or_no_noise_is_refused():
+    with pytest.raises(InfoplaneError, match="student-teacher"):
+        recorder_of(Training.start(Settings(replicas=1, epochs=1), torch.device("cpu")), estimators=["linear"])
+    with pytest.raises(InfoplaneError, match="positive"):
+        LinearGaussian(noise_variance=0.0)
+    with pytest.raises(InfoplaneError, match="infinite"):
+        input_information(torch.eye(2), torch.eye(2), 0.0)
+    with pytest.raises(InfoplaneError, match=r"\(\.\.\., K, D\)"):
+        input_information(torch.eye(2), torch.eye(3), 1.0)
+
+
+def test_a_regression_has_a_gap_in_loss_only(tmp_path):
+    settings = Settings.of(dataset="student-teacher", widths=(10,), replicas=2, epochs=2)
+    run = ip.train(settings, str(tmp_path / "run"), progress=False)
+    metrics = run.read("metrics")
+    assert set(metrics["objective"]) == {"squared error"}
+    assert metrics["error"].isna().all()
+    assert metrics["loss"].notna().all()
