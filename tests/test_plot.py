@@ -556,6 +556,7 @@ def test_epoch_ticks():
     assert epoch_ticks([1, 120]) == [1, 10, 100]
     assert epoch_ticks([0]) == [0]
     assert epoch_ticks([30, 40]) == [40]
+    assert epoch_ticks([22, 100]) == [22, 100]
     assert epoch_norm([0, 100])(0) == 0
     assert epoch_norm([1, 100])(10) == pytest.approx(0.5)
 

@@ -151,6 +151,16 @@ def test_without_an_error_there_is_the_loss_alone(metrics):
     assert [ax.get_title() for ax in loss(mixed).axes] == ["tanh", "tanh", "regression"]
 
 
+def test_one_epoch_is_a_marker_filled_for_training(metrics):
+    fig = loss(metrics[metrics["epoch"] == 10])
+    lines = {line.get_label(): (line.get_marker(), line.get_fillstyle()) for line in fig.axes[0].lines}
+    assert lines["_noisy train"] == ("o", "full")
+    assert lines["_noisy test"] == ("o", "none")
+    names = [text.get_text() for text in fig.legends[0].get_texts()]
+    handles = dict(zip(names, fig.legends[0].legend_handles, strict=True))
+    assert [handles[split].get_fillstyle() for split in ("train", "test")] == ["full", "none"]
+
+
 # gap
 
 
@@ -206,6 +216,11 @@ def test_echo_layers_of_several_runs_meet_at_their_place(measurements, metrics):
     titles = [ax.get_title(loc="left").splitlines()[0] for ax in gap(before, metrics).axes]
     assert titles == [f"Z{k + 1}: {e}, x.{e}" for k, e in enumerate(ECHO) for _ in range(2)]
     assert set(correlations(table)["n"]) == {10, 5}
+    # in each place the runs keep their order, whichever have layers of one name
+    again = [pd.concat([f, f[f["run"] == "tanh"].assign(run="again")]) for f in (before, metrics)]
+    found = gap_table(*again)
+    for place in ("Z1", "Z2"):
+        assert list(dict.fromkeys(found.loc[found["place"] == place, "run"])) == ["tanh", "relu", "again"]
     second = gap_table(before, metrics, layers=[ECHO[1], f"x.{ECHO[1]}"])  # still the second one
     assert set(second["place"]) == {"Z2"}
 
@@ -349,6 +364,7 @@ def test_certificate_draws_each_value_with_its_limit_and_verdict():
     seen = {line.get_label(): line for line in fig.axes[2].lines}
     assert list(seen["_tanh"].get_xdata()) == [10, 100]  # before, nobody asked
     np.testing.assert_allclose(seen["_tanh"].get_ydata(), 2.97 / 3.0)
+    assert [text.get_text() for ax in fig.axes[10:12] for text in ax.texts] == ["not asked"]
     limits = [[line.get_ydata()[0] for line in ax.lines if line.get_label() == "_limit"] for ax in fig.axes[:14]]
     assert limits == [
         [0.6], [0.6], [0.98], [0.98], [1], [1], [1e-6], [1e-6], [1e-3], [1e-3], [], [4096], [1e-4], [5],

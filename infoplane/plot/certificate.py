@@ -163,7 +163,10 @@ def _condition(ax: Axes, condition: Condition, own: pd.DataFrame, colors: dict[s
                 some.index, some, color=colors[run], linestyle="", marker="o", markersize=2.6, markeredgewidth=0.6,
                 fillstyle=filling, label=f"_{run} {filling}",
             )  # fmt: skip
-    if not drawn.empty:
+    if drawn.empty:
+        why = "not asked" if own[name].isna().all() else "none above 0"
+        ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", size="small")
+    else:
         ax.axhline(limit, color="0.35", linestyle=(0, (4, 3)), linewidth=0.7, zorder=1, label="_limit")
     ax.set_ylabel(condition.label.format(unit=unit))
 

@@ -108,8 +108,12 @@ def gap_table(
         own = every[(every["estimator"] == "echo") & (every["quantity"] == quantity)]
         numbers = dict(zip(zip(own["run"], own["layer"], strict=True), echo_places(own), strict=True))
         table["place"] = [numbers[key] for key in zip(table["run"], table["layer"], strict=True)]
-    rank = {layer: at for at, layer in enumerate(layers_of(measurements))}
-    return table.sort_values("layer", key=lambda layer: layer.map(rank), kind="stable").reset_index(drop=True)
+    # place by place, and in each the runs in the order of the frame
+    order = (
+        sorted(numbers.values(), key=lambda place: int(place[1:])) if estimator == "echo" else layers_of(measurements)
+    )
+    rank = {place: at for at, place in enumerate(dict.fromkeys(order))}
+    return table.sort_values("place", key=lambda place: place.map(rank), kind="stable").reset_index(drop=True)
 
 
 def _at(measurements: pd.DataFrame, metrics: pd.DataFrame, epoch: int | None) -> pd.DataFrame:

@@ -56,7 +56,7 @@ def gap(
     )
     found = correlations(table)
     gaps = [name for name in GAPS if table[name].notna().any()] or ["gap_loss"]
-    colors = run_colors(table["run"])
+    colors = run_colors(measurements["run"])
     paths = list(dict.fromkeys(table["path"].dropna()))
     one_path = f", {paths[0]}" if len(paths) == 1 else ""
     several = table["panel"].nunique() > 1

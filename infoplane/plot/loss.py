@@ -72,14 +72,19 @@ def loss(metrics: pd.DataFrame, *, unit: str = "bits", epochs: Iterable[int] | N
 def _draw(ax: Axes, line: pd.DataFrame, name: str, color: Any, style: Any, label: str) -> None:
     epoch, value, spread = line["epoch"], line[name, "mean"], line[name, "std"].fillna(0.0)
     ax.fill_between(epoch, value - spread, value + spread, color=color, alpha=_BAND, linewidth=0, label=label)
-    marker: dict[str, Any] = {"marker": "o", "markersize": 3} if len(line) == 1 else {}  # one epoch makes no line
+    marker: dict[str, Any] = {}
+    if len(line) == 1:  # one epoch makes no line
+        marker = {"marker": "o", "markersize": 3, "fillstyle": "full" if style == "-" else "none"}
     ax.plot(epoch, value, color=color, linestyle=style, label=label, **marker)
 
 
 def _legend(metrics: pd.DataFrame, colors: dict[str, Any]) -> list[Artist]:
     handles: list[Artist] = [Line2D([], [], color=color, label=path) for path, color in colors.items()]
+    alone = metrics.groupby("run")["epoch"].nunique().min() == 1
     for split in dict.fromkeys(metrics["split"]):
-        handles.append(Line2D([], [], color="0.3", linestyle=_LINES.get(split, ":"), label=split))
+        style = _LINES.get(split, ":")
+        marker: dict[str, Any] = {"marker": "o", "fillstyle": "full" if style == "-" else "none"} if alone else {}
+        handles.append(Line2D([], [], color="0.3", linestyle=style, label=split, **marker))
     replicas = metrics.groupby("run")["replica"].nunique().max()
     if replicas > 1:
         handles.append(Patch(color="0.3", alpha=_BAND, linewidth=0, label=f"s.d. over {replicas} replicas"))

@@ -286,12 +286,15 @@ def epoch_axis(ax: Axes, epochs: Sequence[int]) -> None:
 
 
 def epoch_ticks(epochs: Sequence[int], apart: float = 2.5) -> list[float]:
-    """0 where it is among the epochs, the powers of ten they span, and the last epoch if `apart` times those."""
+    """0 where it is among the epochs, the powers of ten they span, and the last epoch if `apart` times those; two at
+    least, if first and last are `apart`."""
     low, high = min(epochs), max(epochs)
     powers = [10.0**k for k in range(int(np.log10(max(1, high))) + 1) if low <= 10**k <= high]
     ticks = ([0.0] if low <= 0 else []) + powers
     if not powers or high >= apart * powers[-1]:
         ticks.append(float(high))
+    if len(ticks) == 1 and high >= apart * low:  # within a decade: both ends
+        ticks += [float(low), float(high)]
     return sorted(set(ticks))
 
 
