@@ -136,7 +136,7 @@ def test_a_subset_has_the_classes_in_proportion_and_the_size_asked_for(count, se
 
 @pytest.mark.parametrize("count", [0, 2, 101])
 def test_a_subset_larger_than_all_or_smaller_than_the_classes_is_refused(count, seeded):
-    with pytest.raises(InfoplaneError, match="expected 3 .* to 100"):
+    with pytest.raises(InfoplaneError, match=r"expected 3 .* to 100"):
         stratified(torch.tensor([0] * 70 + [1] * 28 + [2] * 2), count, seeded(0))
 
 

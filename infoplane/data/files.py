@@ -56,11 +56,12 @@ def classes_of(path: str, y: Array, n: int) -> npt.NDArray[np.int64]:
     flat = y.reshape(-1) if y.ndim == 1 or (y.ndim == 2 and 1 in y.shape) else None
     if flat is None or len(flat) != n:
         raise InfoplaneError(f"{path}: labels have shape {y.shape}; expected ({n},), one for each of the {n} inputs.")
-    if flat.dtype.kind not in "fiub" or not np.array_equal(flat, np.round(flat.astype(np.float64))):
-        first = next((v for v in flat.tolist() if not isinstance(v, int | bool) and v != round(float(v or 0))), flat[0])
+    numbers = flat.astype(np.float64) if flat.dtype.kind in "fiub" else None
+    off = [0] if numbers is None else np.flatnonzero(numbers != np.round(numbers))
+    if len(off):
         raise InfoplaneError(
-            f"{path}: labels are {flat.dtype} such as {first!r}; expected classes, as whole numbers. (Regression is "
-            "there for the data set student-teacher only.)"
+            f"{path}: labels are {flat.dtype} such as {flat[off[0]]!s}; expected classes, as whole numbers. "
+            "(Regression is there for the data set student-teacher only.)"
         )
     values, classes = np.unique(flat, return_inverse=True)
     if len(values) < 2:
@@ -83,11 +84,10 @@ def arrays_of(path: str) -> dict[str, Array]:
 
 
 def _npz(path: str) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as file:
+    with open(path, "rb") as raw:  # opened here, because np.load leaves the file open where it is damaged
+        file = np.load(raw, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
-            raise InfoplaneError(
-                f"{path} holds a single array without a name; expected an archive, as np.savez writes."
-            )
+            raise InfoplaneError(f"{path} is a single array without a name; expected an archive, as np.savez writes.")
         out = {}
         for name in file.files:
             try:
