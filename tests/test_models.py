@@ -6,6 +6,7 @@ import copy
 import math
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -237,8 +238,12 @@ def test_a_replica_of_pooled_maps_computes_what_it_computes_alone() -> None:
         assert torch.equal(one.rate, together.rate[r])
         assert torch.equal(mine.grad, h.grad[r])
         assert torch.equal(one.head.weight.grad[0], together.head.weight.grad[r])
-        last = f[r].to(memory_format=torch.channels_last)
-        assert torch.equal(one.code(last), one.code(f[r]))  # whatever order the numbers lie in
+
+
+def test_a_code_does_not_depend_on_how_its_map_lies_in_memory() -> None:
+    f = 3.0 + normal(6, 64, 16, 16, seed=5)
+    echo = Echo(64, pool=(1, 1))
+    assert torch.equal(echo.code(f.to(memory_format=torch.channels_last)), echo.code(f))
 
 
 @pytest.mark.parametrize(
@@ -389,6 +394,7 @@ def test_rows_that_are_places_of_a_sequence_are_refused() -> None:
         with pytest.raises(InfoplaneError, match=r"gave \(5, .*expected one row an input.*batch_first=True"):
             ip.insert_echo(turned, ["encoder.layers.0.linear1"], x)
     ip.insert_echo(turned, ["pool"], SEQUENCES[:5])
+    ip.insert_echo(nn.Sequential(turned), ["0"], SEQUENCES[:5])  # (B, 4): what goes on inside is its own affair
     for alone in (encoder(batch_first=False), nn.LSTM(8, 4)):
         model = nn.Sequential(alone)
         with pytest.raises(InfoplaneError, match="batch_first=True"):
@@ -463,6 +469,21 @@ def test_a_compiled_model_trains_as_it_does_uncompiled(backend: str) -> None:
 
 @pytest.mark.filterwarnings(COMPILING)
 @pytest.mark.usefixtures("compiler")
+def test_the_channel_is_never_the_compilers() -> None:
+    graphs: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> Callable[..., Any]:
+        graphs.append(graph.code)
+        return graph.forward
+
+    model = ip.insert_echo(small(), ["0"], X[:2], **QUIET)
+    torch.compile(model, backend=backend)(X)
+    assert any("linear" in code for code in graphs)
+    assert not any("sigmoid" in code or "randperm" in code for code in graphs)
+
+
+@pytest.mark.filterwarnings(COMPILING)
+@pytest.mark.usefixtures("compiler")
 def test_parts_that_are_compiled_have_stable_names() -> None:
     net = nn.Sequential(torch.compile(small(), backend="eager"), nn.DataParallel(nn.Linear(4, 4)), nn.Linear(4, 4))
     net(X)
@@ -503,6 +524,14 @@ def test_half_precision_around_and_autocast(dtype: torch.dtype) -> None:
     _, certificates = verdicts(before, X.to(dtype))
     assert certificates["resolution_ok"][0] == (dtype == torch.float16)
     assert certificates["standing"][0] == "upper" or dtype == torch.float16
+
+
+def test_replicates_that_a_thread_draws_are_of_the_same_precision() -> None:
+    recorder = ip.Recorder(ip.insert_echo(small(), ["0"], X[:2], **QUIET), X, estimators=[])
+    with torch.autocast("cpu", torch.bfloat16), recorder.passes.look(Streams([0])) as seen:
+        drawn = ThreadPoolExecutor(1).submit(seen.draw, "2", 1).result()
+    for codes in (seen.codes["2"], drawn):
+        assert torch.equal(codes, codes.bfloat16().float())
 
 
 @pytest.fixture
@@ -674,7 +703,7 @@ BATCHY: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("name", BATCHY)
 def test_codes_that_depend_on_batch_mates_are_bounds(name: str, n: int) -> None:
     model = ip.insert_echo(nn.Sequential(BATCHY[name](), nn.Identity()), ["1"], X[:2], **QUIET)
-    x = X[:n] if name != "batch maximum" else torch.cat([9.0 * X[:1], X[1:n]])
+    x = X[:n] if name != "batch maximum" else torch.cat([X[:1] + 100.0, X[1:n]])  # in one half
     _, certificates = verdicts(model, x)
     assert not certificates["deterministic_ok"][0]
     assert certificates["standing"][0] in ("upper", "estimate")
@@ -722,7 +751,7 @@ class Gated(nn.Module):
 @pytest.mark.parametrize(("kind", "closed", "opened"), [("zero", 0.0, 0.5), ("rare", 9.0, 2.0), ("noisy", 99.0, 3.0)])
 def test_a_connection_that_opens_after_the_recorder_was_made(kind: str, closed: float, opened: float) -> None:
     model = ip.insert_echo(built(lambda: Gated(kind)), ["lower", "upper"], X[:2], **QUIET)
-    x = X[X[:, 0].argsort()]  # the rare ones last
+    x = X[X[:, 0].argsort().roll(150)]  # the rare ones together, in the second of four batches
     model.gain.data.fill_(closed)
     recorder = ip.Recorder(model, (x, Y), estimators=[], batch_size=90)
     recorder.snapshot(0)
