@@ -22,7 +22,8 @@ __all__ = ["Task", "cross_entropy", "load", "squared_error"]
 class Task:
     """Inputs x (N, ...), targets y, and for each replica which of them it trains on: (R, n_train), (R, n_test).
 
-    y: classes (N,), or (N, O) numbers to be regressed on, and classes is 0. law: of a regression whose law is known.
+    y: classes (N,), or (N, O) numbers to be regressed on, and classes is 0. whole: every replica has all points of the
+    data set, for training or for testing, and so the same ones. law: of a regression whose law is known.
     fingerprint: of the data set that the points are from.
     """
 
@@ -31,6 +32,7 @@ class Task:
     train: Tensor
     test: Tensor
     classes: int
+    whole: bool = True
     law: LinearTask | None = None
     fingerprint: str = ""
 
@@ -41,11 +43,6 @@ class Task:
     @property
     def outputs(self) -> int:
         return self.classes or self.y.shape[1]
-
-    @property
-    def whole(self) -> bool:
-        """Whether every replica has all points, for training or for testing."""
-        return self.train.shape[1] + self.test.shape[1] == len(self.x)
 
     def part(self, name: str) -> tuple[Tensor, Tensor]:
         """The inputs and targets of "train", "test" or "all", a slice a replica, (R, n, ...); or (N, ...) for all of
@@ -69,6 +66,7 @@ def load(settings: Settings, device: torch.device, *, download: bool = False) ->
     rows = [_rows(settings, points, seed) for seed in settings.seeds]
     train, test = (torch.stack(part) for part in zip(*rows, strict=True))
     x, y = points.x, points.y
+    whole = train.shape[1] + test.shape[1] == len(x)
     used = torch.unique(torch.cat([train, test], 1))
     if len(used) < len(x):
         at = torch.full((len(x),), -1)
@@ -81,9 +79,8 @@ def load(settings: Settings, device: torch.device, *, download: bool = False) ->
             f"The inputs of {settings.dataset} have the shape {tuple(x.shape[1:])}; a cnn takes images (C, H, W). "
             "Use --model mlp."
         )
-    return Task(
-        x.to(device), y.to(device), train.to(device), test.to(device), points.classes, points.law, points.fingerprint
-    )
+    x, y, train, test = (t.to(device) for t in (x, y, train, test))
+    return Task(x, y, train, test, points.classes, whole, points.law, points.fingerprint)
 
 
 def _rows(settings: Settings, points: Points, seed: int) -> tuple[Tensor, Tensor]:

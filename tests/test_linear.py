@@ -115,3 +115,17 @@ def test_a_regression_has_a_gap_in_loss_only(tmp_path):
     assert set(metrics["objective"]) == {"squared error"}
     assert metrics["error"].isna().all()
     assert metrics["loss"].notna().all()
+    figure = ip.plot.PLOTS["loss"].draw(metrics, unit="bits")
+    assert [ax.get_ylabel() for ax in figure.axes] == ["loss [squared error]"]
+    drawn = figure.axes[0].lines[0].get_ydata()
+    means = metrics[metrics["split"] == "train"].groupby("epoch")["loss"].mean()
+    assert list(drawn) == pytest.approx(list(means))  # in no unit of information
+    table = ip.plot.PLOTS["gap"].draw(run.read("measurements"), metrics, estimator="linear", layers=["output"])
+    assert "squared error" in table.axes[0].get_ylabel()
+    mixed = metrics.assign(objective=["cross-entropy"] + ["squared error"] * (len(metrics) - 1))
+    with pytest.raises(InfoplaneError, match="one kind"):
+        ip.plot.PLOTS["loss"].draw(mixed)
+    plane = ip.plot.PLOTS["plane"].draw(run.read("measurements"))
+    assert any("I(X;Y)" in t.get_text() for t in plane.axes[0].texts)
+    for f in (figure, table, plane):
+        f.clf()

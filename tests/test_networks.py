@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from infoplane.activations import ACTIVATIONS
-from infoplane.networks import INITS, MLP, initialise
+from infoplane.networks import CNN, INITS, MLP, initialise
 from infoplane.records import InfoplaneError
-from infoplane.replicas import ReplicaLinear, Streams, derive
+from infoplane.replicas import ReplicaConv2d, ReplicaLinear, Streams, derive
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -123,3 +123,45 @@ def test_inputs_of_the_wrong_shape_are_refused():
         ReplicaLinear(5, 2)(torch.zeros(3, 12))
     with pytest.raises(InfoplaneError, match="Did you mean 'relu'"):
         MLP(12, [3], 2, "rleu")
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_convolutional_replicas_are_the_networks_of_their_seeds(activation, seeded):
+    x = torch.randn(9, 2, 11, 8, generator=seeded(6))
+    many = CNN((2, 11, 8), [3, 4], [5], 3, activation, replicas=3)
+    initialise(many, "glorot", [5, 6, 7])
+    assert many.layer_names == ["conv1", "conv2", "hidden1", "output"]
+    out = many(x)
+    out.square().sum().backward()
+    assert out.shape == (3, 9, 3)
+    for r, seed in enumerate([5, 6, 7]):
+        one = CNN((2, 11, 8), [3, 4], [5], 3, activation)
+        initialise(one, "glorot", [seed])
+        alone = one(x)
+        assert torch.equal(alone, out[r])
+        assert torch.equal(one(x[None]), out[r][None])
+        alone.square().sum().backward()
+        for p, q in zip(one.parameters(), many.parameters(), strict=True):
+            assert torch.equal(p.grad[0], q.grad[r])
+
+
+def test_a_convolution_is_that_of_torch_and_says_what_it_wants(seeded):
+    conv = ReplicaConv2d(2, 3, kernel=5, stride=2, padding=2, replicas=2)
+    with torch.no_grad():
+        conv.weight.normal_(generator=seeded(7))
+        conv.bias.normal_(generator=seeded(8))
+    x = torch.randn(2, 4, 2, 9, 9, generator=seeded(9))
+    plain = torch.nn.Conv2d(2, 3, 5, 2, 2)
+    plain.load_state_dict({"weight": conv.weight[1].detach(), "bias": conv.bias[1].detach()})
+    torch.testing.assert_close(conv(x)[1], plain(x[1]))
+    with pytest.raises(InfoplaneError, match="one slice a replica"):
+        conv(x[0])
+    with pytest.raises(InfoplaneError, match=r"\(C, H, W\)"):
+        CNN((28, 28), [3], [4], 2)
+
+
+def test_a_convolution_has_the_fans_of_its_kernel(seeded):
+    net = CNN((16, 8, 8), [64], [], 2)
+    for init, variance in (("glorot", 2 / (25 * 80)), ("he", 2 / (25 * 16)), ("saxe", 1 / (25 * 64))):
+        initialise(net, init, [0])
+        assert float(net.conv1.conv.weight.detach().var()) == pytest.approx(variance, rel=0.03)

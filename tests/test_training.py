@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from infoplane.data.icosahedron import icosahedron
 from infoplane.insertion import echo_layers
 from infoplane.performance import evaluate
 from infoplane.records import InfoplaneError
-from infoplane.replicas import Streams
+from infoplane.replicas import Streams, derive
 from infoplane.settings import Settings
 from infoplane.task import cross_entropy
 from infoplane.training import Training, choose_device, train
@@ -52,6 +53,21 @@ def test_a_replica_is_the_network_of_its_seed_to_the_last_bit(options):
                 other = other[r : r + 1]
             assert torch.equal(value, other), name
         torch.testing.assert_close(alone.rates[0], many.rates[r], rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_convolutional_replica_is_the_network_of_its_seed_to_the_last_bit(tmp_path, seeded):
+    x = torch.randn(240, 1, 8, 8, generator=seeded(1))
+    np.savez(tmp_path / "images.npz", x=x.numpy(), y=(x.mean((1, 2, 3)) > 0).numpy().astype(int))
+    common = {"dataset": str(tmp_path / "images.npz"), "model": "cnn", "channels": (2, 3), "widths": (4,)}
+    common |= {"activation": "relu", "echo_at": (2, 3), "batch_size": 96, "epochs": 4, "subset": 180, "beta": 0.05}
+    many = after(Settings(replicas=2, seed=4, **common), 3)
+    alone = after(Settings(replicas=1, seed=5, **common), 3)
+    for name, value in alone.model.state_dict().items():
+        other = many.model.state_dict()[name]
+        assert torch.equal(value, other[1:2] if value.dim() else other), name
+    both = evaluate(many.model, many.task, Streams([derive("evaluate", s) for s in (4, 5)]))
+    one = evaluate(alone.model, alone.task, Streams([derive("evaluate", 5)]))
+    assert [r | {"replica": 0} for r in both if r["replica"] == 1] == one
 
 
 def test_seeds_differ_in_split_weights_and_order():

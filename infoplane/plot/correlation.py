@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import norm, rankdata
 
-from ..records import UNITS, InfoplaneError, choose
-from .points import chosen, echo_places, layers_of, points
+from ..records import InfoplaneError, choose
+from .points import chosen, echo_places, layers_of, loss_unit, points
 from .runs import needs
 
 __all__ = ["GAPS", "RankCorrelation", "correlations", "gap_table", "rank_correlation"]
@@ -102,7 +102,9 @@ def gap_table(
     kinds = [flags[0], flags[1], flags[2] & flags[3], flags[2], flags[3]]
     table["standing"] = np.select(kinds, ["estimate", "exact", "bracket", "upper", "lower"], "estimate")
     names = ["run", "panel", "quantity", "layer", "epoch", "replica", "value", "lower", "upper", "standing", "warned"]
-    table = table[names].merge(_gaps(metrics, path, UNITS[unit]), on=["run", "epoch", "replica"], how="left")
+    table = table[names].merge(
+        _gaps(metrics, path, loss_unit(metrics, unit)[0]), on=["run", "epoch", "replica"], how="left"
+    )
     table["place"] = table["layer"]
     if estimator == "echo":
         own = every[(every["estimator"] == "echo") & (every["quantity"] == quantity)]

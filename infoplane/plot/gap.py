@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from .correlation import GAPS, correlations, gap_table
-from .points import place_title
+from .points import loss_unit, place_title
 from .style import LOOK, label_once, page, run_colors, symbol
 
 __all__ = ["gap"]
@@ -57,6 +57,7 @@ def gap(
     found = correlations(table)
     gaps = [name for name in GAPS if table[name].notna().any()] or ["gap_loss"]
     colors = run_colors(measurements["run"])
+    loss_in = loss_unit(metrics, unit)[1]
     paths = list(dict.fromkeys(table["path"].dropna()))
     one_path = f", {paths[0]}" if len(paths) == 1 else ""
     several = table["panel"].nunique() > 1
@@ -75,7 +76,7 @@ def gap(
                 heading = place_title(place, points) + (f", {panel}" if several else "")
                 ax.set_title("\n".join([heading, *map(_said, own.itertuples())]), loc="left", fontsize=6.5)
                 ax.set_xlabel(f"{symbol(table['quantity'].iloc[0])} [{unit}]")
-                of_what = f"loss{one_path} [{unit}]" if name == "gap_loss" else f"error{one_path}"
+                of_what = f"loss{one_path} [{loss_in}]" if name == "gap_loss" else f"error{one_path}"
                 ax.set_ylabel(f"gap in {of_what}")
                 ax.axhline(0.0, color="0.35", linestyle=(0, (4, 3)), linewidth=0.7, zorder=1)
         label_once(axes.flat)

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ..records import UNITS, choose
+from ..records import choose
+from .points import loss_unit
 from .runs import needs
 from .style import LOOK, epoch_axis, keep, label_once, page, path_colors
 
@@ -34,7 +35,7 @@ def loss(metrics: pd.DataFrame, *, unit: str = "bits", epochs: Iterable[int] | N
     Raises InfoplaneError for what the frame does not hold.
     """
     needs(metrics, _METRICS, "metrics")
-    scale = UNITS[choose(unit, UNITS, "unit")]
+    scale, unit = loss_unit(metrics, unit)
     if epochs is not None:
         known = [str(epoch) for epoch in sorted(set(metrics["epoch"]))]
         metrics = metrics[metrics["epoch"].isin([int(choose(str(epoch), known, "epoch")) for epoch in epochs])]

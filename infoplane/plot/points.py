@@ -17,6 +17,7 @@ __all__ = [
     "curves",
     "echo_places",
     "layers_of",
+    "loss_unit",
     "name_of_ceiling",
     "place_title",
     "points",
@@ -64,8 +65,21 @@ def title_of(frame: pd.DataFrame, panel: str, run: str = "") -> str:
 def name_of_ceiling(quantity: str, table: pd.DataFrame, unit: str, suffix: str = "") -> tuple[float, str]:
     """The largest ceiling of a quantity, and its name and value as text: H(Y), ln N, or just a ceiling."""
     value, ln_n = table[f"ceiling{suffix}"].max(), table[f"ln_n{suffix}"].max()
-    name = "H(Y)" if quantity.endswith("Y)") else r"\ln N" if np.isclose(value, ln_n) else r"\mathrm{ceiling}"
+    if quantity.endswith("Y)"):  # of a law, and no points, Y is a number, and the ceiling what x says of it
+        return float(value), f"${'H(Y)' if ln_n > 0 else 'I(X;Y)'}$ = {value:.3g} {unit}"
+    name = r"\ln N" if np.isclose(value, ln_n) else r"\mathrm{ceiling}"
     return float(value), f"${name}$ = {value:.3g} {unit}"
+
+
+def loss_unit(metrics: pd.DataFrame, unit: str) -> tuple[float, str]:
+    """What to divide a loss by for `unit`, and what it is in then; a squared error is in no unit of information."""
+    size = UNITS[choose(unit, UNITS, "unit")]
+    objectives = set(metrics["objective"]) if "objective" in metrics else {"cross-entropy"}
+    if len(objectives) > 1:
+        raise InfoplaneError(
+            f"The runs have different losses, {' and '.join(sorted(objectives))}; expected runs of one kind to draw."
+        )
+    return (size, unit) if objectives <= {"cross-entropy"} else (1.0, objectives.pop())
 
 
 def chosen(
