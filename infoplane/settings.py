@@ -252,5 +252,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "snapshots": "saxe",
         "estimators": ("kde:noise_variance=0.1", "binning:width=0.5"),
         "probe": "test",
+        "echo_on": None,
     },
 }

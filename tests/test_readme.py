@@ -17,7 +17,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 def test_the_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    code, _ = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
     names: dict[str, object] = {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -29,7 +29,23 @@ def test_the_example_runs(tmp_path, monkeypatch):
     plt.close("all")
 
 
-@pytest.mark.parametrize("line", re.findall(r"infoplane (train[^`\n]*|estimators|warnings)", README.read_text()))
+def test_the_resnet_example_runs(capsys):
+    _, code = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    names: dict[str, object] = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        exec(code.replace("64, 64", "32, 32"), names)
+    frame = names["recorder"].frame()
+    assert set(frame["layer"]) == {"layer1", "layer4", "avgpool.echo"}
+    wide = frame[frame["quantity"] == "I(Z;X)"]
+    assert list(wide["standing"]) == ["upper"]
+    assert "wide" in wide["warnings"].iloc[0]
+    assert "layer4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "line", re.findall(r"infoplane ((?:train|measure|plot)[^`\n]*|estimators|warnings)", README.read_text())
+)
 def test_every_option_it_names_exists(line):
     words = shlex.split(line)
     help_text = CliRunner().invoke(main, [words[0], "--help"]).output
