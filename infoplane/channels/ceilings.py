@@ -39,7 +39,7 @@ def margin(codes: Tensor, rates: list[float], diagonal: bool) -> tuple[float, bo
     """The largest R_A / H(codes_A) over subsets A of coordinates, and whether all that matter were looked at.
 
     codes: (N, K), counted by value. A subset that fails is made of subsets of less entropy than its rate / MARGIN, and
-    so of less than the rate of all coordinates that can be part of one: those are built up level by level.
+    so of less than the rate of all coordinates that can be in it: those are built up level by level.
     """
     if not rates:
         return 0.0, True
@@ -56,6 +56,7 @@ def margin(codes: Tensor, rates: list[float], diagonal: bool) -> tuple[float, bo
         most = math.fsum(rates[k] for k in poor)
         poor = [k for k in poor if entropies[k] < most / MARGIN]
     open_sets: dict[tuple[int, ...], float] = {(k,): entropies[k] for k in poor}
+    near = {k: set(poor) - {k} for k in poor}  # which coordinates can be in a failing set together
     looked_at = 0
     while len(open_sets) > 1:
         wider: dict[tuple[int, ...], float] = {}
@@ -63,8 +64,7 @@ def margin(codes: Tensor, rates: list[float], diagonal: bool) -> tuple[float, bo
             if one[:-1] != other[:-1]:
                 continue
             chosen = (*one, other[-1])
-            parts = [open_sets.get(part, math.inf) for part in itertools.combinations(chosen, len(one))]
-            if max(parts) >= most / MARGIN:  # a part is closed, and with it all that contains it
+            if any(part not in open_sets for part in itertools.combinations(chosen, len(one))):
                 continue
             if looked_at == (_MOST_ENTROPIES if len(rates) <= WIDE else 0):
                 return max(largest, most / max(open_sets.values())), False
@@ -73,10 +73,28 @@ def margin(codes: Tensor, rates: list[float], diagonal: bool) -> tuple[float, bo
             largest = max(largest, _ratio(math.fsum(rates[k] for k in chosen), entropy))
             if largest > MARGIN:
                 return largest, True
-            if entropy < most / MARGIN:
-                wider[chosen] = entropy
-        open_sets = wider
+            wider[chosen] = entropy
+        open_sets = _still_open(wider, near, rates)
     return largest, True
+
+
+def _still_open(
+    sets: dict[tuple[int, ...], float], near: dict[int, set[int]], rates: list[float]
+) -> dict[tuple[int, ...], float]:
+    """Those of the sets, each with its entropy, that can be part of a failing one: with all coordinates that are near
+    each of theirs they would let more through than MARGIN times what they hold. Pairs settle who is near whom."""
+    while True:
+        kept = {}
+        for chosen, entropy in sets.items():
+            others = set.intersection(*(near[k] for k in chosen)) - set(chosen)
+            if math.fsum(rates[k] for k in (*chosen, *others)) > MARGIN * entropy:
+                kept[chosen] = entropy
+        if len(kept) == len(sets):
+            return kept
+        sets = kept
+        if all(len(chosen) == 2 for chosen in sets):
+            for k in near:
+                near[k] = {j for j in near[k] if (min(j, k), max(j, k)) in sets}
 
 
 def _ratio(rate: float, entropy: float) -> float:
