@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from matplotlib import pyplot as plt
 
 import infoplane as ip
 from infoplane.data.student_teacher import student_teacher
@@ -128,4 +129,4 @@ def test_a_regression_has_a_gap_in_loss_only(tmp_path):
     plane = ip.plot.PLOTS["plane"].draw(run.read("measurements"))
     assert any("I(X;Y)" in t.get_text() for t in plane.axes[0].texts)
     for f in (figure, table, plane):
-        f.clf()
+        plt.close(f)
