@@ -46,8 +46,8 @@ def images(name: str, place: Place) -> Points:
                 if not place.download
                 else "Is there a connection, and room on the disk?"
             )
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InfoplaneError(f"Cannot read {what}: {reason} {advice}") from error
+            reason = str(error).splitlines()[0].partition(". ")[0] if str(error) else type(error).__name__
+            raise InfoplaneError(f"Cannot read {what}: {reason}. {advice}") from error
         x, y = torch.as_tensor(part.data), torch.as_tensor(part.targets, dtype=torch.int64)
         x = x.unsqueeze(1) if x.dim() == 3 else x.permute(0, 3, 1, 2)
         if tuple(x.shape[1:]) != shape or x.dtype != torch.uint8:
