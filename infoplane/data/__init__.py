@@ -86,7 +86,7 @@ _IMAGES: dict[str, Any] = {
     "probe": "test",
     "replicas": 1,
 }
-_IMAGES_MLP: dict[str, Any] = {"channels": (), "widths": (1024, 20, 20, 20), "lr": 1e-3, "beta": 0.2}
+_IMAGES_MLP: dict[str, Any] = {"channels": (), "widths": (1024, 20, 20, 20), "lr": 1e-3, "beta": 0.2, "epochs": 15}
 
 #: Every data set, by the name the command line calls it.
 DATASETS: dict[str, Dataset] = {
