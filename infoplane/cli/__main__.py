@@ -1,0 +1,5 @@
+"""python -m infoplane.cli"""
+
+from . import main
+
+main()

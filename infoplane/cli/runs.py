@@ -1,0 +1,50 @@
+"""What the commands that make a run share: where it goes, how words are read, and the table that is shown of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..records import InfoplaneError
+
+if TYPE_CHECKING:
+    from ..rundir import RunDir
+
+__all__ = ["new_folder", "show", "words"]
+
+
+def new_folder(name: str) -> str:
+    for number in range(1, 10_000):
+        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        if not folder.exists():
+            return str(folder)
+    raise InfoplaneError(f"runs/ holds too many runs named {name}; name one with --out.")
+
+
+def words(text: str | None) -> list[str] | None:
+    """Words with blanks or semicolons between."""
+    return None if text is None else text.replace(";", " ").split()
+
+
+def show(run: RunDir, unit: str, as_json: bool, quiet: bool) -> None:
+    from ..summary import render, summary
+
+    result = {"run": str(run.path)} | summary(run.read("measurements"), run.read("metrics"), unit)
+    if as_json:
+        click.echo(json.dumps(_finite(result), indent=1))
+    elif not quiet:
+        click.echo(render(result))
+        click.echo(f"\nrun: {run.path}    plot it: infoplane plot plane {run.path}")
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: null."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
