@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import plot as plot
+    from .chain import fill_banks as fill_banks
     from .channels.bank import Bank as Bank
     from .channels.certificate import Certificate as Certificate
     from .channels.echo import echo as echo
@@ -28,9 +29,8 @@ if TYPE_CHECKING:
     from .estimators import Binning as Binning
     from .estimators import binned_entropy as binned_entropy
     from .estimators import kde_bounds as kde_bounds
-    from .insertion import fill_banks as fill_banks
     from .insertion import insert_echo as insert_echo
-    from .insertion import rate as rate
+    from .models import rate as rate
     from .networks import MLP as MLP
     from .networks import initialise as initialise
     from .recorder import NonFiniteWarning as NonFiniteWarning
@@ -65,12 +65,12 @@ _HOME = {
     "binned_entropy": "estimators",
     "echo": "channels.echo",
     "echo_noise": "channels.echo",
-    "fill_banks": "insertion",
+    "fill_banks": "chain",
     "icosahedron": "data.icosahedron",
     "initialise": "networks",
     "insert_echo": "insertion",
     "kde_bounds": "estimators",
-    "rate": "insertion",
+    "rate": "models",
     "stationary_moments": "channels.echo",
     "train": "training",
 }

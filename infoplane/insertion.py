@@ -1,89 +1,27 @@
-"""Putting Echo layers into any model, and asking them for their rates and reference codes."""
+"""Putting Echo layers into any model."""
 
 from __future__ import annotations
 
 import copy
 import math
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .channels.bank import Bank
-from .channels.layer import Echo, Passed, Phase
+from .channels.ceilings import WIDE
+from .channels.layer import Echo
+from .models import first_tensor, measuring, modules, plain, replica_axis, resolve
 from .records import InfoplaneError, choose
-from .replicas import Streams
 
-__all__ = [
-    "eager",
-    "echo_layers",
-    "execution_order",
-    "fill_banks",
-    "insert_echo",
-    "measuring",
-    "modules",
-    "plain",
-    "rate",
-    "separating",
-]
+__all__ = ["insert_echo"]
 
-#: Numbers in a code, beyond which a feature map is pooled and the certificate of a layer is a bound (warning "wide").
-_MOST = 64
 #: Layers whose (B, C, L) is a map of L places; that of any other layer may be a sequence, (B, L, d).
 _MAPS_1D = (
     *(nn.Conv1d, nn.ConvTranspose1d, nn.LazyConv1d, nn.LazyConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d),
     *(nn.MaxPool1d, nn.AvgPool1d, nn.LPPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d),
 )
-
-
-def plain(model: nn.Module) -> nn.Module:
-    """The model itself, out of the wrappers of torch.compile and DataParallel, whose hooks fire late or never."""
-    while True:
-        inner = getattr(model, "_orig_mod", None) or (
-            model.module if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) else None
-        )
-        if inner is None:
-            return model
-        model = inner
-
-
-def modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules of a model by their dotted names, which are those of the model without its wrappers.
-
-    Of what torch.compile or DataParallel wraps, inside a model too, there is the inner module alone: its names have no
-    `_orig_mod.` and no `module.`.
-    """
-    found: dict[str, nn.Module] = {}
-    seen: set[nn.Module] = set()
-
-    def walk(name: str, module: nn.Module) -> None:
-        module = plain(module)
-        if module in seen:
-            return
-        seen.add(module)
-        found[name] = module
-        for child_name, child in module._modules.items():
-            if child is not None:
-                walk(f"{name}.{child_name}" if name else child_name, child)
-
-    walk("", model)
-    return found
-
-
-def first_tensor(value: Any, where: str) -> Tensor:
-    """The tensor a layer gave: itself, or the first one in a tuple, list or mapping."""
-    if isinstance(value, Tensor):
-        return value
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
-    for item in items:
-        if isinstance(item, Tensor):
-            return item
-    raise InfoplaneError(
-        f"Layer {where!r} gave a {type(value).__name__} without a tensor; expected a tensor or a tuple."
-    )
 
 
 def _through_echo(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
@@ -226,13 +164,13 @@ def _cells(
     if isinstance(pool, str):
         choose(pool, ("auto",), "pool")
         is_map = len(sizes) == 2 or (len(sizes) == 1 and isinstance(module, _MAPS_1D))
-        if not is_map or shape.numel() <= _MOST:
+        if not is_map or shape.numel() <= WIDE:
             return None
         longest = max(sizes)
         pool = (1,) * len(sizes)
         for cells in range(2, longest + 1):
             finer = tuple(max(1, round(cells * size / longest)) for size in sizes)
-            if shape[0] * math.prod(finer) > _MOST:
+            if shape[0] * math.prod(finer) > WIDE:
                 break
             pool = finer
     elif pool is None:
@@ -245,200 +183,8 @@ def _cells(
     return None if pool == sizes else pool
 
 
-def resolve(model: nn.Module, name: str) -> nn.Module:
-    """The module of that dotted name (see `modules`); an error with the nearest name if there is none."""
-    known = modules(model)
-    return known[choose(name, [n for n in known if n], "layer")]
-
-
 def _last_child(module: nn.Module) -> nn.Module:
     """The module whose output `module` gives: a Sequential runs all its children, so an Echo layer goes to the last."""
     while isinstance(module, nn.Sequential) and len(module):
         module = module[-1]
     return module
-
-
-def echo_layers(model: nn.Module) -> dict[str, Echo]:
-    """The Echo layers of a model by their dotted names, in the order in which they are registered."""
-    return {name: m for name, m in modules(model).items() if isinstance(m, Echo)}
-
-
-def rate(model: nn.Module, *, per_layer: bool = False) -> Any:
-    """The batch-mean rate of the last training forward, with its graph, in nats: add beta * rate to a loss.
-
-    A scalar, or (R,) with replicas: the sum over Echo layers; per_layer=True: a dict from name to each layer's.
-    """
-    layers = echo_layers(model)
-    if not layers:
-        raise InfoplaneError("rate: the model has no Echo layer; insert one with infoplane.insert_echo.")
-    rates = {name: layer.rate for name, layer in layers.items()}
-    return rates if per_layer else sum(rates.values())
-
-
-@contextmanager
-def eager() -> Iterator[None]:
-    """Every module runs as it is written: no compiled code and no fused kernel that passes hooks and Echo layers by."""
-    # nobody has compiled anything while the compiler is not imported, and to import it takes a second
-    stance = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with stance:
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-
-
-@contextmanager
-def _eval(model: nn.Module) -> Iterator[None]:
-    """Eval mode; afterwards the flags and buffers of every module (net.train() would un-freeze a frozen BatchNorm)."""
-    flags = {module: module.training for module in model.modules()}
-    buffers = [
-        (module, name, t, t._version, t.clone())
-        for module in flags
-        for name, t in module._buffers.items()
-        if t is not None and not t.is_inference()
-    ]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, flag in flags.items():
-            module.training = flag
-        for module, name, t, version, held in buffers:
-            module._buffers[name] = t
-            if t._version != version:  # only then, for a graph that is yet to be run backward may hold it
-                with torch.no_grad():
-                    t.copy_(held)
-
-
-@contextmanager
-def measuring(model: nn.Module, phase: Phase = "draw", streams: Streams | None = None) -> Iterator[dict[str, Echo]]:
-    """Eval mode without gradients, uncompiled, Echo layers in the given phase; all (banks too) is put back afterwards.
-
-    The global random state is forked: what is drawn inside (by a data loader, say) does not change the training.
-    """
-    model = plain(model)
-    layers = echo_layers(model)
-    before = [(layer, layer.phase, layer.streams, layer.watch, layer.bank) for layer in layers.values()]
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    try:
-        with torch.random.fork_rng(devices=devices), eager(), _eval(model), torch.no_grad():
-            for layer in layers.values():
-                layer.phase = phase
-                layer.streams = streams if streams is not None else layer.streams
-            yield layers
-    finally:
-        for layer, layer.phase, layer.streams, layer.watch, layer.bank in before:
-            layer.replay = None
-
-
-def execution_order(model: nn.Module, x: Tensor) -> list[str]:
-    """The names of the Echo layers in the order in which a forward pass reaches them, each once or InfoplaneError."""
-    order: list[str] = []
-    with measuring(model, "pass") as layers:
-        handles = [
-            layer.register_forward_pre_hook(lambda _m, _i, name=name: order.append(name))
-            for name, layer in layers.items()
-        ]
-        try:
-            plain(model)(x)
-        finally:
-            for handle in handles:
-                handle.remove()
-    for name in order:
-        if order.count(name) > 1:
-            raise InfoplaneError(
-                f"Echo layer {name!r} ran {order.count(name)} times in one forward pass; expected once. Its rate would "
-                "be of one of its calls: give each place a layer of its own."
-            )
-    return order
-
-
-def separating(model: nn.Module, x: Tensor, other: Tensor, held: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """For each Echo layer, the ones below through which all it knows of the input has passed; "" stands for the output.
-
-    Found by replaying: with the output of layer j held fixed, other inputs must leave what goes into layer k as it is.
-    A connection that skips layer j shows, and then R_j does not bound I(Z_k;X). With the weights it may open or close.
-    x, other: inputs, different in each row. held: z of the Echo layers, (R, B, K), in the order of execution.
-    """
-    order = list(held)
-    passed: dict[str, list[str]] = {name: [] for name in (*order, "")}
-    for j, below in enumerate(order):
-        seen: list[dict[str, Tensor]] = []
-        for inputs in (x, other):
-            with measuring(model, "pass") as layers:
-                watches: dict[str, list[Passed]] = {name: [] for name in order}
-                for name in order:
-                    layers[name].watch = watches[name]
-                layers[below].phase, layers[below].replay = "replay", held[below]
-                output = plain(model)(inputs)
-            seen.append({name: watches[name][0].f for name in order})
-            if isinstance(output, Tensor):
-                seen[-1][""] = output
-        for above in [name for name in (*order[j + 1 :], "") if name in seen[0]]:
-            if torch.equal(torch.nan_to_num(seen[0][above]), torch.nan_to_num(seen[1][above])):
-                passed[above].append(below)
-    return passed
-
-
-def fill_banks(
-    model: nn.Module,
-    x: Tensor,
-    *,
-    references: int = 4096,
-    streams: Streams | None = None,
-    batch_size: int | None = None,
-) -> dict[str, Bank]:
-    """Give every Echo layer independent reference codes, made with the present weights from inputs x.
-
-    x: (N, ...), or (R, N, ...) for a model with a replica axis of its own. The law q of the echoes is that of x:
-    every x equally often, as often as gives at least `references` codes, in random order.
-
-    The k-th Echo layer gets its codes from a noisy pass of its own through the layers below it, because codes of one
-    batch share the echoes of the layer below: at B = 100 that gives .26 nats for .18 (tests/test_bank.py).
-    Returns the banks by layer, in the order of execution. They are not saved with the model and go stale with training.
-    """
-    replicas, axis = replica_axis(model, x)
-    size = x.shape[axis]
-    if size < 2:
-        raise InfoplaneError(f"fill_banks: {size} inputs; expected at least 2, and for exact rates {references}.")
-    order = execution_order(model, x.narrow(axis, 0, min(size, 2)))
-    if streams is None:  # seeded from the global stream, because that is forked in the passes below
-        streams = Streams(torch.randint(2**62, (replicas,)).tolist(), x.device)
-    banks: dict[str, Bank] = {}
-    for name in order:
-        picks = streams.permutations(size * -(-references // size)) % size
-        with measuring(model, "draw", streams) as layers:
-            for filled, bank in banks.items():
-                layers[filled].bank = bank
-            for unfilled in order[len(banks) :]:
-                layers[unfilled].phase = "pass"
-            watch: list[Passed] = []
-            layers[name].watch = watch
-            for rows in _row_batches(x, picks, batch_size, replicas, axis):
-                plain(model)(rows)
-            f = torch.cat([p.f for p in watch], -2)
-            banks[name] = Bank(f, layers[name].scales(f)[1])
-    for name, bank in banks.items():
-        echo_layers(model)[name].bank = bank
-    return banks
-
-
-def replica_axis(model: nn.Module, x: Tensor) -> tuple[int, int]:
-    """The replicas of the model (1 for a module that is not ours), and which axis of x counts the inputs."""
-    replicas = getattr(plain(model), "replicas", None)
-    sample_axes = getattr(plain(model), "sample_axes", 1)
-    return replicas or 1, 1 if replicas is not None and x.dim() == sample_axes + 2 else 0
-
-
-def _row_batches(x: Tensor, picks: Tensor, batch_size: int | None, replicas: int, axis: int) -> Iterator[Tensor]:
-    step = batch_size or picks.shape[-1]
-    for start in range(0, picks.shape[-1], step):
-        chosen = picks[:, start : start + step]
-        if axis == 1:
-            yield torch.take_along_dim(x, chosen.view(*chosen.shape, *[1] * (x.dim() - 2)), 1)
-        elif replicas > 1:
-            yield x[chosen]
-        else:
-            yield x[chosen[0]]

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .data.files import arrays_of, classes_of
 from .data.points import Points
-from .insertion import plain
+from .models import plain
 from .performance import rows_a_pass
 from .recorder import Recorder
 from .records import InfoplaneError

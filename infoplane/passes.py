@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .chain import execution_order, fill_banks, separating
 from .channels.bank import Bank
 from .channels.layer import Passed
-from .insertion import echo_layers, execution_order, fill_banks, measuring, replica_axis, separating
+from .models import echo_layers, measuring, replica_axis
 from .records import InfoplaneError
 from .replicas import Streams
 from .taps import Taps

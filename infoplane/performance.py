@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .insertion import fill_banks, measuring
+from .chain import fill_banks
+from .models import measuring
 from .replicas import Streams
 from .task import Task
 

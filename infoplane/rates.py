@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from .channels.certificate import CELLS, Certificate, Evidence, certify
 from .channels.layer import Echo
 from .data.points import label_entropy
-from .insertion import echo_layers
+from .models import echo_layers
 from .passes import Passes, Seen
 from .records import POINTS, Estimate
 

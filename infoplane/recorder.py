@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .estimators.protocol import Estimator, Reading
-from .insertion import echo_layers, plain, replica_axis
+from .models import echo_layers, plain, replica_axis
 from .passes import Passes, Seen
 from .rates import certificates_of, label_bounds, missing_rates, rates_of
 from .records import COLUMNS, Estimate, InfoplaneError, Measurement

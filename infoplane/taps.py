@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .channels.layer import Echo
-from .insertion import eager, first_tensor, measuring, plain, resolve
+from .models import eager, first_tensor, measuring, plain, resolve
 from .records import InfoplaneError
 
 __all__ = ["TapError", "Taps", "once"]
@@ -36,7 +36,7 @@ class Taps:
     round it), and flattened to rows: (N, D), or (R, N, D) for a model with R > 1 replicas. reduce: a function from what
     the layer gave to (N, D), where flattening is not what is wanted, or rows are not inputs, as in (L, B, d).
 
-    Inside the block nothing runs compiled or fused (`insertion.eager`), or no tap within would fire.
+    Inside the block nothing runs compiled or fused (`models.eager`), or no tap within would fire.
     """
 
     def __init__(

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from .activations import ACTIVATIONS
 from .estimators import parse_estimator
 from .estimators.linear import LinearGaussian
-from .insertion import echo_layers, insert_echo, rate
+from .insertion import insert_echo
+from .models import echo_layers, rate
 from .networks import CNN, MLP, initialise
 from .performance import evaluate, rows_a_pass
 from .recorder import Recorder

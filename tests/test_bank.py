@@ -8,9 +8,11 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from infoplane.chain import fill_banks
 from infoplane.channels.bank import _TAIL, Bank
 from infoplane.channels.echo import apply_scale, compose_scale, stationary_moments
-from infoplane.insertion import echo_layers, fill_banks, insert_echo, measuring
+from infoplane.insertion import insert_echo
+from infoplane.models import echo_layers, measuring
 from infoplane.records import InfoplaneError
 from infoplane.replicas import Streams
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from infoplane.chain import fill_banks
 from infoplane.channels.bank import Bank
 from infoplane.channels.ceilings import MARGIN, margin
 from infoplane.channels.certificate import (
@@ -21,7 +22,8 @@ from infoplane.channels.certificate import (
     certify,
 )
 from infoplane.channels.echo import apply_scale, compose_scale, moment_step
-from infoplane.insertion import fill_banks, insert_echo, measuring
+from infoplane.insertion import insert_echo
+from infoplane.models import measuring
 from infoplane.records import WARNINGS
 from infoplane.replicas import Streams
 

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, mse_loss
 
 import infoplane.channels.layer as layer_module
+from infoplane.chain import fill_banks
 from infoplane.channels.bank import Bank
 from infoplane.channels.echo import apply_scale, echo_noise, moment_step, stationary_moments
 from infoplane.channels.layer import MIXINGS, SCALES, Echo
-from infoplane.insertion import echo_layers, fill_banks, insert_echo, measuring, rate
+from infoplane.insertion import insert_echo
+from infoplane.models import echo_layers, measuring, rate
 from infoplane.records import InfoplaneError
 from infoplane.replicas import Streams
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import infoplane as ip
-from infoplane.insertion import echo_layers, execution_order, measuring, separating
+from infoplane.chain import execution_order, separating
+from infoplane.models import echo_layers, measuring
 from infoplane.records import InfoplaneError
 from infoplane.replicas import Streams
 

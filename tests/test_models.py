@@ -18,7 +18,7 @@ from torchvision.models import resnet18
 
 import infoplane as ip
 from infoplane.channels.layer import Echo
-from infoplane.insertion import echo_layers, measuring, modules
+from infoplane.models import echo_layers, measuring, modules
 from infoplane.records import InfoplaneError
 from infoplane.replicas import Streams
 

@@ -15,7 +15,7 @@ import torch
 
 import infoplane as ip
 from infoplane.data.icosahedron import icosahedron
-from infoplane.insertion import echo_layers
+from infoplane.models import echo_layers
 from infoplane.performance import evaluate
 from infoplane.records import InfoplaneError
 from infoplane.replicas import Streams, derive
