@@ -6,6 +6,7 @@ once with fresh noise and once along the mean path. A layer whose codes are the 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from .taps import Taps
 __all__ = ["Passes", "Seen"]
 
 _TRIAL = 64  # rows of the probe with which the structure of the model is found out
-_AFFINE = 1e-4  # how far a layer may be from W x + b, in units of its RMS
+_AFFINE = 1e-6  # how far a unit may be from W x + b, in its standard deviations
 
 
 @dataclass
@@ -227,16 +228,17 @@ class _Affine:
             return self._maps[layer]
 
     def _read(self, x: Tensor) -> dict[str, Tensor | None]:
-        """What the unit vectors give, less what 0 gives; checked on the probe."""
-        size = x.shape[-1]
+        """What the unit vectors give, less what 0 gives, in double precision; checked on the probe."""
+        size, axis = x.shape[-1], self._passes.axis
         basis = torch.cat([x.new_zeros(1, size), torch.eye(size, dtype=x.dtype, device=x.device)])
-        given, _ = self._passes._run(basis if self._passes.axis == 0 else basis.expand(len(x), -1, -1))
+        both = torch.cat([basis if axis == 0 else basis.expand(len(x), -1, -1), x], axis).double()
+        # float32 would lose the map of a layer with a large bias
+        given, _ = Passes(copy.deepcopy(self._passes.model).double(), both, self._passes.layers)._run()
         maps: dict[str, Tensor | None] = {}
-        for layer, t in self._codes.items():
-            offset = given[layer][:, :1].double()
-            w = (given[layer][:, 1:].double() - offset).mT
-            off = (t.double() - offset - x.double() @ w.mT).abs().amax()
-            maps[layer] = w if bool(off <= _AFFINE * t.double().square().mean().sqrt()) else None
+        for layer, out in given.items():
+            offset, w, t = out[:, :1], (out[:, 1 : size + 1] - out[:, :1]).mT, out[:, size + 1 :]
+            off = (t - offset - both.narrow(axis, size + 1, x.shape[axis]) @ w.mT).abs().amax(1)
+            maps[layer] = w if bool((off <= _AFFINE * t.std(1) + 1e-12 * t.abs().amax(1)).all()) else None
         return maps
 
 

@@ -86,6 +86,30 @@ def test_a_run_has_the_information_of_its_weights():
             assert of_label.value <= of_label.ceiling
 
 
+def linear_rows(net: torch.nn.Module, x: torch.Tensor, law: LinearTask) -> dict[str, object]:
+    recorder = ip.Recorder(net, (x,), estimators=[LinearGaussian(1e-4, law)])
+    return {m.layer: m for m in recorder.snapshot(0) if m.quantity == "I(X;T)"}
+
+
+def test_a_large_bias_hides_neither_the_map_nor_that_there_is_none(seeded):
+    """In float32 the first would lose its digits, and the second would be within 1e-4 of its own size."""
+    law, x = random_task(0), torch.randn(64, 5, generator=seeded(3))
+    straight = torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.Linear(3, 2))
+    bent = torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+    with torch.no_grad():
+        for p in (*straight.parameters(), *bent.parameters()):
+            p.normal_(generator=seeded(4))
+        straight[0].weight *= 1e-3
+        straight[0].bias += 1e4
+        bent[2].bias += 1e6
+    rows, w = linear_rows(straight, x, law), straight[0].weight.detach().double()
+    assert rows["0"].value == pytest.approx(float(input_information(w, law.covariance, 1e-4)), abs=rows["0"].error)
+    assert rows["0"].standing == rows["1"].standing == "exact"
+    rows = linear_rows(bent, x, law)
+    assert rows["0"].standing == "exact"
+    assert rows["1"].warnings == rows["2"].warnings == ("not-linear",)
+
+
 @pytest.mark.parametrize("options", [{"activation": "tanh"}, {"echo_at": (1,), "batch_size": 100}])
 def test_a_layer_that_is_not_linear_or_is_noisy_has_no_closed_form(options):
     training = Training.start(

@@ -14,8 +14,8 @@ from .protocol import Reading
 
 __all__ = ["LinearGaussian"]
 
-#: what the map that is read off a float32 network can be wrong by, in nats (tests/test_linear.py)
-_ERROR = 1e-5
+#: what the map that is read off, in double precision, can be wrong by, in nats (tests/test_linear.py)
+_ERROR = 1e-9
 
 
 @dataclass(frozen=True)
