@@ -10,7 +10,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,11 @@ from .recorder import Recorder
 from .records import InfoplaneError
 from .rundir import RunDir
 from .settings import Settings
-from .training import Training, choose_device, recorder_of
+from .training import Training, choose_device, recorder_of, same_data, torch_threads
 
 __all__ = ["Replay", "load_weights", "measure_activations", "measure_model", "measure_run", "model_of"]
 
 _LABELS = ("labels", "y")
-_OWN = ("run", "probe", "epoch", "step", "replica")
 
 
 def measure_run(
@@ -62,11 +60,7 @@ def measure_run(
         )
     states = sorted((run.load_checkpoint(name) for name in names), key=lambda state: state["epoch"])
     training = Training.start(settings, choose_device(device))
-    if run.config.get("data", training.task.fingerprint) != training.task.fingerprint:
-        raise InfoplaneError(
-            f"The data of {settings.dataset} are not those that {run.path} was trained on. Give their folder with "
-            "--data-root."
-        )
+    same_data(run, training.task)
     options: dict[str, Any] = {"layers": layers, "name": probe, "estimators": estimators}
     recorder = recorder_of(training, **{k: v for k, v in options.items() if v is not None})
     config = {"measured": str(source), "settings": settings.asdict(), **_said(estimators, probe)}
@@ -76,7 +70,7 @@ def measure_run(
             _load(training.model, state["model"], str(run.path))
             yield state["epoch"], state["step"]
 
-    with _threads(run.config.get("threads")):
+    with torch_threads(run.config.get("threads") or 1):
         made = _record(out, config, recorder, snapshots(), len(states), force=force, progress=progress)
     metrics = run.read("metrics")
     if len(metrics):
@@ -117,7 +111,7 @@ def measure_activations(
             yield epoch, epoch
 
     config = {"measured": path, **_said(estimators, "all")}
-    with _threads(1):
+    with torch_threads(1):
         return _record(out, config, recorder, snapshots(), len(numbers), force=force, progress=progress)
 
 
@@ -317,17 +311,6 @@ def _record(
         run.append("measurements", [m.row() for m in recorder.finish()])
         run.mark_done()
     return run
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """So many threads of torch within: as the run had them, or one, and the estimators share the cores themselves."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _said(estimators: Sequence[str] | None, probe: str | None) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def choose(name: str, known: Iterable[str], what: str) -> str:
 
 
 #: What the certificate of an exact rate asks of each of its values, by column: `seen` is the share seen_nats /
-#: value_nats, of which 0.01 nats more may be missing; bank_shift has one limit for a first Echo layer, one for others.
+#: value_nats, of which 0.01 nats more may be missing; bank_shift is in standard deviations for a first Echo layer,
+#: whose codes must be the same, and in standard errors for one above.
 LIMITS = {
     "margin": 0.6,
     "seen": 0.98,
@@ -132,7 +133,7 @@ WARNINGS: dict[str, Warned] = {
     ),
     "not-linear": Warned(
         "the layer is no affine function of its input, or noise lies below it: there is no closed form",
-        "max |T - W x - b| > 1e-4 of the RMS of T on the probe",
+        "max |T - W x - b| of a unit > 1e-6 of its standard deviation on the probe",
         "activation linear and no Echo layer below, or another estimator",
     ),
     "non-finite": Warned("the layer held NaN or infinite values; nothing was measured", "any", "a smaller step"),

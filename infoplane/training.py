@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,7 @@ from .rundir import RunDir
 from .settings import Settings, snapshot_epochs
 from .task import Task, load
 
-__all__ = ["DivergedError", "Training", "build", "choose_device", "recorder_of", "train"]
+__all__ = ["DivergedError", "Training", "build", "choose_device", "recorder_of", "same_data", "torch_threads", "train"]
 
 
 class DivergedError(InfoplaneError):
@@ -194,25 +195,37 @@ def train(
     threads = threads or 1
     where = choose_device(device)
     training = Training.start(settings, where, download=download)
-    if resume and run.config.get("data", training.task.fingerprint) != training.task.fingerprint:
-        raise InfoplaneError(
-            f"The data of {settings.dataset} are not those that {run.path} was started with; a run cannot go on with "
-            "other data. Give it back its files, or start a new run."
-        )
+    if resume:
+        same_data(run, training.task)
     recorder = recorder_of(training)
     keep_weights = keep_weights or any(e.deferred for e in recorder.estimators)
     config = {"settings": settings.asdict(), "keep_weights": keep_weights, "device": where.type, "threads": threads}
     if not resume:
         run = RunDir.create(out, config | {"data": training.task.fingerprint}, force=force)
     recorder.run = run.name
+    with torch_threads(threads), run:
+        _go(run, training, recorder, keep_weights, progress)
+    return run
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """So many threads of torch within."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(number)
     try:
-        with run:
-            _go(run, training, recorder, keep_weights, progress)
+        yield
     finally:
         torch.set_num_threads(before)
-    return run
+
+
+def same_data(run: RunDir, task: Task) -> None:
+    """InfoplaneError where the data are not those that the run was started with."""
+    if run.config.get("data", task.fingerprint) != task.fingerprint:
+        raise InfoplaneError(
+            f"The data are not those that {run.path} was started with: its numbers, and its seeds, are of others. Give "
+            "it back its files (--data-root)."
+        )
 
 
 def recorder_of(training: Training, **options: Any) -> Recorder:

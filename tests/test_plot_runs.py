@@ -16,8 +16,6 @@ from click.testing import CliRunner
 from matplotlib.colors import to_rgb
 from test_plot import make
 
-from infoplane.channels import ceilings
-from infoplane.channels import certificate as conditions
 from infoplane.cli import main
 from infoplane.plot import (
     PLOTS,
@@ -35,7 +33,7 @@ from infoplane.plot import (
 )
 from infoplane.plot.certificate import VERDICTS
 from infoplane.plot.style import path_colors, run_colors
-from infoplane.records import LIMITS, InfoplaneError
+from infoplane.records import InfoplaneError
 from infoplane.rundir import TABLES, RunDir
 
 ROOT = Path(__file__).parents[1]
@@ -95,20 +93,6 @@ def _no_figure_is_left():
     matplotlib.use("Agg")
     yield
     plt.close("all")
-
-
-def test_the_limits_are_those_of_the_certificate():
-    assert LIMITS == {
-        "margin": ceilings.MARGIN,
-        "seen": 1 - conditions._UNSEEN_SHARE,
-        "smallest_eigenvalue": conditions._DEPENDENT,
-        "aligned": 1.0,
-        "tail_nats": conditions._TAIL,
-        "references": conditions._REFERENCES,
-        "bank_shift": conditions._SHIFT_SAME,
-        "bank_shift_above": conditions._SHIFT_SAMPLED,
-        "repeat": conditions._SAME,
-    }
 
 
 # loss

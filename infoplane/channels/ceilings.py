@@ -16,10 +16,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..records import LIMITS
+
 __all__ = ["MARGIN", "WIDE", "crowded_flats", "few_valued", "joint_entropy", "margin"]
 
 #: A rate is exact while R_A <= MARGIN * H(codes_A) for every subset A of coordinates (good to 1 % at a thousand cells).
-MARGIN = 0.6
+MARGIN = LIMITS["margin"]
 #: How many subsets of coordinates are counted at most.
 _MOST_ENTROPIES = 1024
 #: Coordinates up to which combinations are searched; a code of more is never called exact.

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..records import Standing, format_warnings
+from ..records import LIMITS, Standing, format_warnings
 from . import ceilings
 from .bank import Bank
 
@@ -29,18 +29,10 @@ __all__ = ["CELLS", "Certificate", "Evidence", "certify"]
 
 #: Cells a coordinate over the range of z: the resolution at which codes are counted and the rate must be seen.
 CELLS = 1000
-#: What may be missing of the rate at that resolution: this share, and this much for the sampling of 2^15 draws.
-_UNSEEN_SHARE, _UNSEEN_NATS, _DRAWS = 0.02, 0.01, 2**15
+#: What may be missing of the rate at that resolution, beside the share in LIMITS, for the sampling of 2^15 draws.
+_UNSEEN_NATS, _DRAWS = 0.01, 2**15
 #: As near as float32 can tell that a coordinate is constant.
 _VOID = 2.5e-7
-#: An eigenvalue of Cov(z) / E f_i^2 below which coordinates are taken to depend on each other.
-_DEPENDENT = 1e-6
-_TAIL = 1e-3
-_REFERENCES = 4096
-#: How far a bank's means may be from the probe's: in standard deviations where its codes must be the same, else in
-#: standard errors.
-_SHIFT_SAME, _SHIFT_SAMPLED = 1e-4, 5.0
-_SAME = 1e-4
 _COLLAPSED = 0.02
 #: The mean of I(Z_2;Z_1) - R where the noise of layer 2 is made of finitely many codes is about .7 nats / references a
 #: coordinate (Gaussian codes, 128 to 4096 of them); its scatter is larger, and part of the standard error.
@@ -173,7 +165,9 @@ def certify(seen: Evidence) -> Certificate:
         warnings.append("resolution" if held else "near-ceiling" if exhaustive_full else "unchecked-subsets")
     value, code_entropy = rate, math.nan
     repeat = math.nan if seen.repeat is None else seen.repeat
-    if seen.first and not repeat > _SAME:  # codes that change from pass to pass have no ceiling that one pass shows
+    if (
+        seen.first and not repeat > LIMITS["repeat"]
+    ):  # codes that change from pass to pass have no ceiling that one pass shows
         code_entropy = ceilings.joint_entropy(torch.cat([f[:, kept], s[:, kept]], -1))
         value = min(rate, code_entropy)
         if seen.diagonal:
@@ -188,23 +182,23 @@ def certify(seen: Evidence) -> Certificate:
     covariance = seen.bank.covariance[seen.replica][kept][:, kept]
     scale = f[:, kept].square().mean(0).clamp(min=1e-300).sqrt()
     smallest = float(torch.linalg.eigvalsh(covariance / scale / scale.unsqueeze(-1))[0]) if kept else math.inf
-    if smallest < _DEPENDENT:
+    if smallest < LIMITS["smallest_eigenvalue"]:
         warnings.append("dependent")
 
     tail = float(seen.bank.tail[seen.replica])
     references = seen.bank.size
     error, stderr = tail, 0.0
-    if tail > _TAIL:
+    if tail > LIMITS["tail_nats"]:
         warnings.append("tail")
     if not seen.first:
         error += _REFERENCE_BIAS * len(kept) / references
         stderr = float(rates[:, kept].sum(-1).std()) / math.sqrt(n) + _bank_noise(f[:, kept], s[:, kept], references)
-        if references < _REFERENCES:
+        if references < LIMITS["references"]:
             warnings.append("few-reference")
     shift = _shift(f, s, seen.bank, seen.replica, same=seen.first)
-    if seen.same_law and shift > (_SHIFT_SAME if seen.first else _SHIFT_SAMPLED):
+    if seen.same_law and shift > (LIMITS["bank_shift"] if seen.first else LIMITS["bank_shift_above"]):
         warnings.append("stale-bank")
-    if repeat > _SAME:
+    if repeat > LIMITS["repeat"]:
         warnings.append("batch-dependent")
     if not seen.same_law:
         warnings.append("other-law")
@@ -215,12 +209,12 @@ def certify(seen: Evidence) -> Certificate:
     seen_nats, aligned = math.nan, math.nan
     if kept and not set(warnings) - {"void", "collapsed"}:
         aligned = ceilings.few_valued(f[:, kept], rates[:, kept])
-        if aligned > 1.0:
+        if aligned > LIMITS["aligned"]:
             warnings.append("few-valued")
         else:
             crowded, everything = ceilings.crowded_flats((f[:, kept] - low) * (CELLS / width), rates[:, kept])
             aligned = max(aligned, crowded)
-            if crowded > 1.0:
+            if crowded > LIMITS["aligned"]:
                 warnings.append("few-valued")
             elif not everything:
                 warnings.append("unchecked-subsets")
@@ -229,7 +223,7 @@ def certify(seen: Evidence) -> Certificate:
         seen_nats = math.fsum(min(i, r) for i, r in zip(in_cells, rate_of, strict=True))
         seen_nats -= _lost_jointly(covariance, noise, width / CELLS)
         error += max(rate - seen_nats, 0.0)
-        if seen_nats < (1.0 - _UNSEEN_SHARE) * rate - _UNSEEN_NATS:
+        if seen_nats < LIMITS["seen"] * rate - _UNSEEN_NATS:
             warnings.append("resolution")
 
     standing: Standing = "exact"
