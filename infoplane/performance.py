@@ -34,13 +34,8 @@ def evaluate(model: nn.Module, task: Task, streams: Streams) -> list[dict[str, o
     replicas, paths = len(task.train), ["plain"]
     x, y = task.part("all")
     own = task.part("train")[0]
-    if task.whole:
-        places = {"train": task.train, "test": task.test}
-    else:
-        n = task.train.shape[1]
-        at = torch.arange(n + task.test.shape[1], device=task.x.device).expand(replicas, -1)
-        places = {"train": at[:, :n], "test": at[:, n:]}
-        x = x if replicas > 1 else x[0]
+    if replicas == 1 and not task.whole:
+        x = x[0]
     y = y if y.dim() > (1 if not task.regression else 2) else y.expand(replicas, *y.shape)
     rows = rows_a_pass(task.x, replicas, task.x.dim() - 1)
     logits: dict[str, Tensor] = {}
@@ -58,7 +53,7 @@ def evaluate(model: nn.Module, task: Task, streams: Streams) -> list[dict[str, o
     for path, out in logits.items():
         losses = task.loss(out, y)
         wrong = torch.full_like(losses, math.nan).double() if task.regression else (out.argmax(-1) != y).double()
-        for name, points in places.items():
+        for name, points in task.places.items():
             loss = losses.gather(-1, points).double().mean(-1)
             error = torch.where(loss.isfinite(), wrong.gather(-1, points).mean(-1), math.nan)
             table += [

@@ -55,6 +55,19 @@ class Task:
             return self.x[both[0]].unsqueeze(0), self.y[both[0]].unsqueeze(0)
         return self.x[both], self.y[both]
 
+    @property
+    def places(self) -> dict[str, Tensor]:
+        """Where the training and the test points stand in part("all"): (R, n_train) and (R, n_test)."""
+        if self.whole:
+            return {"train": self.train, "test": self.test}
+        n = self.train.shape[1] + self.test.shape[1]
+        train, test = (
+            torch.arange(n, device=self.x.device)
+            .expand(len(self.train), n)
+            .split([self.train.shape[1], self.test.shape[1]], 1)
+        )
+        return {"train": train, "test": test}
+
     def loss(self, out: Tensor, y: Tensor) -> Tensor:
         """(..., B), of each row: cross-entropy in nats, or the squared error summed over targets."""
         return squared_error(out, y) if self.regression else cross_entropy(out, y)

@@ -43,6 +43,9 @@ def test_a_run_measured_again_as_it_was_gives_the_same_rows(trained, tmp_path):
         assert rows(again, table) == rows(trained, table)
     assert set(again.read("measurements")["run"]) == {"again"}
     assert cli("plot", "plane", tmp_path / "again").exit_code == 0
+    twice = cli("measure", tmp_path / "again", "--out", tmp_path / "twice")
+    assert twice.exit_code == 2
+    assert "it was measured itself" in twice.stderr
     assert cli("plot", "gap", trained.path, tmp_path / "again", "--out", tmp_path / "gap.png").exit_code == 0
 
 
