@@ -1,108 +1,46 @@
 """When is a rate called exact? Known informations against the verdict: a wrong "exact" is the worst that can happen."""
 
 import functools
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from certified import (
+    DOUBLE,
+    LOG2,
+    NINE,
+    RICH,
+    eights,
+    evidence,
+    flat,
+    judge,
+    normal,
+    reach,
+    right,
+    seen_at,
+    signs,
+    tied,
+    uniform,
+    with_bank,
+)
 from torch import Tensor, nn
 
 from infoplane.chain import fill_banks
 from infoplane.channels.bank import Bank
-from infoplane.channels.ceilings import MARGIN, margin
 from infoplane.channels.certificate import (
     CELLS,
     Certificate,
     Evidence,
     certify,
 )
-from infoplane.channels.echo import apply_scale, compose_scale, moment_step
+from infoplane.channels.echo import moment_step
 from infoplane.insertion import insert_echo
 from infoplane.models import measuring
 from infoplane.records import WARNINGS
 from infoplane.replicas import Streams
-
-DOUBLE = torch.float64
-LOG2 = math.log(2)
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, generator=generator(seed), dtype=DOUBLE)
-
-
-def uniform(*shape: int, seed: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-    return low + (high - low) * torch.rand(shape, generator=generator(seed), dtype=DOUBLE)
-
-
-def signs(n: int, seed: int = 0) -> Tensor:
-    """n signs, as many of one as of the other, in random order."""
-    return torch.randperm(n, generator=generator(seed)).remainder(2).to(DOUBLE) * 2 - 1
-
-
-def evidence(f: Tensor, s: Any, *, bank: Bank | None = None, sides: Tensor | None = None, **options: Any) -> Evidence:
-    """What a frozen layer with codes f (N, K) and scales s showed; the bank is of the probe itself if none is given."""
-    f = f if f.dim() == 2 else f.unsqueeze(1)
-    s = torch.as_tensor(s, dtype=f.dtype)
-    s = (s.unsqueeze(1) if s.shape == f.shape[:1] != f.shape[1:] else s).expand_as(f)
-    scale = compose_scale(s.log(), sides)
-    bank = Bank(f.unsqueeze(0), scale.unsqueeze(0)) if bank is None else bank
-    z = f + apply_scale(scale, bank.noise(len(f), Streams([0]))[0].to(f.dtype))
-    first = options.pop("first", True)
-    known = {"replica": 0, "repeat": 0.0 if first else None, "same_law": True, "diagonal": sides is None, "floor": 0.0}
-    return Evidence(f=f, log_s=s.log(), z=z, bank=bank, first=first, **known | options)
-
-
-def judge(f: Tensor, s: Any, **options: Any) -> Certificate:
-    return certify(evidence(f, s, **options))
-
-
-def reach(c: Certificate) -> float:
-    """How far from the value the truth may be if the number is to be called right."""
-    return c.error + 1e-3 + 4 * c.stderr
-
-
-def right(c: Certificate, truth: float) -> bool:
-    """Not called exact, or within its interval and what may go unseen in CELLS cells: 2 % and .01 nats."""
-    return c.standing != "exact" or abs(c.value - truth) <= reach(c) + 0.02 * c.value + 0.01
-
-
-def entropy(p: np.ndarray) -> float:
-    p = p[p > 0]
-    return float(-(p * np.log(p)).sum())
-
-
-def seen_at(cells: int, f: Any, s: Any, q: Any = None, points: int | None = None) -> float:
-    """I(Z;X) of one coordinate as seen in `cells` cells over the range of z, x one of N with weights q (or uniform).
-
-    The law of e by iterating P(e <= t) = E_x P(e <= (t - f) / s), and no step of it is random.
-    """
-    f, s = np.asarray(f, float), np.broadcast_to(np.asarray(s, float), np.shape(f))
-    q = np.full(len(f), 1 / len(f)) if q is None else np.asarray(q)
-    low, high = min((f / (1 - s)).min(), 0.0), max((f / (1 - s)).max(), 0.0)
-    for _ in range(2000):
-        low, high = min((f + s * low).min(), low), max((f + s * high).max(), high)
-    t = np.linspace(low, high, (points or 2 * cells) + 1)
-    cdf = (t - low) / (high - low)
-    for _ in range(200):
-        new = sum(w * np.interp((t - a) / b, t, cdf) for a, b, w in zip(f, s, q, strict=True))
-        moved, cdf = np.abs(new - cdf).max(), new
-        if moved < 1e-9:
-            break
-    edges = np.linspace(low, high, cells + 1)
-    output, given = np.zeros(cells), 0.0
-    for a, b, w in zip(f, s, q, strict=True):
-        p = np.diff(np.interp((edges - a) / b, t, cdf))
-        output, given = output + w * p, given + w * entropy(p)
-    return entropy(output) - given
 
 
 def test_the_yardstick_gives_the_numbers_of_the_book() -> None:
@@ -313,42 +251,6 @@ def test_units_do_not_matter(factor: float) -> None:
 
 # -- every warning: one case that trips it and one that does not ------------------------------------------------------
 
-RICH = normal(4096, 2, seed=7)
-
-
-def with_bank(f: Tensor, s: float, size: int = 4096) -> Bank:
-    f = f[:size].unsqueeze(0)
-    return Bank(f, torch.full_like(f, s))
-
-
-def coarse(width: int) -> Tensor:
-    """(1024, width): columns of 64 values each."""
-    return torch.stack([torch.randperm(1024, generator=generator(k)) // 16 + 0.1 * k for k in range(width)], 1).to(
-        DOUBLE
-    )
-
-
-def eights(width: int) -> Tensor:
-    """(4096, width): columns of 8 values each, so that thousands of subsets of 40 have less than log 4096."""
-    return torch.stack([torch.randperm(4096, generator=generator(k)) // 512 for k in range(width)], 1).to(DOUBLE)
-
-
-NINE = normal(4096, 9, seed=4)
-
-
-def flat(width: int, share: float, missing: int = 1) -> Tensor:
-    """(4096, width): a share of the points lies on a flat, oblique to the axes, that lacks `missing` dimensions."""
-    f = normal(4096, width, seed=6)
-    normals = torch.linalg.qr(normal(width, width, seed=9)).Q[:, :missing]
-    on = torch.arange(4096) < share * 4096
-    return torch.where(on.unsqueeze(1), f - f @ normals @ normals.T, f)
-
-
-def tied(n: int = 4096) -> Tensor:
-    """(n, 3): 64 random points of space, so that each coordinate, two or all three have log 64."""
-    return normal(64, 3, seed=5)[torch.arange(n) // (n // 64)]
-
-
 CASES: dict[str, Callable[[], tuple[Certificate, Certificate]]] = {
     "above-ceiling": lambda: (judge(signs(1000), 0.3), judge(signs(1000), 0.8)),
     "near-ceiling": lambda: (judge(signs(1000), math.exp(-0.62 * LOG2)), judge(signs(1000), math.exp(-0.58 * LOG2))),
@@ -531,99 +433,6 @@ def test_a_dropout_below_the_layer_is_noticed() -> None:
     assert verdicts[1].standing == "exact"
 
 
-# -- the margin against brute force -----------------------------------------------------------------------------------
-
-
-def brute(codes: Tensor, rates: list[float]) -> float:
-    """The largest R_A / H(codes_A), all subsets one by one, entropies from dictionaries."""
-    largest = 0.0
-    rows = codes.tolist()
-    for size in range(1, len(rates) + 1):
-        for subset in itertools.combinations(range(len(rates)), size):
-            counts: dict[tuple[float, ...], int] = {}
-            for row in rows:
-                key = tuple(row[k] for k in subset)
-                counts[key] = counts.get(key, 0) + 1
-            h = -sum(c / len(rows) * math.log(c / len(rows)) for c in counts.values())
-            part = sum(rates[k] for k in subset)
-            largest = max(largest, part / h if h > 1e-12 else math.inf if part > 0 else 0.0)
-    return largest
-
-
-def random_codes(seed: int) -> tuple[Tensor, list[float]]:
-    """A few columns of few or many values, some of them functions of others, with rates near the margin."""
-    random = np.random.default_rng(seed)
-    n, width = int(random.integers(8, 80)), int(random.integers(1, 7))
-    columns: list[np.ndarray] = []
-    for _ in range(width):
-        kind = random.integers(4)
-        if kind == 0 and columns:
-            columns.append(random.permutation(n)[columns[random.integers(len(columns))].astype(int) % n])
-        elif kind == 1 and len(columns) > 1:
-            columns.append((columns[-1] + columns[-2]) % 5)
-        else:
-            columns.append(random.integers(0, random.choice([1, 2, 3, 8, 50, 1000]), n))
-    rates = random.exponential(random.choice([0.05, 0.2, 0.5]), width)
-    return torch.as_tensor(np.stack(columns, 1).astype(float)), rates.tolist()
-
-
-@pytest.mark.parametrize("block", range(5))
-def test_the_margin_is_never_found_to_hold_where_it_does_not(block: int) -> None:
-    decided = {True: 0, False: 0}
-    for seed in range(80 * block, 80 * (block + 1)):
-        codes, rates = random_codes(seed)
-        largest, exhaustive = margin(codes, rates, True)
-        truth = brute(codes, rates)
-        assert exhaustive
-        assert (largest <= MARGIN) == (truth <= MARGIN), (seed, largest, truth)
-        assert largest <= truth + 1e-9, (seed, largest, truth)
-        decided[truth <= MARGIN] += 1
-    assert min(decided.values()) >= 5
-
-
-def test_a_margin_that_only_a_subset_of_three_breaks() -> None:
-    """Three coordinates of 64 values, each a function of the others, and fourth ones that lift the whole."""
-    codes = torch.cat([tied(), RICH], 1)
-    rates = [0.9, 0.9, 0.9, 0.1, 0.1]
-    assert brute(codes, rates) == pytest.approx(2.7 / math.log(64))
-    assert margin(codes, rates, True) == (pytest.approx(2.7 / math.log(64)), True)
-
-
-def test_more_poor_coordinates_than_can_be_checked_are_said() -> None:
-    codes = eights(40)
-    largest, exhaustive = margin(codes, [0.1] * 40, True)
-    assert not exhaustive
-    assert largest > MARGIN
-    assert margin(codes, [0.02] * 40, True)[1]
-
-
-def test_a_mixing_layer_is_held_against_its_poorest_coordinate() -> None:
-    codes = torch.stack([signs(1024), normal(1024, seed=0)], 1)
-    assert margin(codes, [0.1, 0.1], False) == (pytest.approx(0.2 / LOG2), True)
-    assert margin(torch.zeros(10, 1), [0.1], False) == (math.inf, True)
-
-
-def test_no_coordinates_and_no_rate() -> None:
-    assert margin(torch.zeros(10, 0), [], True) == (0.0, True)
-    assert margin(torch.zeros(10, 2), [0.0, 0.0], True)[0] == 0.0
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_entropies_are_those_of_a_dictionary(seed: int) -> None:
-    codes, _ = random_codes(seed)
-    codes[codes == 0] = -0.0
-    codes[: len(codes) // 2] += 0.0  # zeros of both signs are one value
-
-    def slow(rows: list[Any]) -> float:
-        p = np.unique(np.array(rows) + 0.0, axis=0, return_counts=True)[1] / len(rows)
-        return entropy(p)
-
-    assert judge(codes, 0.5).code_entropy == pytest.approx(slow(codes.tolist()))
-    for column in codes.unbind(1):
-        h = slow(column.tolist())
-        assert margin(column.unsqueeze(1), [1e-3], True)[0] == pytest.approx(1e-3 / h if h > 1e-12 else math.inf)
-
-
 # -- the bound that is reported ---------------------------------------------------------------------------------------
 
 
@@ -675,206 +484,3 @@ def test_the_interval_covers_what_a_finite_bank_does(name: str, references: int)
     off = [mismatch(*ABOVE[name](normal(references, 3, seed=seed)), law) for seed in range(10)]
     assert max(map(abs, off)) <= interval
     assert interval <= 25 * np.std(off) + 0.05  # and is not so wide that it says nothing
-
-
-# -- wrong "exact"s that were looked for ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("rate", [1.0, 2.0, 2.6])
-def test_half_of_a_relu_is_zero(rate: float) -> None:
-    """The zeros repeat for several terms in a row: at R = 2, 1.80 nats are seen in 1e3 cells and 1.87 in 1e4."""
-    f = normal(4096, seed=0).relu()
-    c = judge(f, math.exp(-rate))
-    quantiles = f[f > 0].sort().values[:: int((f > 0).sum()) // 100]
-    q = np.append(
-        float((f == 0).double().mean()), np.full(len(quantiles), float((f > 0).double().mean()) / len(quantiles))
-    )
-    truth = seen_at(CELLS, np.append(0.0, quantiles), math.exp(-rate), q)
-    assert right(c, truth), (c.value, truth)
-
-
-@pytest.mark.parametrize("share", [0.8, 0.9])
-def test_most_codes_take_two_values(share: float) -> None:
-    rest, n = normal(64, seed=1).numpy(), 4096
-    f = torch.where(uniform(n, seed=0) < share, signs(n, seed=2), normal(n, seed=3))
-    two = float((f.abs() == 1).double().mean())
-    q = np.append([two / 2, two / 2], np.full(64, (1 - two) / 64))
-    rate = 0.58 * (-two * math.log(two / 2) - (1 - two) * math.log(1 / n))
-    c = judge(f, math.exp(-rate))
-    truth = seen_at(CELLS, np.append([-1.0, 1.0], rest), math.exp(-rate), q)
-    assert right(c, truth), (c.value, truth)
-
-
-@pytest.mark.parametrize("zeros", [0.9, 0.99])
-def test_sparse_coordinates_seen_from_another_origin(zeros: float) -> None:
-    """z -> z + v makes f into f + v (1 - s): the same channel, and the certificate must not tell them apart."""
-    s = uniform(256, seed=0, low=0.05, high=0.6)
-    f = torch.where(uniform(256, seed=1) < zeros, 0.0, normal(256, seed=2))
-    c, moved = judge(f, s), judge(f + (1 - s), s)
-    assert right(moved, seen_at(1000, f, s)), moved
-    assert moved.standing == c.standing
-
-
-@pytest.mark.parametrize(("tiny", "share"), [(1e-4, 0.1), (1e-6, 0.05)])
-def test_a_few_inputs_with_a_tiny_scale(tiny: float, share: float) -> None:
-    """They bring most of the rate, in digits finer than the cells in which the codes were counted."""
-    f, s = normal(128, seed=0), torch.where(uniform(128, seed=1) < share, tiny, 0.9)
-    c = judge(f, s)
-    truth = seen_at(CELLS, f, s, points=4 * CELLS)
-    assert right(c, truth), (c.value, truth)
-
-
-@pytest.mark.parametrize("step", [0.5, 0.01])
-def test_a_combination_of_coordinates_with_two_values(step: float) -> None:
-    """Equal constant scales: any combination of coordinates is an Echo channel, and this one holds at most log 2."""
-    u, s = normal(4096, seed=0), 0.2
-    f = torch.stack([u, step * signs(4096) - u], 1)
-    assert right(judge(f, s), LOG2 - math.log(s))
-
-
-def test_two_coordinates_that_differ_for_few_inputs_only() -> None:
-    u, s, few = normal(4096, seed=0), 0.2, 4
-    f = torch.stack([u, u], 1)
-    f[:few, 1] = normal(few, seed=1)
-    seldom = few / 4096
-    bound = -(1 - seldom) * math.log(1 - seldom) + seldom * math.log(4096) - math.log(s)
-    assert right(judge(f, s), bound)
-
-
-def test_an_axis_that_a_rotation_leaves_alone() -> None:
-    """S = Q s: along the axis of Q the code takes two values, in no coordinate does it look so."""
-    generic = torch.linalg.qr(normal(3, 3, seed=3))[0]
-    angle = 2.0
-    turn = torch.tensor(
-        [[1, 0, 0], [0, math.cos(angle), -math.sin(angle)], [0, math.sin(angle), math.cos(angle)]], dtype=DOUBLE
-    )
-    f = torch.cat([signs(4096).unsqueeze(1), normal(4096, 2, seed=0)], 1) @ generic.T
-    c = judge(f, 0.3, sides=generic @ turn @ generic.T)
-    assert right(c, LOG2 - 2 * math.log(0.3))
-
-
-def gaussian_in_cells(f: Tensor, s: Tensor) -> float:
-    """I(Z;X) for Gaussian codes and constant scales, with the cells of a grid as noise of variance d^2 / 12."""
-    covariance = torch.cov(f.T) / (1 - torch.outer(s, s))
-    cell = torch.diag((8 * covariance.diagonal().sqrt() / CELLS).square() / 12)
-    return float(torch.logdet(covariance + cell) - torch.logdet(s.diag() @ covariance @ s.diag() + cell)) / 2
-
-
-@pytest.mark.parametrize("step", [0.002, 0.01, 0.02, 0.05, 0.1])
-def test_nearly_equal_scales_of_equal_coordinates(step: float) -> None:
-    """z1 - z2 is smaller than a cell: s = .4 and .402 have R = 1.83, of which 1.09 are seen in 1e3 cells."""
-    f, s = normal(4096, 1, seed=0).expand(4096, 2), torch.tensor([0.4, 0.4 + step], dtype=DOUBLE)
-    truth = gaussian_in_cells(f, s)
-    assert step > 0.002 or truth == pytest.approx(1.09, abs=0.01)
-    assert right(judge(f, s), truth)
-
-
-@pytest.mark.parametrize(
-    ("spread", "s"),
-    [
-        (0.003, 0.2),
-        (0.01, 0.2),
-        (0.015, 0.2),
-        (0.02, 0.2),
-        (0.03, 0.2),
-        (0.05, 0.2),
-        (0.1, 0.2),
-        (0.3, 0.2),
-        (0.015, 0.4),
-        (0.02, 0.4),
-        (0.03, 0.4),
-    ],
-)
-def test_nearly_equal_coordinates(spread: float, s: float) -> None:
-    """f2 = f1 + .02 u: their difference spans ten cells or so, and its share of the rate is not seen in full."""
-    u = normal(4096, 2, seed=0)
-    f = torch.stack([u[:, 0], u[:, 0] + spread * u[:, 1]], 1)
-    c = judge(f, s)
-    assert right(c, gaussian_in_cells(f, torch.full((2,), s, dtype=DOUBLE)))
-    if spread > 0.1:
-        assert c.standing == "exact"
-
-
-@pytest.mark.parametrize(
-    ("spread", "s"),
-    [
-        (0.003, 0.1),
-        (0.01, 0.1),
-        (0.1, 0.1),
-        (0.003, 0.2),
-        (0.01, 0.2),
-        (0.03, 0.2),
-        (0.1, 0.2),
-        (0.3, 0.2),
-    ],
-)
-def test_a_combination_with_two_clusters(spread: float, s: float) -> None:
-    u, pair = normal(4096, seed=0), signs(4096) + spread * uniform(4096, seed=9, low=-1)
-    c = judge(torch.stack([u, pair - u], 1), s)
-    assert right(c, seen_at(CELLS, pair[:128], s, points=4 * CELLS) - math.log(s))
-
-
-@pytest.mark.parametrize(
-    ("width", "count", "s"),
-    [
-        (2, 3, 0.15),
-        (2, 5, 0.15),
-        (2, 6, 0.15),
-        (2, 8, 0.15),
-        (2, 8, 0.1),
-        (2, 14, 0.1),
-        (2, 30, 0.1),
-        (2, 60, 0.1),
-        (3, 3, 0.22),
-        (3, 4, 0.22),
-        (3, 10, 0.22),
-    ],
-)
-def test_a_combination_with_a_few_values(width: int, count: int, s: float) -> None:
-    """The sum of two or three coordinates takes that many values: at most their log passes through it."""
-    values, others = normal(count, seed=2), normal(4096, width - 1, seed=0)
-    pick = torch.randint(count, (4096,), generator=generator(1))
-    c = judge(torch.cat([others, (values[pick] - others.sum(1)).unsqueeze(1)], 1), s)
-    assert right(c, seen_at(CELLS, values, s, points=3 * CELLS) - (width - 1) * math.log(s))
-
-
-@pytest.mark.parametrize("kind", ["two values", "seldom other than 0"])
-def test_a_combination_of_four_coordinates(kind: str) -> None:
-    u, s = normal(4096, 3, seed=0), 0.3
-    if kind == "two values":
-        last, most = signs(4096), LOG2
-    else:
-        seldom = torch.arange(4096) < 80
-        last, share = torch.where(seldom, normal(4096, seed=1), 0.0), 80 / 4096
-        most = -(1 - share) * math.log(1 - share) + share * math.log(4096)
-    f = torch.cat([u, last.unsqueeze(1) - u.sum(1, keepdim=True)], 1)
-    assert right(judge(f, s), most - 3 * math.log(s))
-
-
-def test_a_small_signal_on_a_large_mean_is_not_void() -> None:
-    """f = 100 + .0005 u has 130 values even in float32, and log 1/s of information about u."""
-    f = torch.stack([100 + uniform(4096, seed=0, low=-5e-4, high=5e-4), normal(4096, seed=1)], 1).float()
-    assert len(f[:, 0].unique()) > 100
-    assert right(judge(f, 0.3), -2 * math.log(0.3))
-
-
-@pytest.mark.parametrize("grown", [1.02, 1.05])
-def test_a_bank_that_is_slightly_stale(grown: float) -> None:
-    """Too little for 5 standard errors, and ten thousand times the error that was claimed."""
-    f, s = normal(4096, seed=0), 0.5
-    bank = with_bank(f.unsqueeze(1), s)
-    variance = float(f.var(correction=0))
-    noise = s * s * float(bank.covariance)
-    truth = 0.5 * math.log((grown**2 * variance + noise) / noise)
-    c = judge(grown * f, s, bank=bank)
-    assert right(c, truth), (c.value, truth, c.error)
-
-
-def test_codes_of_one_pass_are_no_ceiling_where_they_change_from_pass_to_pass() -> None:
-    """Two codes in this pass, others in the next: log 2 bounds what one pass shows, and not I(Z;X)."""
-    f, s = signs(4096), 0.1
-    assert judge(f, s).value == pytest.approx(LOG2)
-    moving = judge(f, s, repeat=0.5)
-    assert moving.value == pytest.approx(-math.log(s))
-    assert moving.standing == "upper"
-    assert "batch-dependent" in moving.warnings

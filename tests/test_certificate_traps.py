@@ -1,0 +1,213 @@
+"""Wrong "exact"s that were looked for: layers whose rate is more than what they hold, each told from its like."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from certified import DOUBLE, LOG2, generator, judge, normal, right, seen_at, signs, uniform, with_bank
+from torch import Tensor
+
+from infoplane.channels.certificate import (
+    CELLS,
+)
+
+
+@pytest.mark.parametrize("rate", [1.0, 2.0, 2.6])
+def test_half_of_a_relu_is_zero(rate: float) -> None:
+    """The zeros repeat for several terms in a row: at R = 2, 1.80 nats are seen in 1e3 cells and 1.87 in 1e4."""
+    f = normal(4096, seed=0).relu()
+    c = judge(f, math.exp(-rate))
+    quantiles = f[f > 0].sort().values[:: int((f > 0).sum()) // 100]
+    q = np.append(
+        float((f == 0).double().mean()), np.full(len(quantiles), float((f > 0).double().mean()) / len(quantiles))
+    )
+    truth = seen_at(CELLS, np.append(0.0, quantiles), math.exp(-rate), q)
+    assert right(c, truth), (c.value, truth)
+
+
+@pytest.mark.parametrize("share", [0.8, 0.9])
+def test_most_codes_take_two_values(share: float) -> None:
+    rest, n = normal(64, seed=1).numpy(), 4096
+    f = torch.where(uniform(n, seed=0) < share, signs(n, seed=2), normal(n, seed=3))
+    two = float((f.abs() == 1).double().mean())
+    q = np.append([two / 2, two / 2], np.full(64, (1 - two) / 64))
+    rate = 0.58 * (-two * math.log(two / 2) - (1 - two) * math.log(1 / n))
+    c = judge(f, math.exp(-rate))
+    truth = seen_at(CELLS, np.append([-1.0, 1.0], rest), math.exp(-rate), q)
+    assert right(c, truth), (c.value, truth)
+
+
+@pytest.mark.parametrize("zeros", [0.9, 0.99])
+def test_sparse_coordinates_seen_from_another_origin(zeros: float) -> None:
+    """z -> z + v makes f into f + v (1 - s): the same channel, and the certificate must not tell them apart."""
+    s = uniform(256, seed=0, low=0.05, high=0.6)
+    f = torch.where(uniform(256, seed=1) < zeros, 0.0, normal(256, seed=2))
+    c, moved = judge(f, s), judge(f + (1 - s), s)
+    assert right(moved, seen_at(1000, f, s)), moved
+    assert moved.standing == c.standing
+
+
+@pytest.mark.parametrize(("tiny", "share"), [(1e-4, 0.1), (1e-6, 0.05)])
+def test_a_few_inputs_with_a_tiny_scale(tiny: float, share: float) -> None:
+    """They bring most of the rate, in digits finer than the cells in which the codes were counted."""
+    f, s = normal(128, seed=0), torch.where(uniform(128, seed=1) < share, tiny, 0.9)
+    c = judge(f, s)
+    truth = seen_at(CELLS, f, s, points=4 * CELLS)
+    assert right(c, truth), (c.value, truth)
+
+
+@pytest.mark.parametrize("step", [0.5, 0.01])
+def test_a_combination_of_coordinates_with_two_values(step: float) -> None:
+    """Equal constant scales: any combination of coordinates is an Echo channel, and this one holds at most log 2."""
+    u, s = normal(4096, seed=0), 0.2
+    f = torch.stack([u, step * signs(4096) - u], 1)
+    assert right(judge(f, s), LOG2 - math.log(s))
+
+
+def test_two_coordinates_that_differ_for_few_inputs_only() -> None:
+    u, s, few = normal(4096, seed=0), 0.2, 4
+    f = torch.stack([u, u], 1)
+    f[:few, 1] = normal(few, seed=1)
+    seldom = few / 4096
+    bound = -(1 - seldom) * math.log(1 - seldom) + seldom * math.log(4096) - math.log(s)
+    assert right(judge(f, s), bound)
+
+
+def test_an_axis_that_a_rotation_leaves_alone() -> None:
+    """S = Q s: along the axis of Q the code takes two values, in no coordinate does it look so."""
+    generic = torch.linalg.qr(normal(3, 3, seed=3))[0]
+    angle = 2.0
+    turn = torch.tensor(
+        [[1, 0, 0], [0, math.cos(angle), -math.sin(angle)], [0, math.sin(angle), math.cos(angle)]], dtype=DOUBLE
+    )
+    f = torch.cat([signs(4096).unsqueeze(1), normal(4096, 2, seed=0)], 1) @ generic.T
+    c = judge(f, 0.3, sides=generic @ turn @ generic.T)
+    assert right(c, LOG2 - 2 * math.log(0.3))
+
+
+def gaussian_in_cells(f: Tensor, s: Tensor) -> float:
+    """I(Z;X) for Gaussian codes and constant scales, with the cells of a grid as noise of variance d^2 / 12."""
+    covariance = torch.cov(f.T) / (1 - torch.outer(s, s))
+    cell = torch.diag((8 * covariance.diagonal().sqrt() / CELLS).square() / 12)
+    return float(torch.logdet(covariance + cell) - torch.logdet(s.diag() @ covariance @ s.diag() + cell)) / 2
+
+
+@pytest.mark.parametrize("step", [0.002, 0.01, 0.02, 0.05, 0.1])
+def test_nearly_equal_scales_of_equal_coordinates(step: float) -> None:
+    """z1 - z2 is smaller than a cell: s = .4 and .402 have R = 1.83, of which 1.09 are seen in 1e3 cells."""
+    f, s = normal(4096, 1, seed=0).expand(4096, 2), torch.tensor([0.4, 0.4 + step], dtype=DOUBLE)
+    truth = gaussian_in_cells(f, s)
+    assert step > 0.002 or truth == pytest.approx(1.09, abs=0.01)
+    assert right(judge(f, s), truth)
+
+
+@pytest.mark.parametrize(
+    ("spread", "s"),
+    [
+        (0.003, 0.2),
+        (0.01, 0.2),
+        (0.015, 0.2),
+        (0.02, 0.2),
+        (0.03, 0.2),
+        (0.05, 0.2),
+        (0.1, 0.2),
+        (0.3, 0.2),
+        (0.015, 0.4),
+        (0.02, 0.4),
+        (0.03, 0.4),
+    ],
+)
+def test_nearly_equal_coordinates(spread: float, s: float) -> None:
+    """f2 = f1 + .02 u: their difference spans ten cells or so, and its share of the rate is not seen in full."""
+    u = normal(4096, 2, seed=0)
+    f = torch.stack([u[:, 0], u[:, 0] + spread * u[:, 1]], 1)
+    c = judge(f, s)
+    assert right(c, gaussian_in_cells(f, torch.full((2,), s, dtype=DOUBLE)))
+    if spread > 0.1:
+        assert c.standing == "exact"
+
+
+@pytest.mark.parametrize(
+    ("spread", "s"),
+    [
+        (0.003, 0.1),
+        (0.01, 0.1),
+        (0.1, 0.1),
+        (0.003, 0.2),
+        (0.01, 0.2),
+        (0.03, 0.2),
+        (0.1, 0.2),
+        (0.3, 0.2),
+    ],
+)
+def test_a_combination_with_two_clusters(spread: float, s: float) -> None:
+    u, pair = normal(4096, seed=0), signs(4096) + spread * uniform(4096, seed=9, low=-1)
+    c = judge(torch.stack([u, pair - u], 1), s)
+    assert right(c, seen_at(CELLS, pair[:128], s, points=4 * CELLS) - math.log(s))
+
+
+@pytest.mark.parametrize(
+    ("width", "count", "s"),
+    [
+        (2, 3, 0.15),
+        (2, 5, 0.15),
+        (2, 6, 0.15),
+        (2, 8, 0.15),
+        (2, 8, 0.1),
+        (2, 14, 0.1),
+        (2, 30, 0.1),
+        (2, 60, 0.1),
+        (3, 3, 0.22),
+        (3, 4, 0.22),
+        (3, 10, 0.22),
+    ],
+)
+def test_a_combination_with_a_few_values(width: int, count: int, s: float) -> None:
+    """The sum of two or three coordinates takes that many values: at most their log passes through it."""
+    values, others = normal(count, seed=2), normal(4096, width - 1, seed=0)
+    pick = torch.randint(count, (4096,), generator=generator(1))
+    c = judge(torch.cat([others, (values[pick] - others.sum(1)).unsqueeze(1)], 1), s)
+    assert right(c, seen_at(CELLS, values, s, points=3 * CELLS) - (width - 1) * math.log(s))
+
+
+@pytest.mark.parametrize("kind", ["two values", "seldom other than 0"])
+def test_a_combination_of_four_coordinates(kind: str) -> None:
+    u, s = normal(4096, 3, seed=0), 0.3
+    if kind == "two values":
+        last, most = signs(4096), LOG2
+    else:
+        seldom = torch.arange(4096) < 80
+        last, share = torch.where(seldom, normal(4096, seed=1), 0.0), 80 / 4096
+        most = -(1 - share) * math.log(1 - share) + share * math.log(4096)
+    f = torch.cat([u, last.unsqueeze(1) - u.sum(1, keepdim=True)], 1)
+    assert right(judge(f, s), most - 3 * math.log(s))
+
+
+def test_a_small_signal_on_a_large_mean_is_not_void() -> None:
+    """f = 100 + .0005 u has 130 values even in float32, and log 1/s of information about u."""
+    f = torch.stack([100 + uniform(4096, seed=0, low=-5e-4, high=5e-4), normal(4096, seed=1)], 1).float()
+    assert len(f[:, 0].unique()) > 100
+    assert right(judge(f, 0.3), -2 * math.log(0.3))
+
+
+@pytest.mark.parametrize("grown", [1.02, 1.05])
+def test_a_bank_that_is_slightly_stale(grown: float) -> None:
+    """Too little for 5 standard errors, and ten thousand times the error that was claimed."""
+    f, s = normal(4096, seed=0), 0.5
+    bank = with_bank(f.unsqueeze(1), s)
+    variance = float(f.var(correction=0))
+    noise = s * s * float(bank.covariance)
+    truth = 0.5 * math.log((grown**2 * variance + noise) / noise)
+    c = judge(grown * f, s, bank=bank)
+    assert right(c, truth), (c.value, truth, c.error)
+
+
+def test_codes_of_one_pass_are_no_ceiling_where_they_change_from_pass_to_pass() -> None:
+    """Two codes in this pass, others in the next: log 2 bounds what one pass shows, and not I(Z;X)."""
+    f, s = signs(4096), 0.1
+    assert judge(f, s).value == pytest.approx(LOG2)
+    moving = judge(f, s, repeat=0.5)
+    assert moving.value == pytest.approx(-math.log(s))
+    assert moving.standing == "upper"
+    assert "batch-dependent" in moving.warnings
