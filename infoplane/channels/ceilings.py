@@ -205,8 +205,9 @@ def _alike(rates: Tensor, least: int) -> list[list[int]]:
     """The sets of more than `least` coordinates whose scales are nearly those of one of them, of those that let enough
     through to meet the ceiling of a rare combination."""
     loud = torch.nonzero(rates.mean(0) > _LEAST_RATE).flatten()
-    distances = (rates[:, loud].unsqueeze(1) - rates[:, loud].unsqueeze(2)).abs().mean(0)
-    groups = {tuple(loud[near].tolist()) for near in distances < _EQUAL_SCALES}
+    of_loud = rates[:, loud]
+    near = [(of_loud - one.unsqueeze(1)).abs().mean(0) < _EQUAL_SCALES for one in of_loud.unbind(1)]  # N K at a time
+    groups = {tuple(loud[found].tolist()) for found in near}
     return [list(group) for group in sorted(groups) if len(group) > least]
 
 
