@@ -29,7 +29,16 @@ __all__ = ["plot"]
 def plot(
     kind: str, runs: tuple[str, ...], out: str | None, formats: tuple[str, ...], shown: str | None, **given: Any
 ) -> None:
-    """Draw runs, side by side on common axes: KIND is plane, rates, loss, gap or certificate."""
+    """Draw runs, side by side on common axes.
+
+    \b
+    KIND is
+      plane        I(T;Y) against I(X;T), or I(Z;Y) against I(Z;X), from epoch to epoch
+      rates        exact rates and I(X;T) against epoch
+      loss         loss and error against epoch
+      gap          generalisation gap against information, with rank correlations
+      certificate  why a rate is exact, or is not: each condition against epoch
+    """
     from ..rundir import RunDir
 
     directories = [RunDir.open(run) for run in runs]

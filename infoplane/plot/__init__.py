@@ -46,7 +46,6 @@ class Plot:
 
     draw: Callable[..., Any]
     tables: tuple[str, ...]
-    about: str
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -57,9 +56,9 @@ class Plot:
 
 #: the plots, by name
 PLOTS: dict[str, Plot] = {
-    "plane": Plot(plane, ("measurements",), "I(T;Y) against I(X;T), or I(Z;Y) against I(Z;X), from epoch to epoch"),
-    "rates": Plot(rates, ("measurements",), "exact rates and I(X;T) against epoch"),
-    "loss": Plot(loss, ("metrics",), "loss and error against epoch"),
-    "gap": Plot(gap, ("measurements", "metrics"), "generalisation gap against information, with rank correlations"),
-    "certificate": Plot(certificate, ("certificates",), "why a rate is exact, or is not: each condition against epoch"),
+    "plane": Plot(plane, ("measurements",)),
+    "rates": Plot(rates, ("measurements",)),
+    "loss": Plot(loss, ("metrics",)),
+    "gap": Plot(gap, ("measurements", "metrics")),
+    "certificate": Plot(certificate, ("certificates",)),
 }
