@@ -66,7 +66,7 @@ ESTIMATORS: dict[str, Listed] = {
         quantity="I(X;T), I(T;Y)",
         standing="exact for the population, through Gaussian noise",
         conditions="a layer that is an affine function of its input, and inputs of a known Gaussian law (data set "
-        "student-teacher)",
+        "student-teacher); the noise is of each layer alone, so layers need not keep the data-processing order",
         cost="D^3",
         source="Saxe et al., ICLR 2018",
         make=LinearGaussian,
