@@ -204,7 +204,7 @@ def label_once(axes: Iterable[Axes]) -> None:
 
 def _legend_columns(handles: Sequence[Artist], width: float) -> int:
     """The most columns, up to 6, in which the entries of a legend fit into `width` inches, its rows filled."""
-    room = width * 72 / (0.56 * LOOK["legend.fontsize"])  # letters
+    room = (width * 72 - 20) / (0.56 * LOOK["legend.fontsize"])  # letters, and 10 points to either side
     sizes = [len(str(handle.get_label()).translate(_MARKUP)) + 7 for handle in handles]
     for columns in range(min(6, len(sizes)), 1, -1):
         rows = -(-len(sizes) // columns)
