@@ -14,7 +14,18 @@ from .channels.layer import Echo, Phase
 from .records import InfoplaneError, choose
 from .replicas import Streams
 
-__all__ = ["eager", "echo_layers", "first_tensor", "measuring", "modules", "plain", "rate", "replica_axis", "resolve"]
+__all__ = [
+    "eager",
+    "echo_layers",
+    "first_tensor",
+    "measuring",
+    "modules",
+    "plain",
+    "rate",
+    "replica_axis",
+    "resolve",
+    "torch_threads",
+]
 
 
 def plain(model: nn.Module) -> nn.Module:
@@ -67,7 +78,10 @@ def first_tensor(value: Any, where: str) -> Tensor:
 def resolve(model: nn.Module, name: str) -> nn.Module:
     """The module of that dotted name (see `modules`); an error with the nearest name if there is none."""
     known = modules(model)
-    return known[choose(name, [n for n in known if n], "layer")]
+    if name in known and name:
+        return known[name]
+    # what an Echo layer is made of is no layer to offer
+    return known[choose(name, [n for n in known if n and ".echo." not in f".{n}"], "layer")]
 
 
 def replica_axis(model: nn.Module, x: Tensor) -> tuple[int, int]:
@@ -106,6 +120,17 @@ def eager() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """So many threads of torch within."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .estimators.protocol import Estimator, Reading
-from .models import echo_layers, plain, replica_axis
+from .models import echo_layers, plain, replica_axis, torch_threads
 from .passes import Passes, Seen
 from .rates import certificates_of, label_bounds, missing_rates, rates_of
 from .records import COLUMNS, Estimate, InfoplaneError, Measurement
@@ -118,7 +118,9 @@ class Recorder:
         step = epoch if step is None else step
         now = [m for m in self.estimators if not m.deferred]
         with self.passes.look(self._streams(epoch, step)) as seen:
-            new = self._estimates(seen, now, epoch, step) + self._rates(seen, epoch, step)
+            # Many small operations: two threads on each of them take up to fifty times as long on a busy machine.
+            with torch_threads(1):
+                new = self._estimates(seen, now, epoch, step) + self._rates(seen, epoch, step)
         self.measurements += new
         if len(now) < len(self.estimators):
             self.held[epoch, step] = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
@@ -138,7 +140,8 @@ class Recorder:
                     self.model.load_state_dict(state)
                     with self.passes.look(self._streams(epoch, step)) as seen:
                         if measure:
-                            new += self._estimates(seen, deferred, epoch, step, limits)
+                            with torch_threads(1):
+                                new += self._estimates(seen, deferred, epoch, step, limits)
                         else:
                             _widen(limits, seen)
         finally:
@@ -267,9 +270,9 @@ def _measure(task: tuple[str, list[int], Estimator, Reading, Tensor | None]) -> 
 
 
 def _side_by_side(function: Callable[[T], S], tasks: Sequence[T]) -> Iterable[S]:
-    """Map over the cores that torch leaves idle, in order: estimators are many small operations, work for one."""
+    """Map over the cores, in order, a task a core: estimators are many small operations, work for one thread."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(cores // torch.get_num_threads(), len(tasks))
+    workers = min(cores, len(tasks))
     if workers < 2:
         return map(function, tasks)
     with ThreadPoolExecutor(workers) as pool:

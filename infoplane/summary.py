@@ -94,11 +94,12 @@ def render(result: dict[str, Any]) -> str:
         for row in result["numbers"]
     ]
     text = _columns(heads, body)
-    text += (
-        f"\n\n{unit}; mean ± standard deviation over {replicas} replicas; a number after a word: in how many of them"
-    )
-    text += "\nlaw: of these very points, unless it says population; what a warning means: infoplane warnings CODE\n\n"
-    return text + _performance_table(result["performance"], unit)
+    text += f"\n\n{unit}"
+    if replicas > 1:
+        text += f"; mean ± standard deviation over {replicas} replicas; a number after a word: in how many of them"
+    text += "\nlaw: of these very points, unless it says population; what a warning means: infoplane warnings CODE"
+    performance = _performance_table(result["performance"], unit)
+    return f"{text}\n\n{performance}" if performance else text
 
 
 def _performance_table(rows: list[dict[str, Any]], unit: str) -> str:
@@ -121,7 +122,7 @@ def _value(row: dict[str, Any]) -> str:
 
 
 def _pm(value: float, spread: float) -> str:
-    return f"{value:.3f}" if math.isnan(spread) else f"{value:.3f} ± {spread:.3f}"
+    return f"{value:z.3f}" if math.isnan(spread) else f"{value:z.3f} ± {spread:z.3f}"
 
 
 def _counted(counts: dict[str, int], replicas: int) -> str:

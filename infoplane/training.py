@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +16,7 @@ from .activations import ACTIVATIONS
 from .estimators import parse_estimator
 from .estimators.linear import LinearGaussian
 from .insertion import insert_echo
-from .models import echo_layers, rate
+from .models import echo_layers, rate, torch_threads
 from .networks import CNN, MLP, initialise
 from .performance import evaluate, rows_a_pass
 from .recorder import Recorder
@@ -27,7 +26,7 @@ from .rundir import RunDir
 from .settings import Settings, snapshot_epochs
 from .task import Task, load
 
-__all__ = ["DivergedError", "Training", "build", "choose_device", "recorder_of", "same_data", "torch_threads", "train"]
+__all__ = ["DivergedError", "Training", "build", "choose_device", "recorder_of", "same_data", "train"]
 
 
 class DivergedError(InfoplaneError):
@@ -206,17 +205,6 @@ def train(
     with torch_threads(threads), run:
         _go(run, training, recorder, keep_weights, progress)
     return run
-
-
-@contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """So many threads of torch within."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def same_data(run: RunDir, task: Task) -> None:

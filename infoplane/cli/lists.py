@@ -8,9 +8,17 @@ import click
 
 from ..data import DATASETS
 from ..records import WARNINGS, choose
+from ..settings import Settings
 from .group import main
 
 __all__ = ["datasets", "estimators", "warnings"]
+
+
+#: what `datasets` shows of the settings of a run
+_SHOWN = (
+    *("model", "channels", "widths", "activation", "optimizer", "lr", "batch_size", "epochs", "subset", "beta"),
+    *("echo_on", "snapshots", "estimators", "probe", "replicas"),
+)
 
 
 @main.command()
@@ -20,12 +28,15 @@ def datasets() -> None:
         click.echo(name)
         for field in ("what", "points", "source"):
             click.echo(f"  {field:<9} {getattr(listed, field)}")
-        for setting, value in listed.defaults.items():
-            click.echo(f"  {_option(setting, value)}")
+        settings = Settings.of(dataset=name)
+        shown = [_option(field, getattr(settings, field)) for field in _SHOWN if getattr(settings, field)
+                 or field == "batch_size"]  # fmt: skip
+        click.echo(f"  settings  {' '.join(shown)}")
         if listed.mlp:
             click.echo(f"  with --model mlp: {' '.join(_option(*each) for each in listed.mlp.items() if each[1])}")
     click.echo("FILE.npz, FILE.mat")
     click.echo("  what      arrays x (N, ...) and y (N,), classes; or F and y; or x_train, y_train, x_test, y_test")
+    click.echo("  settings  those of icosahedron")
 
 
 def _option(setting: str, value: Any) -> str:

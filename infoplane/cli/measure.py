@@ -80,7 +80,8 @@ def measure(
 
     from .. import measure as measuring
 
-    where = out or new_folder(f"{Path(source).stem.replace(':', '-')}-measured")
+    name = Path(source).stem if kind == "file" else Path(source).resolve().name.replace(":", "-")
+    where = out or new_folder(f"{name}-measured")
     if kind == "run":
         run = measuring.measure_run(source, where, probe=probe, data_root=data_root, device=device, **common)
     elif kind == "file":

@@ -80,7 +80,10 @@ def _together(table: str, runs: dict[str, Any], first: int | None, last: int | N
     for name, run in runs.items():
         frame = run.read(table)
         if frame.empty:
-            why = "It has no Echo layers (see `infoplane train --echo-layers`), or" if table == "certificates" else "It"
-            raise InfoplaneError(f"{run.path} holds no {table}. {why} was stopped before its first snapshot.")
+            why = {
+                "certificates": "It has no Echo layers (see `infoplane train --echo-layers`), or was",
+                "metrics": "It was measured and not trained here (see `infoplane measure`), or was",
+            }.get(table, "It was")
+            raise InfoplaneError(f"{run.path} holds no {table}. {why} stopped before its first snapshot.")
         frames.append(frame.assign(run=name))
     return between(pandas.concat(frames, ignore_index=True), first, last)

@@ -38,7 +38,8 @@ def show(run: RunDir, unit: str, as_json: bool, quiet: bool) -> None:
         click.echo(json.dumps(_finite(result), indent=1))
     elif not quiet:
         click.echo(render(result))
-        click.echo(f"\nrun: {run.path}    plot it: infoplane plot plane {run.path}")
+        labelled = any(row["quantity"].endswith("Y)") for row in result["numbers"])
+        click.echo(f"\nrun: {run.path}    plot it: infoplane plot {'plane' if labelled else 'rates'} {run.path}")
 
 
 def _finite(value: Any) -> Any:

@@ -57,6 +57,8 @@ def gap(
     found = correlations(table)
     gaps = [name for name in GAPS if table[name].notna().any()] or ["gap_loss"]
     colors = run_colors(measurements["run"])
+    epochs = table["epoch"].drop_duplicates().tolist()
+    when = f"at epoch {epochs[0]}" if len(epochs) == 1 else "at the last epoch"
     loss_in = loss_unit(metrics, unit)[1]
     paths = list(dict.fromkeys(table["path"].dropna()))
     one_path = f", {paths[0]}" if len(paths) == 1 else ""
@@ -75,7 +77,7 @@ def gap(
                 own = found[(found["panel"] == panel) & (found["place"] == place) & (found["gap"] == name)]
                 heading = place_title(place, points) + (f", {panel}" if several else "")
                 ax.set_title("\n".join([heading, *map(_said, own.itertuples())]), loc="left", fontsize=6.5)
-                ax.set_xlabel(f"{symbol(table['quantity'].iloc[0])} [{unit}]")
+                ax.set_xlabel(f"{symbol(table['quantity'].iloc[0])} {when} [{unit}]")
                 of_what = f"loss{one_path} [{loss_in}]" if name == "gap_loss" else f"error{one_path}"
                 ax.set_ylabel(f"gap in {of_what}")
                 ax.axhline(0.0, color="0.35", linestyle=(0, (4, 3)), linewidth=0.7, zorder=1)

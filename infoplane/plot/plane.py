@@ -112,6 +112,11 @@ def _panels(table: pd.DataFrame, x: str, y: str) -> dict[tuple[str, str], pd.Dat
     """For each run and panel that has both quantities: the points with the columns of either, suffixed _x and _y."""
     known = list(dict.fromkeys(table["quantity"]))
     for quantity in (x, y):
+        if quantity.endswith("Y)") and not any(each.endswith("Y)") for each in known):
+            raise InfoplaneError(
+                "The frame holds no information about a label: it was recorded without labels, and has no plane. Draw "
+                "the plot `rates`."
+            )
         if _OF_ECHO.get(quantity) not in known:
             choose(quantity, known, "quantity")
     out = {}

@@ -59,7 +59,7 @@ def title_of(frame: pd.DataFrame, panel: str, run: str = "") -> str:
     rows = frame[frame["panel"] == panel]
     channels = set(rows["channel"].fillna("").str.removeprefix("noise-off, ")) - {"", panel}
     name = f"{panel}, {channels.pop()}" if len(channels) == 1 and "," not in panel else panel
-    return "\n".join(textwrap.wrap(name, 32) + textwrap.wrap(run, 40))
+    return "\n".join(textwrap.wrap(name, 32) + textwrap.wrap(run, 28))
 
 
 def name_of_ceiling(quantity: str, table: pd.DataFrame, unit: str, suffix: str = "") -> tuple[float, str]:

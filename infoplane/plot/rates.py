@@ -97,7 +97,7 @@ def _rate(ax: Axes, line: pd.DataFrame, color: tuple[float, ...], marker: str) -
     warned = line["warned"].to_numpy()
     for kind, hollow in dict.fromkeys(zip(standing, warned, strict=True)):
         own = (standing == kind) & (warned == hollow)
-        filling = "none" if hollow else _stroke(kind).fillstyle
+        filling = ("bottom" if kind == "exact" else "none") if hollow else _stroke(kind).fillstyle
         ax.plot(
             epoch[own], value[own], color=color, linestyle="", marker=marker, fillstyle=filling,
             markersize=4.4 if marker == _MARKERS[0] else 2.2, markeredgewidth=0.5, label=f"_{kind}",
@@ -137,12 +137,14 @@ def _legend(mean: pd.DataFrame, colors: dict[str, Any], markers: dict[str, str],
         line, _, filling = _stroke(kind)
         name = _NAMES.get(kind, kind)
         handles.append(Line2D([], [], linestyle=line, marker="o", fillstyle=filling, label=name, **grey))
+    if (echo & mean["warned"] & (mean["standing"] == "exact")).any():
+        handles.append(Line2D([], [], linestyle="-", marker="o", fillstyle="bottom", label="exact, warned", **grey))
     estimated = ~echo & (mean["standing"] == "estimate")
     if estimated.any():
         handles.append(
             Line2D([], [], marker="o", label=f"{_list(mean[estimated])}: estimate", **grey | {"markersize": 2})
         )
-    if (mean["warned"] & (~echo | (mean["standing"] == "exact"))).any():
+    if (mean["warned"] & ~echo).any():
         handles.append(Line2D([], [], linestyle="", marker="o", fillstyle="none", label="hollow: warned", **grey))
     bracket = ~echo & (mean["upper"] > mean["lower"])
     if bracket.any():
