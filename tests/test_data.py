@@ -224,6 +224,7 @@ def test_a_cnn_wants_images(tmp_path):
 
 def test_the_list_of_data_sets_gives_settings_that_can_be_had():
     text = CliRunner().invoke(main, ["datasets"]).output
+    assert "--epochs 400" in text.partition("student-teacher")[0]
     for name in DATASETS:
         assert name in text
         for model in ("mlp", "cnn") if DATASETS[name].test else ("mlp",):

@@ -80,6 +80,20 @@ def test_saved_activations_are_measured_as_their_tensors_are(tmp_path, seeded):
     assert cli("plot", "plane", tmp_path / "run").exit_code == 0
 
 
+def test_activations_without_labels_have_rates_and_no_plane(tmp_path, monkeypatch, seeded):
+    monkeypatch.chdir(tmp_path)
+    np.savez("acts.1.npz", h=torch.randn(2, 50, 2, generator=seeded(0)).numpy())
+    result = cli("measure", "acts.1.npz", "--estimators", "kde:noise_variance=0.5")
+    assert result.exit_code == 0, result.output
+    assert "infoplane plot rates runs/acts.1-measured" in result.output
+    assert "replicas" not in result.output
+    assert cli("plot", "rates", "runs/acts.1-measured").exit_code == 0
+    for kind, why in (("plane", "without labels"), ("gap", "measured and not trained")):
+        refused = cli("plot", kind, "runs/acts.1-measured")
+        assert refused.exit_code == 2
+        assert why in refused.stderr
+
+
 def test_the_range_of_the_whole_run_is_found_in_saved_activations(tmp_path):
     t = np.stack([np.linspace(0, scale, 64)[:, None] for scale in (1.0, 4.0)])
     np.savez(tmp_path / "acts.npz", h=t, epochs=np.array([5, 9]))

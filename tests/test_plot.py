@@ -395,6 +395,18 @@ def markers_of(ax, color, marker):
     }
 
 
+def test_exact_with_a_warning_is_half_filled_and_no_bound(frame):
+    last = (frame["layer"] == ECHO[0]) & (frame["quantity"] == "I(Z;X)") & (frame["epoch"] == 400)
+    fig = rates(frame.assign(warnings=frame["warnings"].mask(last, "collapsed")))
+    circles = [line for line in panel(fig, "echo").lines if line.get_marker() == "o"]
+    found = {(line.get_label(), line.get_fillstyle()): line for line in circles}
+    assert xdata(found["_exact", "bottom"]) == [400]
+    assert xdata(found["_exact", "full"])[-1] == 200
+    labels = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert "exact, warned" in labels
+    assert "exact, warned" not in [text.get_text() for text in rates(frame).legends[0].get_texts()]
+
+
 def test_exact_is_filled_and_solid_and_a_bound_is_hollow_and_dashed(frame):
     ax = rates(frame).axes[0]
     color = layer_colors(dict.fromkeys(frame.layer))[ECHO[0]]

@@ -309,7 +309,7 @@ def test_gap_draws_a_point_a_replica(measurements, metrics):
             assert (line.get_fillstyle() == "none") == (warned == "True")
     hollow = [line for line in fig.axes[0].lines if line.get_fillstyle() == "none"]
     assert [len(line.get_xdata()) for line in hollow] == [1]
-    assert fig.axes[2].get_xlabel() == "$I(Z;X)$ [bits]"
+    assert fig.axes[2].get_xlabel() == "$I(Z;X)$ at epoch 100 [bits]"
     assert [ax.get_ylabel() for ax in fig.axes[:2]] == ["gap in loss, noisy [bits]", "gap in error, noisy"]
     lines = fig.axes[0].get_title(loc="left").splitlines()
     first = correlations(table).iloc[0]

@@ -284,3 +284,22 @@ def test_a_layer_that_is_not_there_is_refused_at_once(handwritten, bits):
     with pytest.raises(ip.TapError, match="did not run"):
         recorder.snapshot(0)
     assert not handwritten.unused._forward_hooks
+
+
+def test_a_snapshot_estimates_on_one_thread_a_task_and_gives_the_threads_back(bits):
+    seen = []
+
+    class Counting(ip.Binning):
+        def measure(self, reading, labels):
+            seen.append(torch.get_num_threads())
+            return super().measure(reading, labels)
+
+    x, y = bits
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        ip.Recorder(torch.nn.Sequential(torch.nn.Linear(12, 3)), (x, y), estimators=[Counting()]).snapshot(0)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1]
