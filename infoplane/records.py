@@ -115,6 +115,107 @@ WARNINGS: dict[str, Warned] = {
         "both bounds within 1 % of ln N",
         "a larger noise variance, scaled with the layer's RMS",
     ),
+    # mixture Monte Carlo
+    "thin-mixture": Warned(
+        "some points have too few neighbours within the noise: the value is biased down, towards ln N",
+        "more than 1 % of the points with sum_j exp(-d_ij / 2 s2) < 5, where the points are a sample",
+        "more points, or a larger noise variance",
+    ),
+    "empty-mixture": Warned(
+        "most points have no neighbours within the noise: the value says how many points there are, and its interval "
+        "would be of nothing, so there is none",
+        "most points with sum_j exp(-d_ij / 2 s2) < 5, where the points are a sample",
+        "more points, a larger noise variance, or fewer units",
+    ),
+    "no-density": Warned(
+        "the noise of the layer has no known density (Echo), or noise lies below it: the estimator has nothing to "
+        "work with, and its value is NaN",
+        "any such layer",
+        "read the exact rate; or ksg, infonce, binning with replicates",
+    ),
+    # nearest neighbours
+    "ties": Warned(
+        "points repeat, and nearest-neighbour distances of 0 mean nothing",
+        "a k-th distance of 0",
+        "another estimator: kde, mixture or counting",
+    ),
+    "high-dimension": Warned(
+        "nearest neighbours are far away in many dimensions: the value is biased down",
+        "more than 5 units in what is sent or received",
+        "fewer units, or another estimator",
+    ),
+    "saturated": Warned(
+        "the value is near the most that so many points can show: it grows with ln N, whatever the truth is",
+        "value > psi(N) - psi(k) - 1",
+        "more points, or another estimator",
+    ),
+    # matrix Renyi
+    "kernel-width": Warned(
+        "the value is not Shannon's information, and its scale is set by the width of the kernel",
+        "any matrix Renyi value",
+        "compare values of one width only, and with the permuted null",
+    ),
+    "at-null": Warned(
+        "the value is no larger than with the points permuted, which holds nothing",
+        "value < mean + 2 standard deviations of the permuted values",
+        "another kernel width, or more points",
+    ),
+    # variational
+    "at-log-k": Warned(
+        "the bound is near ln K, which it cannot exceed: the truth may be far above",
+        "value > ln K - 1 nat",
+        "a larger K, if there are as many held-out points",
+    ),
+    "heavy-tail": Warned(
+        "a few held-out pairs make most of the average of exponentials: the value and its error are not to be trusted",
+        "the largest 1 % of the terms hold more than half of their sum",
+        "infonce, or more points",
+    ),
+    "not-a-bound": Warned(
+        "the terms are clipped, so the value is neither an upper nor a lower bound",
+        "any value of smile",
+        "infonce or nwj for a bound",
+    ),
+    "untrained": Warned(
+        "the fit had not settled when its steps were used up",
+        "the last tenth of the steps improved the held-out (or fitted) objective by more than 0.02 nats",
+        "more steps",
+    ),
+    # counting
+    "not-quantised": Warned(
+        "nearly every point has values of its own, so counting says how many points there are",
+        "distinct rows / N > 0.5, and the values are no grid of at most 2^16 levels",
+        "a quantised network (--bits), or binning",
+    ),
+    "few-counts": Warned(
+        "too few points a symbol for the correction to be relied on",
+        "N / distinct symbols < 2",
+        "more points, or fewer symbols",
+    ),
+    # taps
+    "tap": Warned(
+        "the information of the tap's own code, learned by its objective; not of the layer, and no data-processing "
+        "order holds from layer to layer",
+        "any tap",
+        "read it beside the tap's cross-entropy or distortion",
+    ),
+    # one number beside another
+    "data-processing": Warned(
+        "more than the layer below holds, which no function of that layer can: noise or bins of each layer alone are "
+        "no chain, and here it shows",
+        "value > that of the layer below + 4 standard errors + 0.001 nats (same estimator, channel and quantity)",
+        "read it as geometry",
+    ),
+    "over-ceiling": Warned(
+        "the value is above what the quantity can be: the estimator errs",
+        "value > ceiling + 4 standard errors + error + 0.001 nats",
+        "another estimator, or more points",
+    ),
+    "negative": Warned(
+        "the value is below 0, which no information is: the estimator errs, or there is nothing to find",
+        "value + 4 standard errors + error + 0.001 nats < 0, of anything but a lower bound",
+        "another estimator, or more points",
+    ),
     # what kind of codes were measured
     "noise-off": Warned(
         "noise lies below this layer; the number is of the mean path, with the noise switched off",

@@ -513,7 +513,7 @@ def test_command_line_names():
     assert parse_estimator("binning:bins=30,range=run") == Binning(bins=30, range="run")
     assert parse_estimator("binning:bins=30,range=-1..1") == Binning(bins=30, range=(-1.0, 1.0))
     assert parse_estimator("binning:width=1,replicates=8") == Binning(width=1.0, replicates=8)
-    assert all(entry.make().name == name for name, entry in ESTIMATORS.items())
+    assert all(make().name == name for name, make in ESTIMATORS.items())
     for text, says in {
         "bining": "Unknown estimator 'bining'.*Did you mean 'binning'.*Known: kde, binning",
         "binning:bin=3": "Unknown option of binning 'bin'.*Did you mean 'bins'",

@@ -346,7 +346,7 @@ def test_command_line_names():
     assert parse_estimator("kde") == KDE()
     assert parse_estimator("kde:noise_variance=0.1") == KDE(noise_variance=0.1)
     assert parse_estimator("kde: noise_variance=1e-2 ,scale=layer") == KDE(0.01, "layer")
-    assert ESTIMATORS["kde"].make is KDE
+    assert ESTIMATORS["kde"] is KDE
     for text, says in {
         "kbe": "Unknown estimator 'kbe'. Did you mean 'kde'",
         "kde:noise_varience=1": "Unknown option of kde 'noise_varience'. Did you mean 'noise_variance'",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -53,10 +54,10 @@ def estimators() -> None:
     """List the estimators: what each measures, its standing, conditions, cost and source."""
     from ..estimators import ESTIMATORS
 
-    for name, listed in ESTIMATORS.items():
+    for name, estimator in ESTIMATORS.items():
         click.echo(name)
-        for field in ("quantity", "standing", "conditions", "cost", "source"):
-            click.echo(f"  {field:<11} {getattr(listed, field)}")
+        for field in fields(estimator.about):
+            click.echo(f"  {field.name:<11} {getattr(estimator.about, field.name)}")
 
 
 @main.command()

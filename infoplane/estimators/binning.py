@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +13,7 @@ from torch import Tensor
 from ..records import Estimate, InfoplaneError
 from .cells import MOVING, Grid, Range, Rule, cells
 from .inputs import Classes, number, only_replica, read_labels, read_points
-from .protocol import Reading
-
-if TYPE_CHECKING:
-    pass
+from .protocol import About, Reading
 
 __all__ = ["BinnedEntropy", "Binning", "binned_entropy"]
 
@@ -88,6 +84,11 @@ def binned_entropy(
     return result if t.ndim == 3 else only_replica(result)
 
 
+def read_range(text: str) -> str | tuple[float, float]:
+    low, dots, high = text.partition("..")
+    return (float(low), float(high)) if dots else text
+
+
 @dataclass(frozen=True)
 class Binning:
     """`binned_entropy` for the Recorder.
@@ -100,10 +101,20 @@ class Binning:
 
     width: float | None = None
     bins: int | None = None
-    range: str | tuple[float, float] = "layer"
+    range: str | tuple[float, float] = field(
+        default="layer", metadata={"read": read_range, "is": "a word or LOW..HIGH"}
+    )
     replicates: int = 0
 
     name = "binning"
+    about = About(
+        quantity="I(X;T), I(T;Y)",
+        standing="estimate, the plug-in of the cells",
+        conditions="several points a cell; bins that stay where they are (width, LOW..HIGH, range=run) "
+        "for epochs to be comparable",
+        cost="N D + N log N",
+        source="Saxe et al., ICLR 2018; range=quantile: Chelombiev et al., ICLR 2019",
+    )
 
     def __post_init__(self) -> None:
         if self.width is None and self.bins is None:

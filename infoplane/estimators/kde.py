@@ -14,11 +14,10 @@ from torch import Tensor
 
 from ..records import Estimate, InfoplaneError, Standing, choose
 from .inputs import Classes, is_positive, number, only_replica, read_labels, read_points
-from .protocol import Reading
+from .pairs import SCALES, noise_label, noise_variances
+from .protocol import About, Reading
 
 __all__ = ["KDE", "KDEBounds", "kde_bounds"]
-
-SCALES = ("absolute", "layer")
 
 #: Exponents of the wide kernel end here; what lies below adds less than N exp(-40) = N 4e-18 to a sum of at least 1.
 LEAST = -40.0
@@ -88,6 +87,14 @@ class KDE:
 
     name = "kde"
     deferred = False
+    about = About(
+        quantity="I(X;T), I(T;Y)",
+        standing="upper and lower, for these N points through Gaussian noise",
+        conditions="noise_variance near the squared distance of neighbours: below it both bounds read ln N, "
+        "so scale it with the layer (scale=layer) where D is large; no bound for a population",
+        cost="N^2 D",
+        source="Kolchinsky & Tracey, Entropy 19 (2017) 361",
+    )
 
     def __post_init__(self) -> None:
         if not is_positive(self.noise_variance):
@@ -96,8 +103,7 @@ class KDE:
 
     @property
     def channel(self) -> str:
-        relative = " x mean square of the layer" if self.scale == "layer" else ""
-        return f"noise {number(self.noise_variance)}{relative}"
+        return noise_label(self.noise_variance, self.scale)
 
     @property
     def params(self) -> str:
@@ -152,12 +158,7 @@ class KDE:
         return rows
 
     def _of(self, where: str, points: Tensor, classes: Classes | None) -> KDEBounds:
-        variance: float | Tensor = self.noise_variance
-        if self.scale == "layer":
-            t = points.to(torch.float64)
-            square = (t - t.mean(1, keepdim=True)).square().mean((1, 2))
-            # A constant layer is one point through noise of any variance.
-            variance = variance * torch.where(square > 0, square, 1.0)
+        variance = noise_variances(points, self.noise_variance, self.scale)
         return _bounds(where, points, variance, classes, None)
 
 

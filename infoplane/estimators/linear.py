@@ -10,7 +10,7 @@ from torch import Tensor
 from ..records import POPULATION, Estimate, InfoplaneError
 from ..theory.linear import LinearTask, input_information, label_ceiling, label_information
 from .inputs import is_positive, number
-from .protocol import Reading
+from .protocol import About, Reading
 
 __all__ = ["LinearGaussian"]
 
@@ -33,6 +33,14 @@ class LinearGaussian:
 
     name = "linear"
     deferred = False
+    about = About(
+        quantity="I(X;T), I(T;Y)",
+        standing="exact for the population, through Gaussian noise",
+        conditions="a layer that is an affine function of its input, and inputs of a known Gaussian law (data set "
+        "student-teacher); the noise is of each layer alone, so layers need not keep the data-processing order",
+        cost="D^3",
+        source="Saxe et al., ICLR 2018",
+    )
 
     def __post_init__(self) -> None:
         if not is_positive(self.noise_variance):

@@ -1,0 +1,84 @@
+"""The two ends of a layer's channel, for estimators that work on samples of what went in and what came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..replicas import Streams, derive
+from .inputs import number, read_points
+from .protocol import Reading
+
+__all__ = ["SCALES", "Pair", "noise_label", "noise_variances", "pair"]
+
+SCALES = ("absolute", "layer")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One draw through the channel of a layer. All tensors (R, N, D).
+
+    sent, received: what went in and what came out, for the information that `quantity` names.
+    std: of the Gaussian noise between them, (R, N, D) or (R, 1, 1); None where its density is not known (Echo).
+    labelled: what came out, for I(T;Y); noisy where the network is.
+    quantity, channel, warnings: of I(sent; received); label_warnings: of I(T;Y).
+    """
+
+    sent: Tensor
+    received: Tensor
+    std: Tensor | None
+    labelled: Tensor
+    quantity: str
+    channel: str
+    warnings: tuple[str, ...]
+    label_warnings: tuple[str, ...]
+
+
+def pair(where: str, reading: Reading, noise_variance: float, scale: str = "absolute") -> Pair:
+    """What is sent and received in a layer.
+
+    The output of a noisy channel (Echo, Gaussian, dropout): the channel's own input and output. Any other layer is sent
+    through Gaussian noise of the given variance, as `kde` and `mixture` do, for without noise I(X;T) is infinite or
+    ln N; where noise lies below it, along the mean path. where: for messages. scale: as of `KDE`.
+    """
+    codes = read_points(where, reading.codes)
+    if reading.noise is not None:
+        sent = read_points(where, reading.noise.sent)
+        sampled = ("sampled-codes",)
+        return Pair(
+            sent, codes, reading.noise.std, codes, reading.noise.quantity, reading.noise.kind, (), sampled
+        )  # fmt: skip
+    sent = codes if reading.clean is None else read_points(where, reading.clean)
+    std = noise_variances(sent, noise_variance, scale).sqrt().to(sent.dtype).view(-1, 1, 1)
+    streams = Streams([derive("noise", seed, reading.layer) for seed in reading.seed_of], sent.device)
+    drawn = std * streams.normal(*sent.shape[1:], dtype=sent.dtype)
+    off = () if reading.clean is None else ("noise-off",)
+    return Pair(
+        sent=sent,
+        received=sent + drawn,
+        std=std,
+        labelled=codes + drawn,
+        quantity="I(X;T)",
+        channel=("noise-off, " if off else "") + noise_label(noise_variance, scale),
+        warnings=off,
+        label_warnings=("sampled-codes",) if off else (),
+    )
+
+
+def noise_variances(points: Tensor, noise_variance: float, scale: str) -> Tensor:
+    """(R,) float64: the variance of the noise for each replica of (R, N, D) points; scale 'layer': times the mean
+    square of the centred values, and of a constant layer as it is."""
+    given = torch.full((len(points),), noise_variance, dtype=torch.float64, device=points.device)
+    if scale == "absolute":
+        return given
+    t = points.to(torch.float64)
+    square = (t - t.mean(1, keepdim=True)).square().mean((1, 2))
+    return given * torch.where(square > 0, square, 1.0)
+
+
+def noise_label(noise_variance: float, scale: str) -> str:
+    """For the column `channel`: the same words for the same channel, whatever measures it."""
+    relative = " x mean square of the layer" if scale == "layer" else ""
+    return f"noise {number(noise_variance)}{relative}"
