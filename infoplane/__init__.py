@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from .channels.echo import echo as echo
     from .channels.echo import echo_noise as echo_noise
     from .channels.echo import stationary_moments as stationary_moments
+    from .channels.gaussian import Dropout as Dropout
+    from .channels.gaussian import Gaussian as Gaussian
+    from .channels.gaussian import mean_field_bound as mean_field_bound
     from .channels.layer import Echo as Echo
     from .data.icosahedron import icosahedron as icosahedron
     from .estimators import KDE as KDE
     from .estimators import Binning as Binning
     from .estimators import binned_entropy as binned_entropy
     from .estimators import kde_bounds as kde_bounds
+    from .insertion import insert_channel as insert_channel
     from .insertion import insert_echo as insert_echo
     from .models import rate as rate
     from .networks import MLP as MLP
@@ -50,7 +54,9 @@ _HOME = {
     "Binning": "estimators",
     "Certificate": "channels.certificate",
     "DivergedError": "training",
+    "Dropout": "channels.gaussian",
     "Echo": "channels.layer",
+    "Gaussian": "channels.gaussian",
     "InfoplaneError": "records",
     "KDE": "estimators",
     "MLP": "networks",
@@ -68,8 +74,10 @@ _HOME = {
     "fill_banks": "chain",
     "icosahedron": "data.icosahedron",
     "initialise": "networks",
+    "insert_channel": "insertion",
     "insert_echo": "insertion",
     "kde_bounds": "estimators",
+    "mean_field_bound": "channels.gaussian",
     "rate": "models",
     "stationary_moments": "channels.echo",
     "train": "training",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .channels.bank import Bank
-from .channels.layer import Passed
+from .channels.channel import Passed
 from .models import echo_layers, measuring, plain, replica_axis
 from .records import InfoplaneError
 from .replicas import Streams
@@ -17,7 +17,7 @@ __all__ = ["execution_order", "fill_banks", "separating"]
 
 
 def execution_order(model: nn.Module, x: Tensor) -> list[str]:
-    """The names of the Echo layers in the order in which a forward pass reaches them, each once or InfoplaneError."""
+    """The names of the noisy layers in the order in which a forward pass reaches them, each once or InfoplaneError."""
     order: list[str] = []
     with measuring(model, "pass") as layers:
         handles = [
@@ -32,18 +32,18 @@ def execution_order(model: nn.Module, x: Tensor) -> list[str]:
     for name in order:
         if order.count(name) > 1:
             raise InfoplaneError(
-                f"Echo layer {name!r} ran {order.count(name)} times in one forward pass; expected once. Its rate would "
-                "be of one of its calls: give each place a layer of its own."
+                f"The noisy layer {name!r} ran {order.count(name)} times in one forward pass; expected once. Its "
+                "rate would be of one of its calls: give each place a layer of its own."
             )
     return order
 
 
 def separating(model: nn.Module, x: Tensor, other: Tensor, held: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """For each Echo layer, the ones below through which all it knows of the input has passed; "" stands for the output.
+    """For each noisy layer, the ones below through which all it knows of the input has passed; "" is for the output.
 
     Found by replaying: with the output of layer j held fixed, other inputs must leave what goes into layer k as it is.
     A connection that skips layer j shows, and then R_j does not bound I(Z_k;X). With the weights it may open or close.
-    x, other: inputs, different in each row. held: z of the Echo layers, (R, B, K), in the order of execution.
+    x, other: inputs, different in each row. held: z of the noisy layers, (R, B, K), in the order of execution.
     """
     order = list(held)
     passed: dict[str, list[str]] = {name: [] for name in (*order, "")}
@@ -86,7 +86,8 @@ def fill_banks(
     size = x.shape[axis]
     if size < 2:
         raise InfoplaneError(f"fill_banks: {size} inputs; expected at least 2, and for exact rates {references}.")
-    order = execution_order(model, x.narrow(axis, 0, min(size, 2)))
+    echoes = echo_layers(model)
+    order = [name for name in execution_order(model, x.narrow(axis, 0, min(size, 2))) if name in echoes]
     if streams is None:  # seeded from the global stream, because that is forked in the passes below
         streams = Streams(torch.randint(2**62, (replicas,)).tolist(), x.device)
     banks: dict[str, Bank] = {}
@@ -94,7 +95,7 @@ def fill_banks(
         picks = streams.permutations(size * -(-references // size)) % size
         with measuring(model, "draw", streams) as layers:
             for filled, bank in banks.items():
-                layers[filled].bank = bank
+                echoes[filled].bank = bank
             for unfilled in order[len(banks) :]:
                 layers[unfilled].phase = "pass"
             watch: list[Passed] = []
@@ -104,7 +105,7 @@ def fill_banks(
             f = torch.cat([p.f for p in watch], -2)
             banks[name] = Bank(f, layers[name].scales(f)[1])
     for name, bank in banks.items():
-        echo_layers(model)[name].bank = bank
+        echoes[name].bank = bank
     return banks
 
 

@@ -1,4 +1,4 @@
-"""Putting Echo layers into any model."""
+"""Putting noisy layers into any model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from .channels.ceilings import WIDE
+from .channels.channel import Channel
+from .channels.gaussian import Dropout, Gaussian
 from .channels.layer import Echo
-from .models import first_tensor, measuring, modules, plain, replica_axis, resolve
+from .models import channel_of, first_tensor, measuring, modules, plain, replica_axis, resolve
 from .records import InfoplaneError, choose
 
-__all__ = ["insert_echo"]
+__all__ = ["CHANNELS", "insert_channel", "insert_echo"]
+
+#: The noisy layers there are, by the name of the channel.
+CHANNELS: dict[str, type[Channel]] = {"echo": Echo, "gaussian": Gaussian, "dropout": Dropout}
 
 #: Layers whose (B, C, L) is a map of L places; that of any other layer may be a sequence, (B, L, d).
 _MAPS_1D = (
@@ -24,13 +29,13 @@ _MAPS_1D = (
 )
 
 
-def _through_echo(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-    """The forward hook behind which an Echo layer sits; a plain function, so that it is copied with the model."""
-    echo = module.echo
-    assert isinstance(echo, Echo)
+def _through_channel(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    """The forward hook behind which a noisy layer sits; a plain function, so that it is copied with the model."""
+    channel = channel_of(module)
+    assert channel is not None
     if isinstance(output, Tensor):
-        return echo(output)
-    z = echo(first_tensor(output, type(module).__name__))
+        return channel(output)
+    z = channel(first_tensor(output, type(module).__name__))
     if isinstance(output, dict):
         first = next(k for k, v in output.items() if isinstance(v, Tensor))
         return {**output, first: z}
@@ -50,36 +55,55 @@ def insert_echo(
     pool: str | tuple[int, ...] | None = "auto",
     **options: Any,
 ) -> nn.Module:
-    """A copy of `model` with an Echo layer behind each of the named modules.
+    """A copy of `model` with an Echo layer behind each of the named modules: `insert_channel` of the channel "echo"."""
+    return insert_channel(model, after, example, "echo", inplace=inplace, pool=pool, **options)
 
-    The Echo layer becomes the child `echo` of the module it follows, so the keys of the original state_dict stay as
-    they are (new ones, `NAME.echo...`, are added), and weights load before or after. Widths are found by running
-    `example`. A compiled model gives a copy that is not: insert first, then compile.
 
-    after: dotted names of modules. example: a small batch of inputs, (B, ...). options: those of `Echo` (bound, echoes,
-    scale, mixing, ...). inplace: change `model` itself.
+def insert_channel(
+    model: nn.Module,
+    after: Sequence[str],
+    example: Tensor,
+    channel: str = "echo",
+    *,
+    inplace: bool = False,
+    pool: str | tuple[int, ...] | None = "auto",
+    **options: Any,
+) -> nn.Module:
+    """A copy of `model` with a noisy layer behind each of the named modules.
+
+    It becomes a child of the module it follows, `echo` (or `noise`, of the other channels), so the keys of the original
+    state_dict stay as they are (new ones, `NAME.echo...`, are added), and weights load before or after. Widths are
+    found by running `example`. A compiled model gives a copy that is not: insert first, then compile.
+
+    after: dotted names of modules. example: a small batch of inputs, (B, ...). inplace: change `model` itself.
+    channel: "echo", "gaussian" (additive) or "dropout" (continuous); options: those of `Echo` (bound, echoes, scale,
+        mixing, ...), `Gaussian` (std, scale) or `Dropout` (p).
     pool: how the code of a feature map is made. (h, w): the map is averaged over h x w areas, and z is spread over them
         (see `Echo`); None: all its numbers are the code; "auto": maps (B, C, H, W), and (B, C, L) behind a layer of
         such maps, of more than 64 numbers are pooled to the largest h x w of the map's proportions with C h w <= 64.
         The least rate of a wide code, -C h w log bound, is soon above .6 ln N, where none is exact: raise `bound` then.
-    Raises InfoplaneError for a name that is not in the model, runs not once a forward, carries an Echo layer already,
+    Raises InfoplaneError for a name that is not in the model, runs not once a forward, carries a noisy layer already,
     or gives rows that are not the inputs; for a compiled model that is to be changed in place.
     """
+    make = CHANNELS[choose(channel, CHANNELS, "channel")]
+    where = f"insert_{'echo' if make is Echo else 'channel'}"
     wrapped, model = model, plain(model)
     if inplace and any(hasattr(m, "_orig_mod") or m._compiled_call_impl for m in wrapped.modules()):
-        raise InfoplaneError("insert_echo: inplace=True, and the model is compiled; insert first, then compile.")
+        raise InfoplaneError(f"{where}: inplace=True, and the model is compiled; insert first, then compile.")
     _let_the_compiler_see_hooks()
     if not inplace:
         model = copy.deepcopy(model)
     if isinstance(after, str):
-        raise InfoplaneError(f"insert_echo: after={after!r}; expected a list of names, such as [{after!r}].")
+        raise InfoplaneError(f"{where}: after={after!r}; expected a list of names, such as [{after!r}].")
     replicas = int(getattr(model, "replicas", 1))
     targets: dict[str, nn.Module] = {}
     for name in after:
         targets[name] = _last_child(resolve(model, name))
-        if hasattr(targets[name], "echo"):
+        held = channel_of(targets[name])
+        if held is not None or hasattr(targets[name], make.child):
+            child = make.child if held is None else held.child
             raise InfoplaneError(
-                f"insert_echo: {name!r} has a child named 'echo' already; expected a layer without one."
+                f"{where}: {name!r} has a child named {child!r} already; expected a layer without one."
             )
     _, axis = replica_axis(model, example)
     given = _outputs(model, targets, example)
@@ -89,24 +113,24 @@ def insert_echo(
     for name, module in targets.items():
         out = given[name]
         if not out.is_floating_point():
-            raise InfoplaneError(f"insert_echo: {name!r} gave {out.dtype}; expected floating-point numbers.")
+            raise InfoplaneError(f"{where}: {name!r} gave {out.dtype}; expected floating-point numbers.")
         rows = example.shape[axis]
         front = (replicas, rows) if replicas > 1 or axis == 1 else (rows,)
         longer = again[name].shape[: len(front)] == (*front[:-1], rows + 1)
         if out.shape[: len(front)] != front or not longer or _sequence_first(model, name, out, again[name]):
             raise InfoplaneError(
-                f"insert_echo: {name!r} gave {tuple(out.shape)} for {rows} inputs; expected one row an "
+                f"{where}: {name!r} gave {tuple(out.shape)} for {rows} inputs; expected one row an "
                 f"input, ({', '.join(map(str, front))}, ...). A sequence model that gives (L, B, d) needs "
                 "batch_first=True."
             )
         shape = out.shape[len(front) :]
         cells = _cells(shape, pool, module, name)
         features = shape.numel() if cells is None else shape[0] * math.prod(cells)
-        echo = Echo(features, replicas=replicas, pool=cells, **options)
-        echo.to(out.device, out.dtype if out.dtype == torch.float64 else torch.float32)
-        echo.train(module.training)
-        module.add_module("echo", echo)
-        module.register_forward_hook(_through_echo)
+        layer = make(features, replicas=replicas, pool=cells, **options)
+        layer.to(out.device, out.dtype if out.dtype == torch.float64 else torch.float32)
+        layer.train(module.training)
+        module.add_module(make.child, layer)
+        module.register_forward_hook(_through_channel)
     return model
 
 

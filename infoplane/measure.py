@@ -160,6 +160,7 @@ def measure_model(
             estimators,
             name=probe,
             seed=seed,
+            population=points.enumerated and len(x) == len(points.x),
             batch_size=rows_a_pass(x, 1, x.dim() - 1),
         )
     except (RuntimeError, TypeError, IndexError) as error:

@@ -10,20 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .channels.layer import Echo, Phase
+from .channels.channel import Channel, Phase
+from .channels.layer import Echo
 from .records import InfoplaneError, choose
 from .replicas import Streams
 
 __all__ = [
+    "channel_of",
     "eager",
     "echo_layers",
     "first_tensor",
     "measuring",
     "modules",
+    "noisy_layers",
     "plain",
     "rate",
     "replica_axis",
     "resolve",
+    "sent_to",
     "torch_threads",
 ]
 
@@ -81,7 +85,8 @@ def resolve(model: nn.Module, name: str) -> nn.Module:
     if name in known and name:
         return known[name]
     # what an Echo layer is made of is no layer to offer
-    return known[choose(name, [n for n in known if n and ".echo." not in f".{n}"], "layer")]
+    within = tuple(f"{n}." for n in noisy_layers(model))
+    return known[choose(name, [n for n in known if n and not n.startswith(within)], "layer")]
 
 
 def replica_axis(model: nn.Module, x: Tensor) -> tuple[int, int]:
@@ -96,12 +101,28 @@ def echo_layers(model: nn.Module) -> dict[str, Echo]:
     return {name: m for name, m in modules(model).items() if isinstance(m, Echo)}
 
 
+def noisy_layers(model: nn.Module) -> dict[str, Channel]:
+    """The Echo, Gaussian and dropout layers of a model (`channels`), as `echo_layers`."""
+    return {name: m for name, m in modules(model).items() if isinstance(m, Channel)}
+
+
+def channel_of(module: nn.Module) -> Channel | None:
+    """The noisy layer that follows a module, which is its child."""
+    return next((child for child in module.children() if isinstance(child, Channel)), None)
+
+
+def sent_to(name: str) -> str:
+    """The name of the module that a noisy layer follows, and of what goes into it: hidden2 of hidden2.echo."""
+    return name.rpartition(".")[0]
+
+
 def rate(model: nn.Module, *, per_layer: bool = False) -> Any:
     """The batch-mean rate of the last training forward, with its graph, in nats: add beta * rate to a loss.
 
-    A scalar, or (R,) with replicas: the sum over Echo layers; per_layer=True: a dict from name to each layer's.
+    A scalar, or (R,) with replicas: the sum over Echo layers, exact, and Gaussian ones, upper bounds
+    (`channels.gaussian.mean_field_bound`); per_layer=True: a dict from name to each layer's.
     """
-    layers = echo_layers(model)
+    layers = {name: layer for name, layer in noisy_layers(model).items() if layer.rated}
     if not layers:
         raise InfoplaneError("rate: the model has no Echo layer; insert one with infoplane.insert_echo.")
     rates = {name: layer.rate for name, layer in layers.items()}
@@ -157,14 +178,15 @@ def _eval(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def measuring(model: nn.Module, phase: Phase = "draw", streams: Streams | None = None) -> Iterator[dict[str, Echo]]:
-    """Eval mode without gradients, uncompiled, Echo layers in the given phase; all (banks too) is put back afterwards.
+def measuring(model: nn.Module, phase: Phase = "draw", streams: Streams | None = None) -> Iterator[dict[str, Channel]]:
+    """Eval mode without gradients, uncompiled, noisy layers in the given phase; all (banks too) is put back afterwards.
 
     The global random state is forked: what is drawn inside (by a data loader, say) does not change the training.
     """
     model = plain(model)
-    layers = echo_layers(model)
-    before = [(layer, layer.phase, layer.streams, layer.watch, layer.bank) for layer in layers.values()]
+    layers = noisy_layers(model)
+    before = [(layer, layer.phase, layer.streams, layer.watch) for layer in layers.values()]
+    banks = [(layer, layer.bank) for layer in layers.values() if isinstance(layer, Echo)]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices=devices), eager(), _eval(model), torch.no_grad():
@@ -173,5 +195,7 @@ def measuring(model: nn.Module, phase: Phase = "draw", streams: Streams | None =
                 layer.streams = streams if streams is not None else layer.streams
             yield layers
     finally:
-        for layer, layer.phase, layer.streams, layer.watch, layer.bank in before:
+        for layer, layer.phase, layer.streams, layer.watch in before:
             layer.replay = None
+        for echo, bank in banks:
+            echo.bank = bank

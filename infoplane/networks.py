@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .activations import ACTIVATIONS
+from .channels.channel import Channel
 from .records import InfoplaneError, choose
 from .replicas import ReplicaConv2d, ReplicaLinear, derive
 
@@ -188,13 +189,14 @@ def _add_dense(model: _Layered, inputs: int, widths: Sequence[int], outputs: int
 
 @torch.no_grad()
 def initialise(model: nn.Module, init: str, seeds: Sequence[int]) -> None:
-    """Draw the weights of every layer of ours outside Echo layers, replica r from seeds[r] alone.
+    """Draw the weights of every layer of ours outside noisy layers, replica r from seeds[r] alone.
 
     Each layer has a stream of its own, so that adding an Echo layer, or a layer above, leaves the others as they were.
     """
     chosen = INITS[choose(init, INITS, "initialisation")]
+    within = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, Channel))
     for name, module in model.named_modules():
-        if not isinstance(module, ReplicaLinear | ReplicaConv2d) or ".echo" in f".{name}":
+        if not isinstance(module, ReplicaLinear | ReplicaConv2d) or name.startswith(within):
             continue
         outputs, *fan_in = module.weight.shape[1:]
         for r, seed in enumerate(seeds):

@@ -1,7 +1,8 @@
 """The forward passes that a measurement takes, by the book of Echo noise, and nothing changed by them.
 
-Where a model has Echo layers, their banks are filled from the law (one pass a layer), then the probe goes through
-once with fresh noise and once along the mean path. A layer whose codes are the same in both is a function of its input.
+Where a model has noisy layers, the banks of Echo layers are filled from the law (one pass a layer), then the probe goes
+through once with fresh noise and once along the mean path. A layer whose codes are the same in both is a function of
+its input.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 
 from .chain import execution_order, fill_banks, separating
 from .channels.bank import Bank
-from .channels.layer import Passed
-from .models import echo_layers, measuring, replica_axis
+from .channels.channel import Passed
+from .estimators.protocol import Noise
+from .models import measuring, noisy_layers, replica_axis
 from .records import InfoplaneError
 from .replicas import Streams
 from .taps import Taps
@@ -35,11 +37,13 @@ class Seen:
     """What the layers showed in one snapshot; every tensor is (R, N, ...).
 
     codes: of each layer, one draw a point. clean: the mean path, only of layers with noise at or below them.
-    draw: (layer, k) -> (k, R, N, D), fresh noisy replicates. affine: layer -> (R, D, D_x), W where the layer is W x + b
-    of the input, else None. logits: the output, if it is a tensor of scores.
-    echoes: what went through each Echo layer in the noisy pass; banks: their reference codes; first: those whose input
-    is a function of x; repeats: for these, in each replica, how far f moved between passes, in standard deviations.
-    through: for each Echo layer, and for the output (""), those below that all it knows of x has passed (`separating`).
+    draw: (layer, k) -> (k, R, N, D), fresh noisy replicates; resend: of what goes into a noisy layer. affine: layer ->
+    (R, D, D_x), W where the layer is W x + b of the input, else None. logits: the output, if it is a tensor of scores.
+    passed: what went through each noisy layer in the noisy pass; banks: the reference codes of Echo layers; first: the
+    noisy layers whose input is a function of x; repeats: for these, in each replica, how far f moved between passes, in
+    standard deviations.
+    through: for each noisy layer, and for the output (""), those below that all it knows of x has passed
+    (`separating`).
     """
 
     codes: dict[str, Tensor]
@@ -47,11 +51,29 @@ class Seen:
     draw: Callable[[str, int], Tensor]
     logits: Tensor | None
     affine: Callable[[str], Tensor | None]
-    echoes: dict[str, Passed] = field(default_factory=dict)
+    passed: dict[str, Passed] = field(default_factory=dict)
     banks: dict[str, Bank] = field(default_factory=dict)
     first: set[str] = field(default_factory=set)
     repeats: dict[str, list[float]] = field(default_factory=dict)
     through: dict[str, list[str]] = field(default_factory=lambda: {"": []})
+    resend: Callable[[str, int], Tensor] | None = None
+
+    def noise(self, layer: str, kind: str) -> Noise:
+        """The channel of a noisy layer; `quantity` says of what its rate is the information.
+
+        Where the input is a function of x, I(Z;X). Above noise, the information between neighbours, I(Z_k;Z_j), if all
+        that goes into layer k has passed through Z_j, and else I(Z_k;F_k) of the layer's input F_k.
+        """
+        f, log_s, _ = self.passed[layer]
+        std = None if kind == "echo" else log_s.exp()
+        if layer in self.first:
+            return Noise(kind, f, std, scale=log_s.exp())
+        number = {name: k for k, name in enumerate(self.passed, start=1)}
+        below = self.through[layer]
+        other = f"Z{number[below[-1]]}" if below else f"F{number[layer]}"
+        resend = self.resend
+        assert resend is not None
+        return Noise(kind, f, std, f"I(Z{number[layer]};{other})", lambda k: resend(layer, k), log_s.exp())
 
 
 class Passes:
@@ -59,7 +81,7 @@ class Passes:
 
     x: (N, ...), or (R, N, ...) for networks with inputs of their own for each replica. law: as x, what the echoes
     follow.
-    order: the Echo layers in the order of execution.
+    order: the noisy layers in the order of execution.
     """
 
     def __init__(
@@ -80,13 +102,13 @@ class Passes:
         self._references, self._batch_size, self._reduce = references, batch_size, reduce
         Taps(model, self.layers)  # names that are not in the model are refused now, not at the first snapshot
         self.order: list[str] = []
-        if echo_layers(model):
+        if noisy_layers(model):
             self.order = execution_order(model, x.narrow(self.axis, 0, min(self.n, _TRIAL, batch_size or _TRIAL)))
 
     @contextmanager
     def look(self, streams: Streams) -> Iterator[Seen]:
         """Run the passes; what is seen may be asked for replicates inside the block."""
-        with measuring(self.model, "draw", streams) as echoes:
+        with measuring(self.model, "draw", streams) as layers:
             if not self.order:
                 codes, logits = self._run()
                 draw = lambda layer, k: codes[layer].expand(k, *codes[layer].shape)  # noqa: E731
@@ -97,23 +119,24 @@ class Passes:
                 self.model, law, references=self._references, streams=streams, batch_size=self._batch_size
             )
             watches: dict[str, list[Passed]] = {name: [] for name in self.order}
-            for name, echo in echoes.items():
-                echo.watch = watches.get(name)
+            for name, layer in layers.items():
+                layer.watch = watches.get(name)
             codes, logits = self._run()
             passed = {name: self._passed(name, watches[name], self.n) for name in self.order}
             through = self._separating(passed)
-            for echo in echoes.values():
-                echo.phase, echo.watch = "mean", []
+            for layer in layers.values():
+                layer.phase, layer.watch = "mean", []
             mean, _ = self._run()
-            inputs = {name: self._passed(name, echoes[name].watch or [], self.n).f for name in self.order}
+            inputs = {name: self._passed(name, layers[name].watch or [], self.n).f for name in self.order}
             first = {name for name in self.order if _same(inputs[name], passed[name].f)}
             repeats = self._repeats(first, passed)
-            for echo in echoes.values():
-                echo.phase, echo.watch = "draw", None
+            for layer in layers.values():
+                layer.phase, layer.watch = "draw", None
+            replicates = _Replicates(self)
             yield Seen(
                 codes,
                 {name: t for name, t in mean.items() if not _same(t, codes[name])},
-                _Replicates(self),
+                replicates.codes,
                 logits,
                 lambda _: None,
                 passed,
@@ -121,6 +144,7 @@ class Passes:
                 first,
                 repeats,
                 through,
+                replicates.sent,
             )
 
     def _run(self, x: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -153,8 +177,8 @@ class Passes:
         joined = Passed(*(torch.cat(parts, -2) for parts in zip(*watch, strict=True)))
         if joined.f.shape[-2] != rows:
             raise InfoplaneError(
-                f"Echo layer {name!r} got {joined.f.shape[-2]} rows for {rows} inputs; expected one row an input. Its "
-                "rows may be the places of sequences, or it ran more than once in a forward pass."
+                f"The noisy layer {name!r} got {joined.f.shape[-2]} rows for {rows} inputs; expected one row an "
+                "input. Its rows may be the places of sequences, or it ran more than once in a forward pass."
             )
         return joined
 
@@ -174,7 +198,7 @@ class Passes:
 
         They are at most half of the probe, once from either end, so that what follows from all of a batch changes.
         """
-        echoes = echo_layers(self.model)
+        layers = noisy_layers(self.model)
         moved = {name: torch.zeros(self.replicas, device=self.x.device) for name in first}
         few = min((self.n + 1) // 2, _TRIAL, self._batch_size or self.n)
         head = torch.arange(few - 1, -1, -1, device=self.x.device)
@@ -182,11 +206,11 @@ class Passes:
             head = head.expand(2)  # no layer of ours asks for two rows, but some of other people's do
         for rows in (head, self.n - 1 - head) if first else ():
             for name in first:
-                echoes[name].watch = []
+                layers[name].watch = []
             self.model(self.x.index_select(self.axis, rows))
             for name in first:
                 f = passed[name].f
-                again = self._passed(name, echoes[name].watch or [], len(rows)).f
+                again = self._passed(name, layers[name].watch or [], len(rows)).f
                 # a constant on top of what varies does not hide that it moved, down to what rounding does
                 size = torch.maximum(f.std(1), 1e-2 * f.square().mean(1).sqrt()).clamp(min=1e-30)
                 moved[name] = torch.maximum(moved[name], ((f[:, rows] - again).abs().amax(1) / size).amax(1))
@@ -198,17 +222,40 @@ class _Replicates:
 
     def __init__(self, passes: Passes) -> None:
         self._passes = passes
-        self._drawn: dict[int, dict[str, Tensor]] = {}
+        self._drawn: dict[int, tuple[dict[str, Tensor], dict[str, Tensor]]] = {}
         self._lock = Lock()  # estimators work side by side
         device = passes.x.device.type  # and autocast is of a thread
         self._cast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
 
-    def __call__(self, layer: str, k: int) -> Tensor:
+    def codes(self, layer: str, k: int) -> Tensor:
+        return self._draw(k)[0][layer]
+
+    def sent(self, layer: str, k: int) -> Tensor:
+        return self._draw(k)[1][layer]
+
+    def _draw(self, k: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         with self._lock, torch.no_grad(), torch.autocast(*self._cast):
             if k not in self._drawn:
-                draws = [self._passes._run()[0] for _ in range(k)]
-                self._drawn[k] = {name: torch.stack([d[name] for d in draws]) for name in self._passes.layers}
-            return self._drawn[k][layer]
+                codes, sent = zip(*(self._once() for _ in range(k)), strict=True)
+                self._drawn[k] = _stacked(codes), _stacked(sent)
+            return self._drawn[k]
+
+    def _once(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        passes = self._passes
+        layers = noisy_layers(passes.model)
+        watches: dict[str, list[Passed]] = {name: [] for name in passes.order}
+        for name in passes.order:
+            layers[name].watch = watches[name]
+        try:
+            codes, _ = passes._run()
+        finally:
+            for name in passes.order:
+                layers[name].watch = None
+        return codes, {name: passes._passed(name, watch, passes.n).f for name, watch in watches.items()}
+
+
+def _stacked(draws: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]}
 
 
 class _Affine:

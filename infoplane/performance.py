@@ -40,7 +40,7 @@ def evaluate(model: nn.Module, task: Task, streams: Streams) -> list[dict[str, o
     rows = rows_a_pass(task.x, replicas, task.x.dim() - 1)
     logits: dict[str, Tensor] = {}
     with measuring(model, "draw", streams) as layers:
-        if layers:
+        if layers:  # of Echo layers; no other has one
             fill_banks(model, own if replicas > 1 else own[0], streams=streams, batch_size=rows)
             paths = ["noisy", "noise-off"]
         axis = x.dim() - task.x.dim()

@@ -24,8 +24,8 @@ def certificates_of(
     """A certificate for each Echo layer, in the order of execution, and each of the replicas."""
     layers = echo_layers(passes.model)
     out: dict[str, dict[int, Certificate]] = {}
-    for name in passes.order:
-        passed, first = seen.echoes[name], name in seen.first
+    for name in (name for name in passes.order if name in layers):
+        passed, first = seen.passed[name], name in seen.first
         out[name] = {
             r: certify(
                 Evidence(
@@ -51,10 +51,8 @@ def rates_of(
 ) -> list[Estimate]:
     """The numbers of one Echo layer. The last one is what is known of I(Z;X).
 
-    A layer whose input is a function of x: its rate, I(Z;X). Above noise, the rate is the information between
-    neighbours, I(Z_k;Z_j), if all that goes into layer k has passed through Z_j, and else I(Z_k;F_k) of the layer's
-    input F_k; I(Z_k;X) has no closed form there, and is at most the least of the rates and ceilings on the way, and
-    ln N.
+    A layer whose input is a function of x: its rate, I(Z;X). Above noise, the rate is what `Seen.noise` calls it;
+    I(Z_k;X) has no closed form there, and is at most the least of the rates and ceilings on the way, and ln N.
     """
     mine = certificates[name][replica]
     own = Estimate(
@@ -73,10 +71,7 @@ def rates_of(
     )
     if name in seen.first:
         return [own]
-    number = {layer: k for k, layer in enumerate(passes.order, start=1)}
-    below = seen.through[name]
-    other = f"Z{number[below[-1]]}" if below else f"F{number[name]}"
-    on_the_way = [mine, *(certificates[j][replica] for j in below)]
+    on_the_way = [mine, *(certificates[j][replica] for j in seen.through[name] if j in certificates)]
     sound = [c for c in on_the_way if c.standing != "estimate"]
     least = min(sound or on_the_way, key=lambda c: c.value)
     ceiling = math.log(mine.n)
@@ -90,7 +85,7 @@ def rates_of(
         ceiling=ceiling,
         warnings=("chain", *least.warnings),
     )
-    return [replace(own, quantity=f"I(Z{number[name]};{other})"), bound]
+    return [replace(own, quantity=seen.noise(name, "echo").quantity), bound]
 
 
 def missing_rates(layer: Echo, n: int) -> list[Estimate]:
@@ -109,11 +104,11 @@ def missing_rates(layer: Echo, n: int) -> list[Estimate]:
     ]
 
 
-def label_bounds(scores: Tensor, labels: Tensor, information: Estimate) -> list[Estimate]:
+def label_bounds(scores: Tensor, labels: Tensor, information: Estimate | None, channel: str) -> list[Estimate]:
     """H(Y) - CE <= I(Z;Y) <= min(H(Y), I(Z;X)), under the one noisy law.
 
     scores: (N, C), logits of single noisy draws (never of averaged or noise-free predictions); labels: (N,).
-    information: the I(Z;X) of the layer, used only where it is exact or an upper bound.
+    information: the I(Z;X) of an Echo layer, used only where it is exact or an upper bound; without it H(Y) is all.
     """
     entropy = label_entropy(labels)
     loss = cross_entropy(scores.double(), labels, reduction="none")
@@ -121,12 +116,14 @@ def label_bounds(scores: Tensor, labels: Tensor, information: Estimate) -> list[
         quantity="I(Z;Y)",
         value=entropy - float(loss.mean()),
         standing="lower",
-        channel="echo",
+        channel=channel,
         estimator="decoder",
         n=len(labels),
         stderr=float(loss.std()) / math.sqrt(len(labels)),
         ceiling=entropy,
     )
+    if information is None:
+        return [lower]
     bounded = information.standing in ("exact", "upper")
     upper = replace(
         lower,

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from .estimators.protocol import Estimator, Reading
-from .models import echo_layers, plain, replica_axis, torch_threads
+from .consistency import mark
+from .estimators.protocol import Estimator, Noise, Reading
+from .models import echo_layers, noisy_layers, plain, replica_axis, sent_to, torch_threads
 from .passes import Passes, Seen
 from .rates import certificates_of, label_bounds, missing_rates, rates_of
 from .records import COLUMNS, Estimate, InfoplaneError, Measurement
+from .replay import Replay
 from .replicas import Streams, derive
 from .taps import once
 
@@ -43,13 +45,17 @@ class Recorder:
     probe: what is measured on: (x, y), x alone, a Dataset or a DataLoader. x: (N, ...), or (R, N, ...) for networks
     of R
         replicas with inputs of their own; y: classes, (N,) or (R, N); without y there is no I(T;Y).
-    layers: dotted names; `NAME` is what goes into the Echo layer behind NAME, `NAME.echo` what comes out. Default: the
-        layers of one of our networks, of any other model its direct children that run; and all Echo layers.
+    layers: dotted names; `NAME` is what goes into the Echo layer behind NAME, `NAME.echo` what comes out (`NAME.noise`
+        of a Gaussian or dropout layer). Default: the layers of one of our networks, of any other model its direct
+        children that run; and all noisy layers.
     estimators: default KDE() and Binning(); or as the command line names them, "kde:noise_variance=0.1".
     law: inputs whose law the echoes follow; default: the probe itself, which exact rates need.
     references: independent reference codes for each Echo layer. batch_size: rows a forward pass, default all.
     seed: of the noise drawn in measuring and of nothing else; seeds: one for each replica, default seed + r.
     reduce: see `Taps`. run, name: what stands in the columns `run` and `probe`.
+    population: the probe holds every input there is, and nothing is a sample (the 12-bit task).
+    chain: each of the layers is a function of the one before it, so that none can hold more (warning data-processing);
+        None: where that is known, in our networks and torch.nn.Sequential.
 
     A snapshot leaves weights, buffers, flags, random states and `rate(model)` as they were. Layers at or above noise
     are measured on noisy draws (I(T;Y)) and on the mean path (I(X;T), channel "noise-off"): see `estimators.protocol`.
@@ -70,6 +76,8 @@ class Recorder:
         seeds: Sequence[int] | None = None,
         batch_size: int | None = None,
         reduce: Callable[[Any], Tensor] | None = None,
+        population: bool = False,
+        chain: bool | None = None,
     ) -> None:
         from .estimators import KDE, Binning, parse_estimator
 
@@ -101,6 +109,18 @@ class Recorder:
         if self.passes.n < 2:
             raise InfoplaneError(f"Recorder: the probe holds {self.passes.n} inputs; expected at least 2.")
         self._same_law = law is None
+        self._population = population
+        known = isinstance(self.model, nn.Sequential) or hasattr(self.model, "layer_names")
+        given = self.layers
+        if (known and not isinstance(self.model, Replay)) if chain is None else chain:
+            given = given if chain else [n for n in _default_layers(self.model, x) if n in self.layers]
+        else:
+            given = []
+        self._chain = given
+        flat = x.flatten(axis + 1) if x.dim() > axis + 1 else x.unsqueeze(-1)
+        self._inputs = (
+            None if isinstance(self.model, Replay) else (flat if axis else flat.unsqueeze(0)).expand(replicas, -1, -1)
+        )
         self._labels = _labels(y, replicas, self.passes.n, device)
         self._seeds = list(seeds) if seeds is not None else [seed + r for r in range(replicas)]
         self.measurements: list[Measurement] = []
@@ -121,6 +141,7 @@ class Recorder:
             # Many small operations: two threads on each of them take up to fifty times as long on a busy machine.
             with torch_threads(1):
                 new = self._estimates(seen, now, epoch, step) + self._rates(seen, epoch, step)
+        new = mark(new, self._chain)
         self.measurements += new
         if len(now) < len(self.estimators):
             self.held[epoch, step] = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
@@ -141,7 +162,7 @@ class Recorder:
                     with self.passes.look(self._streams(epoch, step)) as seen:
                         if measure:
                             with torch_threads(1):
-                                new += self._estimates(seen, deferred, epoch, step, limits)
+                                new += mark(self._estimates(seen, deferred, epoch, step, limits), self._chain)
                         else:
                             _widen(limits, seen)
         finally:
@@ -180,6 +201,10 @@ class Recorder:
                 draw=None if clean is None else _drawer(seen, layer, chosen),
                 limits=None if limits is None else (limits[layer][0][chosen], limits[layer][1][chosen]),
                 affine=_mapper(seen, layer, chosen),
+                noise=self._noise(seen, layer, chosen),
+                inputs=None if self._inputs is None else self._inputs[chosen],
+                seeds=tuple(derive("estimate", self.name, self._seeds[r], epoch, step) for r in good),
+                population=self._population,
             )
             labels = self._labels if self._labels is None or not good else self._labels[chosen]
             tasks += [(layer, good, estimator, reading, labels) for estimator in estimators]
@@ -195,27 +220,44 @@ class Recorder:
     def _rates(self, seen: Seen, epoch: int, step: int) -> list[Measurement]:
         new: list[Measurement] = []
         good = set(range(self.replicas))
-        for name in self.passes.order:
-            passed = seen.echoes[name]
-            good &= set(self._finite(name, epoch, torch.cat([passed.f, passed.log_s, passed.z], -1)))
-        certificates = certificates_of(self.passes, seen, sorted(good), self._same_law)
         layers = echo_layers(self.model)
+        noisy = noisy_layers(self.model)
+        for name in self.passes.order:
+            f, log_s, z = seen.passed[name]
+            scale = log_s if name in layers else log_s.exp()  # a unit without noise is nothing odd but in an Echo layer
+            good &= set(self._finite(name, epoch, torch.cat([f, scale, z], -1)))
+        certificates = certificates_of(self.passes, seen, sorted(good), self._same_law)
         scores, labels = seen.logits, self._labels
         if scores is not None and labels is not None and scores.shape[-1] <= int(labels.max()):
             scores = None  # the output is no score for each class
         for name in self.passes.order:
             for r in range(self.replicas):
-                rows = (
-                    rates_of(self.passes, seen, name, r, certificates)
-                    if r in good
-                    else missing_rates(layers[name], self.passes.n)
-                )
+                rows: list[Estimate] = []
+                if name in layers and r in good:
+                    rows = rates_of(self.passes, seen, name, r, certificates)
+                elif name in layers:
+                    rows = missing_rates(layers[name], self.passes.n)
                 if r in good and scores is not None and labels is not None and name in seen.through[""]:
-                    rows += label_bounds(scores[r], labels[r], rows[-1])
+                    rows += label_bounds(scores[r], labels[r], rows[-1] if rows else None, noisy[name].kind)
                 new += [self._place(e, epoch, step, r, name) for e in rows]
-                if r in good:
+                if name in layers and r in good:
                     self.certificates.append(self._where(epoch, step, r, name) | certificates[name][r].row())
         return new
+
+    def _noise(self, seen: Seen, layer: str, chosen: Tensor) -> Noise | None:
+        if layer not in seen.passed:
+            return None
+        channel = noisy_layers(self.model)[layer]
+        noise = seen.noise(layer, channel.kind)
+        resend = noise.resend
+        diagonal = getattr(channel, "mixing", "diagonal") == "diagonal"
+        return replace(
+            noise,
+            sent=noise.sent[chosen],
+            std=None if noise.std is None else noise.std[chosen],
+            scale=noise.scale[chosen] if diagonal and noise.scale is not None else None,
+            resend=None if resend is None else lambda k: resend(k)[:, chosen],
+        )
 
     def _finite(self, layer: str, epoch: int, codes: Tensor) -> list[int]:
         """The replicas whose codes are all finite; of each other it is said once where and when it was lost."""
@@ -305,17 +347,17 @@ def _widen(limits: Limits, seen: Seen) -> None:
 
 
 def _default_layers(model: nn.Module, x: Tensor) -> list[str]:
-    echoes = list(echo_layers(model))
+    noisy = list(noisy_layers(model))
     own = getattr(model, "layer_names", None)
     names: list[str] = []
     for name in own or once(model, [n for n, _ in model.named_children()], x[:2]):
-        within = [e for e in echoes if e.startswith(f"{name}.")]
-        for echo in within:  # an Echo layer inside a layer, and what goes into it, come before what the layer gives
-            names += [echo.removesuffix(".echo"), echo]
-        if f"{name}.echo" not in within:
+        within = [n for n in noisy if n.startswith(f"{name}.")]
+        for inner in within:  # a noisy layer inside a layer, and what goes into it, come before what the layer gives
+            names += [sent_to(inner), inner]
+        if name not in map(sent_to, within):
             names.append(name)
-    for echo in echoes:
-        names += [n for n in (echo.removesuffix(".echo"), echo) if n not in names]
+    for inner in noisy:
+        names += [n for n in (sent_to(inner), inner) if n not in names]
     return names
 
 

@@ -31,7 +31,7 @@ class Replay(nn.Module):
                 raise InfoplaneError(
                     f"{path}: {name} is {array.dtype} of shape {array.shape}; expected real numbers, (epoch, N, D)."
                 )
-            if f".{name}".endswith(".echo"):
+            if f".{name}".endswith((".echo", ".noise")):
                 raise InfoplaneError(
                     f"{path}: {name} holds noisy codes, whose information needs the noise of its channel: measure the "
                     "run or the model instead, or leave this layer out of the file."

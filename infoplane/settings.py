@@ -18,6 +18,7 @@ MODELS = ("mlp", "cnn")
 OPTIMIZERS = ("adam", "sgd")
 PROBES = ("train", "test", "all")
 ECHO_ON = ("before", "after")
+CHANNEL_NAMES = ("echo", "gaussian", "dropout")
 INIT_NAMES = ("glorot", "he", "balanced", "tishby", "saxe")
 
 
@@ -31,8 +32,10 @@ class Settings:
     None: $INFOPLANE_DATA, else ./data. subset: how many of the training points to train on, the classes in proportion;
     0 for all. model: "mlp", or "cnn" with `channels` of its convolutions. widths: of the hidden layers (of a cnn: of
     those behind its convolutions). init: None takes what suits the activation. batch_size: 0 for the full batch.
+    channel: of the noisy layers, "echo", "gaussian" (additive noise; noise_std is its standard deviation, or with
+    scale="input" where it starts) or "dropout" (continuous; `dropout` is the share).
     beta: nats of loss a nat of rate. warmup: the share of training after which beta sets in; it then grows linearly
-    over another such share. echo_at: hidden layers, counted from 1, convolutions first, that get an Echo layer, before
+    over another such share. echo_at: hidden layers, counted from 1, convolutions first, that get a noisy layer, before
     or after their activation (echo_on: None takes what suits the activation); bound, echoes, scale, mixing: see
     `channels.layer.Echo`. snapshots: see `snapshot_epochs`. split: the share of training points, where the data set
     does not divide them; ordered: the first ones, not a random choice. Replica r has the seed seed + r.
@@ -50,6 +53,9 @@ class Settings:
     lr: float = 4e-3
     batch_size: int = 256
     epochs: int = 400
+    channel: str = "echo"
+    noise_std: float = 0.1
+    dropout: float = 0.2
     beta: float = 0.03
     warmup: float = 0.1
     echo_at: tuple[int, ...] = ()
@@ -72,6 +78,11 @@ class Settings:
         choose(self.activation, ACTIVATIONS, "activation")
         choose(self.optimizer, OPTIMIZERS, "optimizer")
         choose(self.probe, PROBES, "probe")
+        choose(self.channel, CHANNEL_NAMES, "channel")
+        _expect(self.noise_std > 0 and math.isfinite(self.noise_std), "noise-std", self.noise_std, "a positive number")
+        _expect(0 < self.dropout < 1, "dropout", self.dropout, "a share between 0 and 1, both excluded")
+        if self.channel == "dropout" and self.beta and self.echo_at:
+            raise InfoplaneError(f"beta is {self.beta:g}, and a dropout layer has no rate; expected --beta 0.")
         if self.echo_on is not None:
             choose(self.echo_on, ECHO_ON, "place of Echo layers (echo-on)")
         if self.init is not None:
@@ -96,7 +107,7 @@ class Settings:
         )
         power_of_two = self.echoes >= 1 and not self.echoes & (self.echoes - 1)
         _expect(power_of_two, "echoes", self.echoes, "a power of two (..., 16, 32, 64, ...)")
-        if self.echo_at and 0 < self.batch_size <= self.echoes:
+        if self.channel == "echo" and self.echo_at and 0 < self.batch_size <= self.echoes:
             raise InfoplaneError(
                 f"batch-size {self.batch_size} is too small for {self.echoes} echoes: expected at least "
                 f"{self.echoes + 1}, or fewer echoes (--echoes 16)."
@@ -109,11 +120,12 @@ class Settings:
         return len(self.channels) + len(self.widths)
 
     @property
-    def echo_layers(self) -> list[str]:
-        """The modules of our networks that Echo layers follow."""
+    def noisy_layers(self) -> list[str]:
+        """The modules of our networks that noisy layers follow."""
         names = [(f"conv{k + 1}", "conv") for k in range(len(self.channels))]
         names += [(f"hidden{k + 1}", "linear") for k in range(len(self.widths))]
-        before = (self.echo_on or ACTIVATIONS[self.activation].echo) == "before"
+        suits = ACTIVATIONS[self.activation].echo if self.channel == "echo" else "after"
+        before = (self.echo_on or suits) == "before"
         chosen = [names[k - 1] for k in sorted(self.echo_at)]
         return [f"{layer}.{affine}" if before else layer for layer, affine in chosen]
 
@@ -132,8 +144,13 @@ class Settings:
         suits = DATASETS[name].defaults if check_dataset(name) in DATASETS else {}
         if suits and chosen.get("model", suits.get("model")) == "mlp":
             suits = suits | DATASETS[name].mlp
+        channel = choose(chosen.get("channel", cls.channel), CHANNEL_NAMES, "channel")
+        if channel != "echo":  # the published noisy networks: noise of one size everywhere, and no penalty on the rate
+            suits = suits | OTHER_CHANNELS[channel]
         settings = cls(**(suits | chosen))
         if echo_layers is None:
+            if channel != "echo" and "echo_at" not in chosen:
+                return dataclasses.replace(settings, echo_at=tuple(range(1, settings.depth + 1)))
             return settings
         if "echo_at" in chosen:
             raise InfoplaneError("echo-layers and echo-at were both given; expected how many, or where.")
@@ -217,6 +234,12 @@ def snapshot_epochs(text: str, epochs: int) -> list[int]:
         raise InfoplaneError(f"snapshots asks for epoch {late[0]}; expected 0 to {epochs}, the epochs of this run.")
     return sorted({0, epochs, *chosen})
 
+
+#: What suits a channel other than Echo, unless given.
+OTHER_CHANNELS: dict[str, dict[str, Any]] = {
+    "gaussian": {"beta": 0.0, "scale": "constant", "estimators": ("mean-field", "kde", "binning")},
+    "dropout": {"beta": 0.0, "estimators": ("mean-field", "kde", "binning")},
+}
 
 #: What the published experiments set; anything given beside a preset wins.
 PRESETS: dict[str, dict[str, Any]] = {

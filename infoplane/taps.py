@@ -1,8 +1,9 @@
 """Hooks that read the layers of any module, and leave nothing behind.
 
-An Echo layer is the child `echo` of the module it follows. The tap on that module reads f, what goes into the Echo
-layer; the tap on `NAME.echo` reads z, what comes out. Of an Echo layer that pools a feature map, both are the code that
-its channel acts on, (N, C h w), and not the map: what its rate is the information of.
+An Echo layer is the child `echo` of the module it follows (a Gaussian or dropout layer the child `noise`). The tap on
+that module reads f, what goes into the Echo layer; the tap on `NAME.echo` reads z, what comes out. Of a layer that
+pools a feature map, both are the code that its channel acts on, (N, C h w), and not the map: what its rate is the
+information of.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .channels.layer import Echo
-from .models import eager, first_tensor, measuring, plain, resolve
+from .channels.channel import Channel
+from .models import channel_of, eager, first_tensor, measuring, plain, resolve
 from .records import InfoplaneError
 
 __all__ = ["TapError", "Taps", "once"]
@@ -53,8 +54,8 @@ class Taps:
     def __enter__(self) -> Taps:
         self._eager.enter_context(eager())
         for name, module in self._modules.items():
-            below = getattr(module, "echo", None)
-            if isinstance(below, Echo):
+            below = channel_of(module)
+            if below is not None:
                 self._handles.append(below.register_forward_pre_hook(self._reader_of_input(name)))
             else:
                 self._handles.append(module.register_forward_hook(self._reader_of_output(name)))
@@ -70,7 +71,7 @@ class Taps:
 
     def _reader_of_output(self, name: str) -> Callable[..., None]:
         def read(module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(module, Echo) and module.pool is not None and self._reduce is None:
+            if isinstance(module, Channel) and module.pool is not None and self._reduce is None:
                 output = self._alone(module.code_of_output(output))
             self._keep(name, output)
 
@@ -78,7 +79,7 @@ class Taps:
 
     def _reader_of_input(self, name: str) -> Callable[..., None]:
         def read(module: nn.Module, inputs: Any) -> None:
-            assert isinstance(module, Echo)
+            assert isinstance(module, Channel)
             pooled = module.pool is not None and self._reduce is None
             self._keep(name, self._alone(module.code(inputs[0])) if pooled else inputs[0])
 

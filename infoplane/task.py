@@ -23,7 +23,8 @@ class Task:
     """Inputs x (N, ...), targets y, and for each replica which of them it trains on: (R, n_train), (R, n_test).
 
     y: classes (N,), or (N, O) numbers to be regressed on, and classes is 0. whole: every replica has all points of the
-    data set, for training or for testing, and so the same ones. law: of a regression whose law is known.
+    data set, for training or for testing, and so the same ones. law: of a regression whose law is known. enumerated:
+    part("all") is every input there is, if it is `whole`.
     fingerprint: of the data set that the points are from.
     """
 
@@ -35,6 +36,7 @@ class Task:
     whole: bool = True
     law: LinearTask | None = None
     fingerprint: str = ""
+    enumerated: bool = False
 
     @property
     def regression(self) -> bool:
@@ -93,7 +95,7 @@ def load(settings: Settings, device: torch.device, *, download: bool = False) ->
             "Use --model mlp."
         )
     x, y, train, test = (t.to(device) for t in (x, y, train, test))
-    return Task(x, y, train, test, points.classes, whole, points.law, points.fingerprint)
+    return Task(x, y, train, test, points.classes, whole, points.law, points.fingerprint, points.enumerated)
 
 
 def _rows(settings: Settings, points: Points, seed: int) -> tuple[Tensor, Tensor]:

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from .activations import ACTIVATIONS
 from .estimators import parse_estimator
 from .estimators.linear import LinearGaussian
-from .insertion import insert_echo
-from .models import echo_layers, rate, torch_threads
+from .insertion import insert_channel
+from .models import noisy_layers, rate, torch_threads
 from .networks import CNN, MLP, initialise
 from .performance import evaluate, rows_a_pass
 from .recorder import Recorder
@@ -49,7 +49,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def build(settings: Settings, task: Task) -> nn.Module:
-    """The network of the settings, initialised, with its Echo layers."""
+    """The network of the settings, initialised, with its noisy layers."""
     common = (settings.widths, task.outputs, settings.activation, settings.replicas)
     model: nn.Module
     if settings.model == "cnn":
@@ -59,16 +59,24 @@ def build(settings: Settings, task: Task) -> nn.Module:
     initialise(model, settings.init or ACTIVATIONS[settings.activation].init, settings.seeds)
     model.to(task.x.device)
     if settings.echo_at:
-        insert_echo(
+        options: dict[str, dict[str, Any]] = {
+            "echo": {
+                "bound": settings.bound,
+                "echoes": settings.echoes,
+                "scale": settings.scale,
+                "mixing": settings.mixing,
+                "shuffle": False,  # batches are drawn in random order
+            },
+            "gaussian": {"std": settings.noise_std, "scale": settings.scale},
+            "dropout": {"p": settings.dropout},
+        }
+        insert_channel(
             model,
-            settings.echo_layers,
+            settings.noisy_layers,
             task.x[:2],
+            settings.channel,
             inplace=True,
-            bound=settings.bound,
-            echoes=settings.echoes,
-            scale=settings.scale,
-            mixing=settings.mixing,
-            shuffle=False,  # batches are drawn in random order
+            **options[settings.channel],
         )
     return model
 
@@ -111,18 +119,20 @@ class Training:
         """
         s, task = self.settings, self.task
         streams = Streams([derive("epoch", seed, self.epoch) for seed in s.seeds], task.x.device)
-        layers = echo_layers(self.model)
+        layers = noisy_layers(self.model)
+        rated = any(layer.rated for layer in layers.values())
+        echoes = s.echoes if s.channel == "echo" and layers else 0
         for layer in layers.values():
             layer.streams = streams
         self.model.train()
         beta = self.beta(self.epoch)
         order = torch.take_along_dim(task.train, streams.permutations(task.train.shape[1]), -1)
         total, batches = torch.zeros_like(self.rates), 0
-        for rows in _batches(order, s.batch_size or order.shape[1], s.echoes if layers else 0):
+        for rows in _batches(order, s.batch_size or order.shape[1], echoes):
             x, y = task.x[rows], task.y[rows]
             logits = self.model(x if s.replicas > 1 else x[0])
             loss = task.loss(logits if s.replicas > 1 else logits.unsqueeze(0), y).mean(-1)
-            if layers:
+            if rated:
                 rates = rate(self.model)
                 loss = loss + beta * rates
                 total += rates.detach()
@@ -130,7 +140,7 @@ class Training:
             loss.sum().backward()
             self.optimizer.step()
             batches += 1
-        self.rates = total / batches if layers else self.rates
+        self.rates = total / batches if rated else self.rates
         self.epoch += 1
         self.step += batches
 
@@ -229,6 +239,7 @@ def recorder_of(training: Training, **options: Any) -> Recorder:
         name=name,
         seeds=settings.seeds,
         batch_size=rows_a_pass(task.x, settings.replicas, task.x.dim() - 1),
+        population=task.enumerated and task.whole and name == "all",
         **options,
     )
 

@@ -230,4 +230,4 @@ def test_the_list_of_data_sets_gives_settings_that_can_be_had():
         for model in ("mlp", "cnn") if DATASETS[name].test else ("mlp",):
             settings = Settings.of(dataset=name, model=model)
             assert settings.depth >= 1
-            assert Settings.of(dataset=name, model=model, echo_layers=1).echo_layers
+            assert Settings.of(dataset=name, model=model, echo_layers=1).noisy_layers

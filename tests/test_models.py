@@ -657,7 +657,7 @@ def test_what_works_in_place_does_not_reach_what_was_seen() -> None:
     model = ip.insert_echo(built(Block), ["same"], X[:2], **QUIET)
     recorder = ip.Recorder(model, X, estimators=[])
     with recorder.passes.look(Streams([0])) as seen:
-        passed = seen.echoes["same.echo"]
+        passed = seen.passed["same.echo"]
         assert torch.equal(passed.f[0], model.linear(X))
         assert (passed.z < 0).any()
         assert seen.first == {"same.echo"}

@@ -49,9 +49,12 @@ _TRAIN_OPTIONS: list[Any] = [
     click.option("--activation", help="tanh, relu, linear, softsign, softplus, elu or hardtanh."),
     click.option("--widths", callback=_whole_numbers, help="Hidden layers, e.g. 10,7,5,4,3."),
     click.option("--init", help="glorot, he, balanced, tishby or saxe; default: what suits the activation."),
-    click.option("--echo-layers", type=int, help="How many Echo layers, at default places; default: none."),
+    click.option("--echo-layers", type=int, help="How many Echo (or other noisy) layers, at default places."),
     click.option("--echo-at", callback=_whole_numbers, help="Or which hidden layers they follow, e.g. 2,4."),
     click.option("--echo-on", help="before or after the activation; default: before ReLU, after others."),
+    click.option("--channel", help="echo, gaussian or dropout; the latter two behind all hidden layers by default."),
+    click.option("--noise-std", type=float, help="Of the channel gaussian: the standard deviation of its noise."),
+    click.option("--dropout", type=float, help="Of the channel dropout: the share."),
     click.option("--bound", type=float, help="The largest echo scale s, below 1."),
     click.option("--echoes", type=int, help="Terms of an echo in training, a power of two below the batch size."),
     click.option("--scale", help="input (learned, from the layer's own values) or constant (a unit)."),
@@ -170,7 +173,7 @@ def _settings(preset: str | None, echo_layers: int | None, estimators: str | Non
 
 
 def _name(settings: Settings) -> str:
-    echo = f"-echo{'.'.join(map(str, settings.echo_at))}" if settings.echo_at else ""
+    echo = f"-{settings.channel}{'.'.join(map(str, settings.echo_at))}" if settings.echo_at else ""
     dataset = Path(settings.dataset).stem
     subset = f"-{settings.subset}" if settings.subset else ""
     return f"{dataset}{subset}-{settings.model}-{settings.activation}{echo}-seed{settings.seed}"

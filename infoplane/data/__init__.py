@@ -52,7 +52,7 @@ def _icosahedron(_: Place) -> Points:
     from .points import Points
 
     x, y = icosahedron()
-    return Points(x, y, classes=2)
+    return Points(x, y, classes=2, enumerated=True)
 
 
 def _student_teacher(_: Place) -> Points:

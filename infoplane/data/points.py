@@ -21,7 +21,7 @@ class Points:
 
     x: (N, ...) float32. y: (N,) int64 classes 0 ... classes - 1; or (N, O) float32 targets of a regression, and
     classes is 0. test: (N,) bool, which are test points, where the data set says so. law: of a regression whose law is
-    known.
+    known. enumerated: these are all the inputs there are, and each is as likely: not a sample of anything.
     """
 
     x: Tensor
@@ -29,6 +29,7 @@ class Points:
     classes: int
     test: Tensor | None = None
     law: LinearTask | None = None
+    enumerated: bool = False
 
     @property
     def fingerprint(self) -> str:

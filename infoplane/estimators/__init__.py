@@ -13,6 +13,7 @@ from ..records import InfoplaneError, choose
 from .binning import BinnedEntropy, Binning, binned_entropy
 from .kde import KDE, KDEBounds, kde_bounds
 from .linear import LinearGaussian
+from .mean_field import MeanField
 from .protocol import About, Estimator, Noise, Reading
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Estimator",
     "KDEBounds",
     "LinearGaussian",
+    "MeanField",
     "Noise",
     "Reading",
     "binned_entropy",
@@ -36,6 +38,7 @@ ESTIMATORS: dict[str, Any] = {
     "kde": KDE,
     "binning": Binning,
     "linear": LinearGaussian,
+    "mean-field": MeanField,
 }
 
 

@@ -35,6 +35,7 @@ class Noise:
         as it is. None where the noise has no known density (Echo).
     quantity: what I(sent; codes) is called: I(Z;X) where `sent` is a function of X, else I(Z2;Z1) or I(Z2;F2).
     resend: k -> (k, R, N, D), `sent` of fresh draws of the noise below; None where `sent` is a function of X.
+    scale: (R, N, D), of the noise: `std`, or of an Echo layer the s of z = f + s e, if its S is diagonal.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Noise:
     std: Tensor | None = None
     quantity: str = "I(Z;X)"
     resend: Callable[[int], Tensor] | None = None
+    scale: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

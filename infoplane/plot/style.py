@@ -101,11 +101,11 @@ def arrow(axis: str, standing: str) -> MarkerPath:
 
 
 def layer_colors(layers: Iterable[str]) -> dict[str, tuple[float, ...]]:
-    """A colour for each layer, in order; an Echo layer `NAME.echo` has a darker shade of the colour of NAME."""
+    """A colour for each layer, in order; a noisy layer `NAME.echo` has a darker shade of the colour of NAME."""
     layers = list(layers)
-    names = list(dict.fromkeys(layer.removesuffix(".echo") for layer in layers))
-    of = dict(zip(names, _palette(len(names)), strict=True))
-    return {x: tuple(0.62 * c for c in of[x[:-5]]) if x.endswith(".echo") else of[x] for x in layers}
+    names = {layer: layer.removesuffix(".echo").removesuffix(".noise") for layer in layers}
+    of = dict(zip(dict.fromkeys(names.values()), _palette(len(set(names.values()))), strict=True))
+    return {x: of[name] if x == name else tuple(0.62 * c for c in of[name]) for x, name in names.items()}
 
 
 def layer_markers(layers: Iterable[str]) -> dict[str, str]:

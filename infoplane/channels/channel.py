@@ -1,0 +1,204 @@
+"""What all noisy layers share: how a code is made of what comes in, the phases of measuring, and what is watched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, interpolate
+
+from ..records import InfoplaneError
+from ..replicas import Streams
+
+__all__ = ["Channel", "Passed", "Phase"]
+
+Phase = Literal["auto", "pass", "draw", "mean", "replay"]
+_POOLS: dict[int, Callable[[Tensor, Any], Tensor]] = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d}
+
+
+class Passed(NamedTuple):
+    """What went through a noisy layer in one call: f, log_s and z, each (R, B, K); z in the type it is handed on in.
+
+    log_s: of the scale of the noise: S of an Echo layer, the standard deviation of Gaussian noise.
+    """
+
+    f: Tensor
+    log_s: Tensor
+    z: Tensor
+
+
+class Channel(nn.Module):
+    """A noisy layer behind any other, z = f + noise, that leaves the shape of what comes in as it is.
+
+    A map of more than one axis is flattened, and one draw of the noise is one sample in all its coordinates.
+
+    features: K. replicas: R; inputs are then (R, B, K).
+    pool: (h, w) of a map's code, or (l,): the map, (B, C, H, W) or (B, C, L), is averaged over h x w areas, the channel
+        acts on these K = C h w numbers, and z is spread over the areas (nearest), so that the map keeps its shape.
+
+    Compiled models run it uncompiled (a break in the graph): sampler and rate are never the compiler's.
+    phase: "auto" as the mode of the module says; "draw" a fresh draw, "mean" the mean path, "pass" f as it is, "replay"
+    what `replay` holds.
+    """
+
+    #: what stands in the column `channel`, and the name of the child that the layer is of the module it follows
+    kind: ClassVar[str]
+    child: ClassVar[str]
+    #: whether there is a rate to train with
+    rated: ClassVar[bool] = True
+
+    def __init__(self, features: int, *, replicas: int = 1, pool: tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if features < 1:
+            raise InfoplaneError(f"{name}: features={features}; expected at least 1.")
+        if pool is not None and (len(pool) not in _POOLS or min(pool) < 1 or features % math.prod(pool)):
+            raise InfoplaneError(
+                f"{name}: pool={pool}, features={features}; expected one or two sizes whose product divides the "
+                "features."
+            )
+        self.features = features
+        self.pool = None if pool is None else tuple(pool)
+        self.replicas = replicas
+        self.streams: Streams | None = None
+        self.phase: Phase = "auto"
+        #: a list to which every call adds what passed; None: nobody watches
+        self.watch: list[Passed] | None = None
+        #: what comes out in the phase "replay", whatever goes in
+        self.replay: Tensor | None = None
+        self._rate: Tensor | None = None
+
+    # -- what a channel is
+
+    def scales(self, f: Tensor) -> tuple[Tensor, Tensor]:
+        """The logarithm of the noise's scale, (R, B, K), and the scale itself, for f (R, B, K)."""
+        raise NotImplementedError
+
+    def transmit(self, f: Tensor, s: Tensor) -> Tensor:
+        """z for f and the scale of the noise, in the phases "auto", "draw" and "mean"."""
+        raise NotImplementedError
+
+    def rate_of(self, f: Tensor, log_s: Tensor) -> Tensor:
+        """(R,): what `rate` answers after a training call, nats."""
+        raise NotImplementedError
+
+    # -- how it is run
+
+    def forward(self, h: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():  # asked first: importing the compiler to switch it off takes a second
+            return cast(Tensor, torch.compiler.disable(self._through)(h))
+        return self._through(h)
+
+    def _through(self, h: Tensor) -> Tensor:
+        with _full_precision(h):
+            f = self.code(h)
+            log_s, s = self.scales(f)
+            if self.phase == "pass":
+                z = f
+            elif self.phase == "replay":
+                assert self.replay is not None
+                z = self.replay.to(f.dtype)
+            else:
+                z = self.transmit(f, s)
+            if self.training and self.phase == "auto":
+                self._rate = self.rate_of(f, log_s)
+        # Under autocast what follows casts as it needs; a network that is itself of half precision wants its own type.
+        if not torch.is_autocast_enabled(h.device.type):
+            z = z.to(h.dtype)
+        if self.watch is not None:  # copies, for what follows may work in place, on z as on what f is a view of
+            self.watch.append(Passed(f.detach().clone(), log_s.detach(), z.detach().clone()))
+        if self.phase == "replay":
+            z = z.clone()
+        return self._spread(z, h)
+
+    def code(self, h: Tensor) -> Tensor:
+        """What the channel acts on, (R, B, K) and at least float32, of what went into the layer."""
+        if self.pool is not None:
+            return self._pooled(h)
+        name = type(self).__name__
+        if self.replicas > 1 and (h.dim() < 3 or h.shape[0] != self.replicas):
+            raise InfoplaneError(f"{name} got {tuple(h.shape)}; expected ({self.replicas}, B, {self.features}).")
+        # (1, B, K) from our own networks' replica axis, or (B, ...) from anybody's module
+        stacked = self.replicas > 1 or (h.dim() == 3 and h.shape[0] == 1 and h.shape[2] == self.features)
+        f = h.flatten(2) if stacked else h.flatten(1).unsqueeze(0)
+        if f.shape[-1] != self.features:
+            raise InfoplaneError(f"{name} got {tuple(h.shape)}, {f.shape[-1]} numbers a row; expected {self.features}.")
+        return f if f.dtype == torch.float64 else f.float()
+
+    def _pooled(self, h: Tensor) -> Tensor:
+        assert self.pool is not None
+        name, axes = type(self).__name__, len(self.pool)
+        stacked = h.dim() == axes + 3
+        channels = self.features // math.prod(self.pool)
+        wanted = len(h) == self.replicas if stacked else self.replicas == 1 and h.dim() == axes + 2
+        if not wanted or h.shape[-axes - 1] != channels:
+            front = f"({self.replicas}, B" if self.replicas > 1 else "(B"
+            raise InfoplaneError(
+                f"{name} got {tuple(h.shape)}; expected {front}, {channels}, {', '.join('HW' if axes == 2 else 'L')})."
+            )
+        if any(size < cells for size, cells in zip(h.shape[-axes:], self.pool, strict=True)):
+            raise InfoplaneError(
+                f"{name} got {tuple(h.shape)}, a map smaller than its code; expected at least {self.pool}."
+            )
+        f = (h.flatten(0, 1) if stacked else h).contiguous()
+        f = _POOLS[axes](f if f.dtype == torch.float64 else f.float(), self.pool)
+        return f.reshape(self.replicas, -1, self.features)
+
+    def _spread(self, z: Tensor, h: Tensor) -> Tensor:
+        """z (R, B, K) in the shape of h."""
+        if self.pool is None:
+            return z.reshape(h.shape)
+        axes = len(self.pool)
+        cells = z.reshape(-1, h.shape[-axes - 1], *self.pool)
+        return interpolate(cells, size=h.shape[-axes:], mode="nearest").reshape(h.shape)
+
+    def code_of_output(self, out: Tensor) -> Tensor:
+        """z, (R, B, K), of what came out of a layer that pools: one place of every area."""
+        assert self.pool is not None
+        for axis, cells in zip(range(-len(self.pool), 0), self.pool, strict=True):
+            area = interpolate(torch.arange(cells).float().view(1, 1, -1), size=out.shape[axis], mode="nearest")
+            places = torch.searchsorted(area.flatten(), torch.arange(cells).float())
+            out = out.index_select(axis, places.to(out.device))
+        return out.reshape(self.replicas, -1, self.features)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Channel:
+        """Move or convert, but never below float32: a model in .half() keeps its noisy layers in full precision."""
+
+        def keep(t: Tensor) -> Tensor:
+            out = fn(t)
+            return t.to(out.device) if out.is_floating_point() and out.dtype.itemsize < 4 else out
+
+        return cast(Channel, super()._apply(keep, recurse))  # type: ignore[no-untyped-call]
+
+    def streams_of(self, f: Tensor) -> Streams:
+        """What the noise of f is drawn from."""
+        streams = self.streams or Streams([None] * self.replicas, f.device)
+        if len(streams) != self.replicas:
+            raise InfoplaneError(
+                f"{type(self).__name__} has {self.replicas} replicas and {len(streams)} random streams."
+            )
+        return streams
+
+    @property
+    def rate(self) -> Tensor:
+        """(R,), or a scalar for one replica: `rate_of` the last training call, with its graph, in nats."""
+        if self._rate is None:
+            raise InfoplaneError(
+                f"This {type(self).__name__} layer has no rate yet: call the model in training mode first."
+            )
+        return self._rate.squeeze(0) if self.replicas == 1 else self._rate
+
+    def __getstate__(self) -> dict[str, object]:
+        # The last rate holds a graph, and the streams hold generators: a copy of the layer starts without them.
+        return self.__dict__ | {"_rate": None, "watch": None, "streams": None, "phase": "auto", "replay": None}
+
+
+def _full_precision(h: Tensor) -> AbstractContextManager[object]:
+    """float32 under autocast: bfloat16 would round s = .999 to 1."""
+    if torch.is_autocast_enabled(h.device.type):
+        return torch.autocast(h.device.type, enabled=False)
+    return nullcontext()
