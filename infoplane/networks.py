@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from .activations import ACTIVATIONS
 from .channels.channel import Channel
+from .quantise import Quantise
 from .records import InfoplaneError, choose
 from .replicas import ReplicaConv2d, ReplicaLinear, derive
 
-__all__ = ["CNN", "INITS", "MLP", "Convolution", "Hidden", "Init", "initialise"]
+__all__ = ["CNN", "INITS", "MLP", "Convolution", "Hidden", "Init", "Output", "initialise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +79,52 @@ INITS: dict[str, Init] = {
 
 
 class Hidden(nn.Module):
-    """activation(W h + b)."""
+    """activation(W h + b), of `bits` bits (`Quantise`) where they are not 0."""
 
-    def __init__(self, inputs: int, outputs: int, activation: str, replicas: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, activation: str, replicas: int = 1, bits: int = 0) -> None:
         super().__init__()
         self.linear = ReplicaLinear(inputs, outputs, replicas)
         self.activation = choose(activation, ACTIVATIONS, "activation")
+        self.quantise = Quantise(bits, activation, replicas) if bits else None
 
     def forward(self, h: Tensor) -> Tensor:
-        return ACTIVATIONS[self.activation].function(self.linear(h))
+        t = ACTIVATIONS[self.activation].function(self.linear(h))
+        return t if self.quantise is None else self.quantise(t)
 
     def extra_repr(self) -> str:
         return self.activation
 
 
 class Convolution(nn.Module):
-    """activation(W * h + b), a convolution of kernel 5, stride 2 and padding 2: it halves the size of a map."""
+    """activation(W * h + b), a convolution of kernel 5, stride 2 and padding 2: it halves the size of a map.
 
-    def __init__(self, inputs: int, outputs: int, activation: str, replicas: int = 1) -> None:
+    bits: as of `Hidden`.
+    """
+
+    def __init__(self, inputs: int, outputs: int, activation: str, replicas: int = 1, bits: int = 0) -> None:
         super().__init__()
         self.conv = ReplicaConv2d(inputs, outputs, kernel=5, stride=2, padding=2, replicas=replicas)
         self.activation = choose(activation, ACTIVATIONS, "activation")
+        self.quantise = Quantise(bits, activation, replicas) if bits else None
 
     def forward(self, h: Tensor) -> Tensor:
-        return ACTIVATIONS[self.activation].function(self.conv(h))
+        t = ACTIVATIONS[self.activation].function(self.conv(h))
+        return t if self.quantise is None else self.quantise(t)
 
     def extra_repr(self) -> str:
         return self.activation
+
+
+class Output(ReplicaLinear):
+    """W h + b, the logits, of `bits` bits (`Quantise`) where they are not 0."""
+
+    def __init__(self, inputs: int, outputs: int, replicas: int = 1, bits: int = 0) -> None:
+        super().__init__(inputs, outputs, replicas)
+        self.quantise = Quantise(bits, replicas=replicas) if bits else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = super().forward(x)
+        return t if self.quantise is None else self.quantise(t)
 
 
 class _Layered(nn.Module):
@@ -138,13 +158,20 @@ class MLP(_Layered):
     Input (N, D), shared by the replicas, or (R, N, D); output logits (R, N, C), or (N, C) for one replica.
 
     inputs: D; widths: of the hidden layers; outputs: C; activation: a name in `ACTIVATIONS`; replicas: R.
+    bits: of every activation, logits too, in training and after it (`Quantise`); 0: floating-point numbers.
     """
 
     def __init__(
-        self, inputs: int, widths: Sequence[int], outputs: int, activation: str = "tanh", replicas: int = 1
+        self,
+        inputs: int,
+        widths: Sequence[int],
+        outputs: int,
+        activation: str = "tanh",
+        replicas: int = 1,
+        bits: int = 0,
     ) -> None:
         super().__init__(replicas, sample_axes=1)
-        _add_dense(self, inputs, widths, outputs, activation)
+        _add_dense(self, inputs, widths, outputs, activation, bits)
 
 
 class CNN(_Layered):
@@ -153,7 +180,7 @@ class CNN(_Layered):
     Input (N, C, H, W), shared by the replicas, or (R, N, C, H, W); output as of `MLP`.
 
     shape: (C, H, W) of an image; channels: of the convolutions, each of which halves H and W; widths: of the hidden
-    layers behind them; outputs, activation, replicas: as in `MLP`.
+    layers behind them; outputs, activation, replicas, bits: as in `MLP`.
     """
 
     def __init__(
@@ -164,6 +191,7 @@ class CNN(_Layered):
         outputs: int,
         activation: str = "relu",
         replicas: int = 1,
+        bits: int = 0,
     ) -> None:
         super().__init__(replicas, sample_axes=3)
         if len(shape) != 3 or any(size < 1 for size in (*shape, *channels)):
@@ -173,18 +201,18 @@ class CNN(_Layered):
             )
         maps, height, width = shape
         for k, (fan_in, fan_out) in enumerate(pairwise([maps, *channels]), start=1):
-            self.add_module(f"conv{k}", Convolution(fan_in, fan_out, activation, replicas))
+            self.add_module(f"conv{k}", Convolution(fan_in, fan_out, activation, replicas, bits))
             height, width, maps = -(-height // 2), -(-width // 2), fan_out
-        _add_dense(self, maps * height * width, widths, outputs, activation)
+        _add_dense(self, maps * height * width, widths, outputs, activation, bits)
 
 
-def _add_dense(model: _Layered, inputs: int, widths: Sequence[int], outputs: int, activation: str) -> None:
+def _add_dense(model: _Layered, inputs: int, widths: Sequence[int], outputs: int, activation: str, bits: int) -> None:
     sizes = [inputs, *widths, outputs]
     if any(not isinstance(w, int) or w < 1 for w in sizes):
         raise InfoplaneError(f"Sizes of layers are {sizes}; expected whole numbers of at least 1 for every layer.")
     for k, (fan_in, fan_out) in enumerate(pairwise(sizes[:-1]), start=1):
-        model.add_module(f"hidden{k}", Hidden(fan_in, fan_out, activation, model.replicas))
-    model.add_module("output", ReplicaLinear(sizes[-2], outputs, model.replicas))
+        model.add_module(f"hidden{k}", Hidden(fan_in, fan_out, activation, model.replicas, bits))
+    model.add_module("output", Output(sizes[-2], outputs, model.replicas, bits))
 
 
 @torch.no_grad()

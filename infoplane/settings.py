@@ -31,7 +31,8 @@ class Settings:
     dataset: a name in `data.DATASETS`, or a .mat or .npz file (`data.files`). data_root: the folder its files are in;
     None: $INFOPLANE_DATA, else ./data. subset: how many of the training points to train on, the classes in proportion;
     0 for all. model: "mlp", or "cnn" with `channels` of its convolutions. widths: of the hidden layers (of a cnn: of
-    those behind its convolutions). init: None takes what suits the activation. batch_size: 0 for the full batch.
+    those behind its convolutions). bits: of every activation (`networks.MLP`), 2 to 16; 0 for floating-point
+    numbers. init: None takes what suits the activation. batch_size: 0 for the full batch.
     channel: of the noisy layers, "echo", "gaussian" (additive noise; noise_std is its standard deviation, or with
     scale="input" where it starts) or "dropout" (continuous; `dropout` is the share).
     beta: nats of loss a nat of rate. warmup: the share of training after which beta sets in; it then grows linearly
@@ -48,6 +49,7 @@ class Settings:
     channels: tuple[int, ...] = ()
     widths: tuple[int, ...] = (10, 7, 5, 4, 3)
     activation: str = "tanh"
+    bits: int = 0
     init: str | None = None
     optimizer: str = "adam"
     lr: float = 4e-3
@@ -91,6 +93,7 @@ class Settings:
         _expect(all(c >= 1 for c in self.channels), "channels", self.channels, "channels of at least 1")
         _expect(self.model == "cnn" or not self.channels, "channels", self.channels, "none, for the model is an mlp")
         _expect(self.depth >= 1, "widths", self.widths, "at least one hidden layer")
+        _expect(self.bits == 0 or 2 <= self.bits <= 16, "bits", self.bits, "2 to 16, or 0 for floating-point numbers")
         _expect(self.subset >= 0, "subset", self.subset, "a number of training points, or 0 for all")
         _expect(self.lr > 0 and math.isfinite(self.lr), "lr", self.lr, "a positive number")
         _expect(self.batch_size >= 0, "batch-size", self.batch_size, "'full' or a whole number of at least 1")

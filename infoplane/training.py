@@ -50,7 +50,7 @@ def choose_device(name: str) -> torch.device:
 
 def build(settings: Settings, task: Task) -> nn.Module:
     """The network of the settings, initialised, with its noisy layers."""
-    common = (settings.widths, task.outputs, settings.activation, settings.replicas)
+    common = (settings.widths, task.outputs, settings.activation, settings.replicas, settings.bits)
     model: nn.Module
     if settings.model == "cnn":
         model = CNN(task.x.shape[1:], settings.channels, *common)
@@ -58,6 +58,12 @@ def build(settings: Settings, task: Task) -> nn.Module:
         model = MLP(task.x.shape[1], *common)
     initialise(model, settings.init or ACTIVATIONS[settings.activation].init, settings.seeds)
     model.to(task.x.device)
+    if settings.bits:  # the ranges that epoch 0 is measured with are those of a batch
+        streams = Streams([derive("range", seed) for seed in settings.seeds], task.x.device)
+        order = torch.take_along_dim(task.train, streams.permutations(task.train.shape[1]), -1)
+        rows = order[:, : settings.batch_size or order.shape[1]]
+        with torch.no_grad():
+            model(task.x[rows] if settings.replicas > 1 else task.x[rows[0]])
     if settings.echo_at:
         options: dict[str, dict[str, Any]] = {
             "echo": {

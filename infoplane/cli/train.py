@@ -47,6 +47,7 @@ _TRAIN_OPTIONS: list[Any] = [
     click.option("--model", help="mlp or cnn; default: what suits the data set."),
     click.option("--channels", callback=_whole_numbers, help="Of the convolutions of a cnn, e.g. 16,32."),
     click.option("--activation", help="tanh, relu, linear, softsign, softplus, elu or hardtanh."),
+    click.option("--bits", type=int, help="Of every activation, 2 to 16 (a quantised network); default: 0, floats."),
     click.option("--widths", callback=_whole_numbers, help="Hidden layers, e.g. 10,7,5,4,3."),
     click.option("--init", help="glorot, he, balanced, tishby or saxe; default: what suits the activation."),
     click.option("--echo-layers", type=int, help="How many Echo (or other noisy) layers, at default places."),
