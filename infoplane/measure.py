@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def measure_run(
     layers: Sequence[str] | None = None,
     data_root: str | None = None,
     device: str = "auto",
+    snapshots: int | None = None,
+    replicas: int | None = None,
     force: bool = False,
     progress: bool = True,
 ) -> RunDir:
@@ -49,6 +52,7 @@ def measure_run(
 
     Of a run with --keep-weights, the weights of every snapshot; of any other, the last ones. The noise of a snapshot is
     that of the run, so the same settings give the same numbers. What is not given is as in the run.
+    snapshots: so many of those there are, the first and the last among them. replicas: the first so many.
     """
     run = RunDir.open(source)
     if "measured" in run.config or "settings" not in run.config:
@@ -60,22 +64,31 @@ def measure_run(
             f"{run.path} holds no checkpoint to measure: the run was stopped before its first snapshot."
         )
     states = sorted((run.load_checkpoint(name) for name in names), key=lambda state: state["epoch"])
+    if snapshots is not None and snapshots < len(states):
+        states = _spread(states, snapshots)
+    if replicas is not None and not 1 <= replicas <= settings.replicas:
+        raise InfoplaneError(f"{replicas} replicas of {run.path}; expected 1 to {settings.replicas}.")
+    settings = replace(settings, replicas=replicas or settings.replicas)
     training = Training.start(settings, choose_device(device))
     same_data(run, training.task)
     options: dict[str, Any] = {"layers": layers, "name": probe, "estimators": estimators}
     recorder = recorder_of(training, **{k: v for k, v in options.items() if v is not None})
     config = {"measured": str(source), "settings": settings.asdict(), **_said(estimators, probe)}
 
-    def snapshots() -> Iterator[tuple[int, int]]:
+    shapes = {name: t.shape for name, t in training.model.state_dict().items()}
+
+    def loaded() -> Iterator[tuple[int, int]]:
         for state in states:
-            _load(training.model, state["model"], str(run.path))
+            held = {name: _first(t, shapes.get(name), settings.replicas) for name, t in state["model"].items()}
+            _load(training.model, held, str(run.path))
             yield state["epoch"], state["step"]
 
     with torch_threads(run.config.get("threads") or 1):
-        made = _record(out, config, recorder, snapshots(), len(states), force=force, progress=progress)
+        made = _record(out, config, recorder, loaded(), len(states), force=force, progress=progress)
     metrics = run.read("metrics")
     if len(metrics):
-        own = metrics[metrics["epoch"].isin([state["epoch"] for state in states])].assign(run=made.name)
+        kept = metrics["epoch"].isin([state["epoch"] for state in states]) & (metrics["replica"] < settings.replicas)
+        own = metrics[kept].assign(run=made.name)
         with made:
             made.append("metrics", own.to_dict("records"))
     return made
@@ -244,6 +257,20 @@ def _record(
         run.append("measurements", [m.row() for m in recorder.finish()])
         run.mark_done()
     return run
+
+
+def _spread(states: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """`count` of the states, the first and the last among them, evenly apart in place; one: the last."""
+    if count < 1:
+        raise InfoplaneError(f"{count} snapshots; expected at least 1.")
+    if count == 1:
+        return states[-1:]
+    return [states[round(k * (len(states) - 1) / (count - 1))] for k in range(count)]
+
+
+def _first(t: Tensor, shape: torch.Size | None, replicas: int) -> Tensor:
+    """The first replicas of a tensor that has one slice for each, and any other as it is."""
+    return t[:replicas] if shape is not None and t.shape != shape and t.shape[1:] == shape[1:] else t
 
 
 def _said(estimators: Sequence[str] | None, probe: str | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from .records import POINTS, UNITS, choose
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["render", "summary"]
+__all__ = ["columns", "render", "summary"]
 
 
 def summary(measurements: pd.DataFrame, metrics: pd.DataFrame, unit: str = "bits") -> dict[str, Any]:
@@ -93,7 +93,7 @@ def render(result: dict[str, Any]) -> str:
         ]
         for row in result["numbers"]
     ]
-    text = _columns(heads, body)
+    text = columns(heads, body)
     text += f"\n\n{unit}"
     if replicas > 1:
         text += f"; mean ± standard deviation over {replicas} replicas; a number after a word: in how many of them"
@@ -112,7 +112,7 @@ def _performance_table(rows: list[dict[str, Any]], unit: str) -> str:
     columns |= {"train_loss": f"train loss ({unit})", "test_loss": f"test loss ({unit})"}
     columns |= {"gap_loss": f"gap in loss ({unit})"} | ({} if regression else {"gap_error": "gap in error"})
     body = [[row["path"]] + [_pm(row[name], row[f"{name}_spread"]) for name in columns] for row in rows]
-    return _columns(["path", *columns.values()], body)
+    return columns(["path", *columns.values()], body)
 
 
 def _value(row: dict[str, Any]) -> str:
@@ -132,7 +132,7 @@ def _counted(counts: dict[str, int], replicas: int) -> str:
     return ", ".join(f"{name} {n}" for name, n in counts.items())
 
 
-def _columns(heads: list[str], body: list[list[str]]) -> str:
+def columns(heads: list[str], body: list[list[str]]) -> str:
     widths = [max(len(line[i]) for line in [heads, *body]) for i in range(len(heads))]
     lines = [heads, ["-" * w for w in widths], *body]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)

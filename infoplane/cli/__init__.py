@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import lists, measure, plot, train
+from . import compare, lists, measure, plot, study, train
 from .group import main
 
-__all__ = ["lists", "main", "measure", "plot", "train"]
+__all__ = ["compare", "lists", "main", "measure", "plot", "study", "train"]

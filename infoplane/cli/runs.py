@@ -14,7 +14,7 @@ from ..records import InfoplaneError
 if TYPE_CHECKING:
     from ..rundir import RunDir
 
-__all__ = ["new_folder", "show", "words"]
+__all__ = ["finite", "new_folder", "show", "words"]
 
 
 def new_folder(name: str) -> str:
@@ -35,17 +35,17 @@ def show(run: RunDir, unit: str, as_json: bool, quiet: bool) -> None:
 
     result = {"run": str(run.path)} | summary(run.read("measurements"), run.read("metrics"), unit)
     if as_json:
-        click.echo(json.dumps(_finite(result), indent=1))
+        click.echo(json.dumps(finite(result), indent=1))
     elif not quiet:
         click.echo(render(result))
         labelled = any(row["quantity"].endswith("Y)") for row in result["numbers"])
         click.echo(f"\nrun: {run.path}    plot it: infoplane plot {'plane' if labelled else 'rates'} {run.path}")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no NaN: null."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .calibration import calibration, calibration_errors
 from .certificate import certificate
+from .compare import beside, sweeps
 from .correlation import RankCorrelation, correlations, gap_table, rank_correlation
 from .gap import gap
 from .loss import loss
@@ -24,7 +26,10 @@ __all__ = [
     "PLOTS",
     "Plot",
     "RankCorrelation",
+    "beside",
     "between",
+    "calibration",
+    "calibration_errors",
     "certificate",
     "correlations",
     "epochs_range",
@@ -37,6 +42,7 @@ __all__ = [
     "rates",
     "run_names",
     "save",
+    "sweeps",
 ]
 
 

@@ -1,0 +1,186 @@
+"""Running the calibration: every channel, every estimator, every seed, over the cores of the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import fields
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm import tqdm
+
+from ..estimators import parse_estimator
+from ..estimators.protocol import Estimator
+from ..models import torch_threads
+from ..records import POINTS, POPULATION, Estimate, InfoplaneError, format_warnings
+from .cases import INPUT, LABEL, Case, Shown, Truth, cases
+from .verdict import verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["calibrate", "standard_estimators"]
+
+#: Which estimators are tried with which channels, as the command line names them; {s2} is the variance of the noise.
+_ADDITIVE = (
+    *("kde:noise_variance={s2}", "mixture:noise_variance={s2}", "mean-field:noise_variance={s2}"),
+    *("ksg:noise_variance={s2}", "infonce:noise_variance={s2}", "nwj:noise_variance={s2}"),
+    *("smile:noise_variance={s2}", "renyi"),
+)
+_OF_ECHO = ("ksg", "infonce", "nwj", "smile", "mean-field", "binning:bins=60,replicates=8", "renyi")
+_TRIED: dict[str, tuple[str, ...]] = {
+    "neurons": _ADDITIVE,
+    "linear net": _ADDITIVE,
+    "binary": (*_ADDITIVE, "ross:noise_variance={s2}"),
+    "12 bits": _ADDITIVE,
+    "quantised": ("counting", "binning:width=0.05", "binning:width=0.5", "decoder"),
+    "echo": _OF_ECHO,
+    "echo, two points": _OF_ECHO,
+}
+_QUANTITY = {"I(X;T)": INPUT, "I(Z;X)": INPUT, "I(T;Y)": LABEL, "I(Z;Y)": LABEL}
+
+
+def standard_estimators(family: str, variance: float, dimension: int, n: int) -> tuple[Estimator, ...]:
+    """What is tried on the channels of a family: all that can say something of it."""
+    return tuple(parse_estimator(text.format(s2=f"{variance:.12g}")) for text in _TRIED[family])
+
+
+def calibrate(
+    *,
+    thorough: bool = False,
+    seeds: int | None = None,
+    only: Sequence[str] = (),
+    processes: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Every estimator on channels whose information is known: one row a channel, seed and number.
+
+    thorough: more sizes N, more dimensions and more seeds (default: 2, or 10). only: families of channels, all if empty.
+    processes: default: one a core; each works on one thread.
+    Columns: those of a number (`records.Estimate`), channel_name, family, dimension, seed, truth_nats and its standard
+    error, error_nats (value - truth; what the number itself says of its error is allowed_nats), seconds, megabytes (what
+    the peak of the process's memory grew by) and the verdict.
+    """
+    import pandas as pd
+
+    chosen = [at for at, case in enumerate(_all(thorough)) if not only or case.family in only]
+    if not chosen:
+        known = ", ".join(dict.fromkeys(case.family for case in _all(thorough)))
+        raise InfoplaneError(f"No channel is of the families {', '.join(only)}; known: {known}.")
+    count = seeds if seeds is not None else 10 if thorough else 2
+    work = [(at, seed, thorough) for at in chosen for seed in range(count)]
+    workers = min(processes or _cores(), len(work))
+    rows: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    hidden = None if progress else True
+    with tqdm(total=len(work), unit="channel", desc="calibrating", file=sys.stderr, disable=hidden) as bar:
+        for (at, seed, _), found in _run(work, workers):
+            rows[at, seed] = found
+            bar.update()
+    return pd.DataFrame([row for key in sorted(rows) for row in rows[key]])
+
+
+def _all(thorough: bool) -> list[Case]:
+    return cases(standard_estimators, thorough=thorough)
+
+
+def _run(
+    work: list[tuple[int, int, bool]], workers: int
+) -> Iterator[tuple[tuple[int, int, bool], list[dict[str, Any]]]]:
+    if workers < 2:
+        with torch_threads(1):
+            for task in work:
+                yield task, _trial(task)
+        return
+    # spawned and not forked: a fork of a process with threads of torch hangs
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_alone) as pool:
+        # what takes longest first, so that no core ends alone
+        pending = {pool.submit(_trial, task): task for task in sorted(work, key=_cost, reverse=True)}
+        for done in as_completed(pending):
+            yield pending[done], done.result()
+
+
+def _cost(task: tuple[int, int, bool]) -> float:
+    case = _all(task[2])[task[0]]
+    return case.n**2 * case.dimension * len(case.estimators)
+
+
+def _alone() -> None:
+    torch.set_num_threads(1)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _trial(task: tuple[int, int, bool]) -> list[dict[str, Any]]:
+    """All estimators on one draw of one channel."""
+    at, seed, thorough = task
+    case = _all(thorough)[at]
+    shown = case.show(seed)
+    rows: list[dict[str, Any]] = []
+    place = {"channel_name": case.channel, "family": case.family, "dimension": case.dimension, "seed": seed}
+    if shown.known is not None:
+        start = time.perf_counter()
+        rows += [place | row for row in _judged(shown.known(), shown, time.perf_counter() - start, math.nan)]
+    for estimator in case.estimators:
+        before = _peak(reset=True)
+        start = time.perf_counter()
+        try:
+            found = estimator.measure(shown.reading, shown.labels)[0]
+        except InfoplaneError:
+            found = [
+                Estimate(quantity=INPUT, value=math.nan, standing="estimate", channel="", estimator=estimator.name)
+            ]
+        seconds = time.perf_counter() - start
+        rows += [place | row for row in _judged(found, shown, seconds, _peak() - before)]
+    return rows
+
+
+def _judged(found: Iterable[Estimate], shown: Shown, seconds: float, megabytes: float) -> Iterator[dict[str, Any]]:
+    for e in found:
+        law = POPULATION if e.law == POPULATION else POINTS
+        what = _QUANTITY.get(e.quantity)
+        # the permuted null of a kernel is of nothing, and another channel's bound is of that channel
+        own = not e.channel.startswith(("permuted", "gaussian noise of the std"))
+        truth = shown.truths.get((what, law), Truth(math.nan)) if what and own else Truth(math.nan)
+        row = {f.name: getattr(e, f.name) for f in fields(Estimate)}
+        row["warnings"] = format_warnings(e.warnings)
+        for name in ("value", "stderr", "ceiling"):
+            row[f"{name}_nats"] = row.pop(name)
+        row["allowed_nats"] = row.pop("error")
+        yield row | {
+            "truth_nats": truth.value,
+            "truth_stderr_nats": truth.stderr,
+            "error_nats": e.value - truth.value,
+            "seconds": seconds,
+            "megabytes": megabytes,
+            "verdict": verdict(
+                e.value,
+                e.standing,
+                truth.value,
+                stderr=e.stderr,
+                error=e.error,
+                truth_stderr=truth.stderr,
+                warnings=e.warnings,
+            ),
+        }
+
+
+def _peak(*, reset: bool = False) -> float:
+    """The most memory this process has held, MB; NaN where the system does not say. reset: from now on."""
+    with contextlib.suppress(OSError):
+        if reset:
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")
+        with open("/proc/self/status") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+    return math.nan

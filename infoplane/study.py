@@ -1,0 +1,64 @@
+"""The studies that come with the package: one plain file a claim, each run with `infoplane study NAME`.
+
+They are in studies/ of a checkout, and beside this file where the package is installed.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .records import InfoplaneError, choose
+
+__all__ = ["Study", "run", "studies"]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """claim: the first line of its docstring; source and time as it says."""
+
+    name: str
+    path: Path
+    claim: str
+    source: str
+    time: str
+
+
+def studies() -> dict[str, Study]:
+    """All studies by name, as their files say, without running any of them."""
+    here = Path(__file__).resolve().parent
+    folder = next((f for f in (here / "studies", here.parent / "studies") if f.is_dir()), None)
+    found = {}
+    for path in sorted(folder.glob("*.py")) if folder else ():
+        if path.stem.startswith("_"):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        said = {
+            target.id: ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name) and target.id in ("SOURCE", "TIME")
+        }
+        claim = (ast.get_docstring(tree) or "").partition("\n")[0]
+        found[path.stem] = Study(path.stem, path, claim, said.get("SOURCE", ""), said.get("TIME", ""))
+    return found
+
+
+def run(name: str, out: Path, *, quick: bool = False) -> None:
+    """Run a study: its `main(out, quick)`, which writes figures and the numbers behind them to the folder `out`."""
+    study = studies()[choose(name, studies(), "study")]
+    spec = importlib.util.spec_from_file_location(f"infoplane_study_{name}", study.path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    main: Callable[[Path, bool], None] = module.main
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InfoplaneError(f"Cannot make the folder {out}: {error.strerror or error}.") from error
+    main(out, quick)
