@@ -70,15 +70,16 @@ class Quantise(nn.Module):
                 "Quantise has no range yet, for the model never ran in training mode; run it once on inputs of the "
                 "training set before it is measured: model.train(); model(x)."
             )
-        # copies, for a later batch moves the range in place and a graph may hold it until then
-        low, high = (end.clone().view(-1, *[1] * (t.dim() - 1)) for end in (self.low, self.high))
-        step = (high - low) / (2**self.bits - 1)
-        step = torch.where(step == 0.0, 1.0, step)  # a layer that has been constant: its one level is low
-        inside = t.clamp(low, high)
-        codes = ((inside.detach() - low) / step).round().clamp(max=2**self.bits - 1)
-        levels = torch.minimum(low + codes * step, high)
-        # levels + (inside - levels) would not be a level to the last bit; this adds exactly 0
-        return levels.to(t.dtype) + (inside - inside.detach()).to(t.dtype)
+        with torch.no_grad():
+            low, high = (end.view(-1, *[1] * (t.dim() - 1)) for end in (self.low, self.high))
+            step = (high - low) / (2**self.bits - 1)
+            step = torch.where(step == 0.0, 1.0, step)  # a layer that has been constant: its one level is low
+            inside = t.clamp(low, high)
+            codes = (inside - low).div_(step).round_().clamp_(max=2**self.bits - 1)
+            levels = torch.minimum(codes.mul_(step).add_(low), high).to(t.dtype)
+            passes = inside == t
+        # t + (levels - t).detach() is no level to the last bit; this adds exactly 0
+        return levels + (t - t.detach()) * passes
 
     @torch.no_grad()
     def _follow(self, t: Tensor) -> None:
