@@ -86,8 +86,8 @@ def compared(measurements: pd.DataFrame) -> pd.DataFrame:
 
 
 def sweep(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of `compared`, what was swept: I(X;T) of binning against the width of the bins, and of KDE against the variance of
-    its noise, in the column `setting`."""
+    """Of `compared`, what was swept: I(X;T) of binning against the width of the bins, and of KDE against the variance
+    of its noise, in the column `setting`."""
     import pandas as pd
 
     own = rows[rows["estimator"].isin(["binning", "kde"]) & rows["quantity"].eq("I(X;T)")]
@@ -119,7 +119,7 @@ def render(rows: pd.DataFrame, unit: str = "bits") -> str:
             [
                 row.quantity,
                 row.estimator,
-                f"{row.value_nats / size:z.3f}" + ("" if math.isnan(row.stderr_nats) else f" ± {row.stderr_nats / size:.3f}"),
+                _with_error(row.value_nats / size, row.stderr_nats / size),
                 row.standing,
                 "" if math.isnan(row.off_nats) else f"{row.off_nats / size:+z.3f}",
                 row.channel,
@@ -130,6 +130,10 @@ def render(rows: pd.DataFrame, unit: str = "bits") -> str:
         heads = ["quantity", "estimator", f"{unit} ± stderr", "standing", "off by", "channel", "warnings"]
         text.append(f"{head}\n{columns(heads, body)}")
     return "\n\n".join(text)
+
+
+def _with_error(value: float, stderr: float) -> str:
+    return f"{value:z.3f}" + ("" if math.isnan(stderr) else f" ± {stderr:.3f}")
 
 
 def _moves(swept: pd.DataFrame, size: float) -> str:

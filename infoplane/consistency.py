@@ -23,7 +23,9 @@ E = TypeVar("E", bound=Estimate)
 def impossible(e: E) -> E:
     """The same number with `over-ceiling` or `negative` where it is what its quantity cannot be."""
     off = reach(e)
-    codes = []
+    codes: list[str] = []
+    if not _is_measured(e):
+        return e
     if e.standing != "upper" and e.value > e.ceiling + off:
         codes.append("over-ceiling")
     if e.standing != "lower" and e.value + off < 0.0:
@@ -41,7 +43,7 @@ def mark(rows: Sequence[Measurement], chain: Sequence[str]) -> list[Measurement]
     place = {layer: at for at, layer in enumerate(chain)}
     groups: dict[tuple[object, ...], dict[int, dict[str, int]]] = {}
     for at, m in enumerate(rows):
-        if m.layer in place and m.quantity in ("I(X;T)", "I(T;Y)") and not math.isnan(m.value):
+        if m.layer in place and m.quantity in ("I(X;T)", "I(T;Y)") and not math.isnan(m.value) and _is_measured(m):
             params = m.params.replace(",bound=upper", "").replace(",bound=lower", "")
             key = (m.replica, m.quantity, m.channel, m.estimator, params)
             side = "upper" if _is(m, "upper") else "lower" if _is(m, "lower") else "value"
@@ -63,6 +65,11 @@ def mark(rows: Sequence[Measurement], chain: Sequence[str]) -> list[Measurement]
 def reach(e: Estimate) -> float:
     """How far from the truth a number may be and still be right, nats."""
     return _SLACK + _ERRORS * (e.stderr if math.isfinite(e.stderr) else 0.0) + (e.error if e.error > 0 else 0.0)
+
+
+def _is_measured(e: Estimate) -> bool:
+    """The null that stands beside a kernel's value is no number of the layer."""
+    return not e.channel.startswith("permuted")
 
 
 def _is(m: Measurement, side: str) -> bool:

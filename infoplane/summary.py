@@ -108,11 +108,11 @@ def _performance_table(rows: list[dict[str, Any]], unit: str) -> str:
         return ""
     regression = rows[0]["objective"] != "cross-entropy"
     unit = rows[0]["objective"] if regression else unit
-    columns = {} if regression else {"train_accuracy": "train accuracy", "test_accuracy": "test accuracy"}
-    columns |= {"train_loss": f"train loss ({unit})", "test_loss": f"test loss ({unit})"}
-    columns |= {"gap_loss": f"gap in loss ({unit})"} | ({} if regression else {"gap_error": "gap in error"})
-    body = [[row["path"]] + [_pm(row[name], row[f"{name}_spread"]) for name in columns] for row in rows]
-    return columns(["path", *columns.values()], body)
+    shown = {} if regression else {"train_accuracy": "train accuracy", "test_accuracy": "test accuracy"}
+    shown |= {"train_loss": f"train loss ({unit})", "test_loss": f"test loss ({unit})"}
+    shown |= {"gap_loss": f"gap in loss ({unit})"} | ({} if regression else {"gap_error": "gap in error"})
+    body = [[row["path"]] + [_pm(row[name], row[f"{name}_spread"]) for name in shown] for row in rows]
+    return columns(["path", *shown.values()], body)
 
 
 def _value(row: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -214,7 +214,7 @@ def _quantised() -> Callable[[int], Shown]:
     return show
 
 
-def _entropy(symbols: list[object] | list[tuple[float, ...]]) -> float:
+def _entropy(symbols: Sequence[object]) -> float:
     return -math.fsum(c / len(symbols) * math.log(c / len(symbols)) for c in Counter(symbols).values())
 
 
@@ -308,7 +308,7 @@ def _shown_echo(
 
 
 #: Draws of every input that an estimator may ask for.
-_REPLICATES = 8
+_REPLICATES = 64
 
 
 def _generator(*words: object) -> torch.Generator:

@@ -85,7 +85,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def render(frame: pd.DataFrame, unit: str = "nats") -> str:
-    """The calibration as text: a line a channel and number, means over seeds; then the verdicts, estimator by estimator."""
+    """The calibration as text: a line a channel and number, means over seeds; then the verdicts by estimator."""
     size = UNITS[choose(unit, UNITS, "unit")]
     judged = frame[frame["verdict"].ne("")]
     keys = ["channel_name", "dimension", "n", "estimator", "quantity", "standing"]
@@ -114,7 +114,14 @@ def render(frame: pd.DataFrame, unit: str = "nats") -> str:
     ]  # fmt: skip
     meanings = "\n".join(f"{word}: {meaning}" for word, meaning in VERDICTS.items())
     seeds = frame["seed"].nunique()
-    return f"{text}\n\nmeans over {seeds} draws of each channel; of these very points or of their population, as each number says\n\n{columns(heads, body)}\n\n{meanings}"
+    return "\n\n".join(
+        [
+            text,
+            f"means over {seeds} draws of each channel; of these points or of their population, as each number says",
+            columns(heads, body),
+            meanings,
+        ]
+    )
 
 
 def _number(value: float, form: str = ".3f") -> str:

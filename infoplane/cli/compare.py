@@ -65,8 +65,8 @@ def compare(
                 raise InfoplaneError(f"--{name} was given without a RUN to compare them on; expected RUN --{name} ...")
         _calibrate(thorough, seeds, only, out, force, unit, as_json, quiet)
     else:
-        for name, value in {"thorough": thorough, "seeds": seeds, "only": only}.items():
-            if value:
+        for name, asked in {"thorough": thorough, "seeds": seeds, "only": only}.items():
+            if asked:
                 raise InfoplaneError(f"--{name} is for the calibration, which takes no RUN; {run} was given.")
         _compare(run, estimators, layers, snapshots, replicas, data_root, out, force, unit, as_json, quiet)
 

@@ -11,34 +11,66 @@ from typing import Any
 
 from ..records import InfoplaneError, choose
 from .binning import BinnedEntropy, Binning, binned_entropy
+from .corrections import CORRECTIONS, corrected_entropy, corrected_information
+from .counting import CountedInformation, Counting, counted_information
 from .kde import KDE, KDEBounds, kde_bounds
 from .linear import LinearGaussian
 from .mean_field import MeanField
+from .mixture import Mixture, MixtureInformation, mixture_information
+from .neighbours import KSG, NeighbourInformation, Ross, ksg_information, ross_information
 from .protocol import About, Estimator, Noise, Reading
+from .renyi import Renyi, RenyiInformation, renyi_information
+from .tap import Tap, TapFit, fit_taps
 
 __all__ = [
+    "CORRECTIONS",
     "ESTIMATORS",
     "KDE",
+    "KSG",
     "About",
     "BinnedEntropy",
     "Binning",
+    "CountedInformation",
+    "Counting",
     "Estimator",
     "KDEBounds",
     "LinearGaussian",
     "MeanField",
+    "Mixture",
+    "MixtureInformation",
+    "NeighbourInformation",
     "Noise",
     "Reading",
+    "Renyi",
+    "RenyiInformation",
+    "Ross",
+    "Tap",
+    "TapFit",
     "binned_entropy",
+    "corrected_entropy",
+    "corrected_information",
+    "counted_information",
+    "fit_taps",
     "kde_bounds",
+    "ksg_information",
+    "mixture_information",
     "parse_estimator",
+    "renyi_information",
+    "ross_information",
 ]
 
 #: Every estimator, by the name the command line and the tables call it.
 ESTIMATORS: dict[str, Any] = {
     "kde": KDE,
     "binning": Binning,
-    "linear": LinearGaussian,
+    "mixture": Mixture,
     "mean-field": MeanField,
+    "ksg": KSG,
+    "ross": Ross,
+    "renyi": Renyi,
+    "counting": Counting,
+    "linear": LinearGaussian,
+    "tap": Tap,
 }
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..records import Estimate, InfoplaneError
+from ..records import POINTS, POPULATION, Estimate, InfoplaneError, choose
 from .cells import MOVING, Grid, Range, Rule, cells
+from .corrections import corrected_entropy
 from .inputs import Classes, number, only_replica, read_labels, read_points
 from .protocol import About, Reading
 
@@ -20,6 +21,9 @@ __all__ = ["BinnedEntropy", "Binning", "binned_entropy"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+#: How the entropy of the cells' counts is taken; all but the plug-in are for points that are a sample of others.
+#: (`corrections` has one more, nsb, which must be told how many cells there are.)
+CORRECTED = ("plug-in", "miller-madow", "grassberger", "chao-shen")
 #: Values looked at for the percentile behind the warning outlier-range.
 PERCENTILE_VALUES = 2**15
 
@@ -54,6 +58,7 @@ def binned_entropy(
     bins: int | None = None,
     range: Range = "layer",
     labels: Tensor | None = None,
+    correction: str = "plug-in",
 ) -> BinnedEntropy:
     """H(Tq) and I(Tq;Y) of the binned layer Tq = bin(t) by counting, in nats.
 
@@ -68,6 +73,9 @@ def binned_entropy(
         holding equally many of the distinct values of the layer (EBAB): edges at their quantiles k / bins, as
         numpy.quantile interpolates them.
     labels: (N,) or (R, N), classes as integers.
+    correction: of the bias of the plug-in, for points that are a sample of a population (`corrections`):
+        'miller-madow', 'grassberger' or 'chao-shen', on each entropy of counts by itself. Never where the points are
+        all there are.
 
     Raises InfoplaneError for other shapes or types, values that are not finite, both or neither of width and bins.
 
@@ -79,8 +87,9 @@ def binned_entropy(
     rule.check()
     if range == "run":
         raise InfoplaneError(f"{where}: range='run' is known to a Recorder only; give the run's range as (low, high).")
+    choose(correction, CORRECTED, "correction")
     points = read_points(where, t)
-    result = _binned(rule, points, None if labels is None else read_labels(where, labels, points))
+    result = _binned(rule, points, None if labels is None else read_labels(where, labels, points), correction)
     return result if t.ndim == 3 else only_replica(result)
 
 
@@ -97,6 +106,7 @@ class Binning:
         range='run': one range over the whole run, for all units of a layer together.
     replicates: K >= 2 draws of every input where noise lies at or below the layer: I(X;T) is H(Tq) - H(Tq|X) of
         the K N draws. 0: there I(X;T) is of the mean path, with the noise off.
+    correction: as there; then the numbers are of the population, and a probe that holds all of it is refused.
     """
 
     width: float | None = None
@@ -105,6 +115,7 @@ class Binning:
         default="layer", metadata={"read": read_range, "is": "a word or LOW..HIGH"}
     )
     replicates: int = 0
+    correction: str = "plug-in"
 
     name = "binning"
     about = About(
@@ -122,6 +133,9 @@ class Binning:
         Rule("Binning", self.width, self.bins, self.range).check()
         if not isinstance(self.replicates, int) or self.replicates < 0 or self.replicates == 1:
             raise InfoplaneError(f"Binning: replicates={self.replicates!r}; expected 0, or an integer of at least 2.")
+        choose(self.correction, CORRECTED, "correction")
+        if self.replicates and self.correction != "plug-in":
+            raise InfoplaneError("Binning: a correction of H(Tq) - H(Tq|X) from replicates is not known; expected one.")
 
     @property
     def deferred(self) -> bool:
@@ -141,7 +155,8 @@ class Binning:
     def params(self) -> str:
         scope = self.range if isinstance(self.range, str) else "..".join(map(number, self.range))
         words = [f"bins={self.bins}", f"range={scope}"] if self.width is None else [f"width={number(self.width)}"]
-        return ",".join(words + [f"replicates={self.replicates}"] * (self.replicates > 0))
+        words += [f"replicates={self.replicates}"] * (self.replicates > 0)
+        return ",".join(words + [f"correction={self.correction}"] * (self.correction != "plug-in"))
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
         """I(X;T) and, with labels, I(T;Y) of each replica, in nats.
@@ -151,6 +166,12 @@ class Binning:
         """
         where = f"Binning, layer {reading.layer!r}"
         rule = Rule(where, self.width, self.bins, self._range(where, reading))
+        corrected = self.correction != "plug-in"
+        if corrected and reading.population:
+            raise InfoplaneError(
+                f"{where}: correction={self.correction}, and the probe holds every input there is: the plug-in has no "
+                "bias there, and a correction would make one. Leave it out."
+            )
         codes = read_points(where, reading.codes)
         classes = None if labels is None else read_labels(where, labels, codes)
         replicas, n = codes.shape[:2]
@@ -167,18 +188,19 @@ class Binning:
                         estimator=self.name,
                         params=self.params,
                         n=n,
+                        law=POPULATION if corrected else POINTS,
                         ceiling=float(ceiling[r]),
                         warnings=(*self._warnings(of, r), *more),
                     )
                 )
 
-        log_n = torch.full((replicas,), math.log(n), dtype=torch.float64)
+        log_n = torch.full((replicas,), math.nan if corrected else math.log(n), dtype=torch.float64)
         # Downstream of noise the entropy of the cells is not I(X;T), for it counts the noise too.
         if reading.clean is None:
-            binned = _binned(rule, codes, classes)
+            binned = _binned(rule, codes, classes, self.correction)
             add("I(X;T)", binned, binned.entropy, log_n, "")
         elif not self.replicates:
-            binned = _binned(rule, read_points(where, reading.clean), None)
+            binned = _binned(rule, read_points(where, reading.clean), None, self.correction)
             add("I(X;T)", binned, binned.entropy, log_n, "noise-off, ", "noise-off")
         elif reading.draw is None:
             raise InfoplaneError(f"{where}: replicates={self.replicates}, but the reading cannot draw any.")
@@ -189,7 +211,7 @@ class Binning:
 
         if classes is not None:
             if reading.noisy:
-                binned = _binned(rule, codes, classes)
+                binned = _binned(rule, codes, classes, self.correction)
             assert binned.label_information is not None
             assert binned.label_entropy is not None
             sampled = ("sampled-codes",) if reading.noisy else ()
@@ -212,6 +234,7 @@ class Binning:
             "sparse-cells": binned.n / occupied < 5,
             "outlier-range": ratio is not None and float(ratio[r]) > 3,
             "clipped": float(binned.clipped[r]) > 0,
+            "few-counts": self.correction != "plug-in" and binned.n / occupied < 2,
             "moving-range": self.width is None and self.range in MOVING,
         }
         return [code for code, yes in raised.items() if yes]
@@ -220,9 +243,11 @@ class Binning:
 # counting: on the host, where NumPy sorts integers with vector instructions, 7 times as fast as torch
 
 
-def _binned(rule: Rule, points: Tensor, classes: Classes | None) -> BinnedEntropy:
+def _binned(rule: Rule, points: Tensor, classes: Classes | None, correction: str) -> BinnedEntropy:
     grid = rule.grid(points)
     keys = cells(grid, points, 1 if classes is None else classes.size)
+    if correction != "plug-in":
+        return _corrected(rule, grid, points, keys, classes, correction)
     if classes is None:
         return _result(rule, grid, points, *_plug_in(np.sort(keys)))
     # The class is the last digit, so one sort orders the cells and the pairs of cell and class alike.
@@ -230,6 +255,29 @@ def _binned(rule: Rule, points: Tensor, classes: Classes | None) -> BinnedEntrop
     entropy, occupied = _plug_in(pairs // classes.size)
     of_pairs, _ = _plug_in(pairs)
     return _result(rule, grid, points, entropy, occupied, of_pairs, classes)
+
+
+def _corrected(
+    rule: Rule, grid: Grid, points: Tensor, keys: Ints, classes: Classes | None, method: str
+) -> BinnedEntropy:
+    """Each entropy of counts corrected by itself, H(Y) too."""
+
+    def entropy(symbols: Ints) -> tuple[float, float]:
+        counts = np.unique(symbols, return_counts=True)[1]
+        return float(corrected_entropy(counts, method)), float(len(counts))
+
+    found, occupied = np.array([entropy(row) for row in keys]).T
+    result = _result(rule, grid, points, found, occupied)
+    if classes is None:
+        return result
+    ids = classes.ids.cpu().numpy()
+    of_label = torch.tensor([entropy(y)[0] for y in ids], dtype=torch.float64, device=points.device)
+    of_pairs = [entropy(row * classes.size + y)[0] for row, y in zip(keys, ids, strict=True)]
+    return replace(
+        result,
+        label_information=result.entropy + of_label - torch.tensor(of_pairs, dtype=torch.float64, device=points.device),
+        label_entropy=of_label,
+    )
 
 
 def _replicated(rule: Rule, points: Tensor, k: int) -> tuple[BinnedEntropy, Tensor]:

@@ -70,7 +70,7 @@ def calibration(frame: pd.DataFrame, *, unit: str = "nats", quantity: str = "I(X
                     markerfacecolor="none" if warned else colors[family], alpha=0.85,
                 )  # fmt: skip
             silent = int(own["verdict"].isin(["UNWARNED", "WRONG"]).sum())
-            ax.set_title(f"{name}: {len(own)} numbers, {silent} off unwarned", loc="left", fontsize=6.8)
+            ax.set_title(name + (f" ({silent} of {len(own)} off, unwarned)" if silent else ""), loc="left")
             ax.set_xlabel(f"truth [{unit}]")
             ax.set_ylabel(f"value [{unit}]")
         label_once(panels)
@@ -92,23 +92,22 @@ def calibration_errors(frame: pd.DataFrame, *, unit: str = "nats", channel: str 
         )
     own = own.assign(share=100 * own["error_nats"] / own["truth_nats"])
     own = own.assign(line=own["estimator"] + np.where(own["estimator"].eq("kde"), ", " + own["standing"], ""))
-    sizes = own.groupby("dimension")["n"].nunique()
-    common = own["n"].value_counts().idxmax()
+    sizes = own.groupby("dimension")["points"].nunique()
+    common = own["points"].value_counts().idxmax()
     panels: list[tuple[str, str, pd.DataFrame]] = [
-        (f"{channel}, N = {common}", "dimension", own[own["n"] == common]),
+        (f"N = {common}", "dimension", own[own["points"] == common]),
         *(
-            (f"{channel}, D = {d}", "n", own[own["dimension"] == d])
+            (f"D = {d}", "points", own[own["dimension"] == d])
             for d in sizes.index[sizes > 1]
         ),
     ]  # fmt: skip
     lines = list(dict.fromkeys(own["line"]))
-    of = estimator_colors(own["estimator"])
+    of: dict[str, Any] = dict(estimator_colors(own["estimator"]))
     legend: list[Artist] = []
     for line in lines:
-        standing = own.loc[own["line"] == line, "standing"].iloc[0]
-        legend.append(
-            Line2D([], [], color=of[line.split(",")[0]], marker=_MARKERS[standing], label=f"{line.split(',')[0]}, {_CALLED[standing]}")
-        )  # fmt: skip
+        name, standing = line.split(",")[0], own.loc[own["line"] == line, "standing"].iloc[0]
+        label = f"{name}, {_CALLED[standing]}"
+        legend.append(Line2D([], [], color=of[name], marker=_MARKERS[standing], label=label))
     legend.append(Line2D([], [], color="0.3", marker="s", markerfacecolor="none", linestyle="none", label="warned"))
     with matplotlib.rc_context(LOOK):
         fig, axes = page([2.6], len(panels), legend, sharey=True)
@@ -134,7 +133,7 @@ def calibration_errors(frame: pd.DataFrame, *, unit: str = "nats", channel: str 
             _counts(ax, sorted(points[x].unique()))
             ax.set_title(title, loc="left", fontsize=6.8)
             ax.set_xlabel("units D" if x == "dimension" else "points N")
-            ax.set_ylabel("error [% of the truth]")
+            ax.set_ylabel(f"error [% of the truth], {channel}", fontsize=7)
             ax.set_yscale("symlog", linthresh=10)
             ax.yaxis.set_major_locator(FixedLocator([-100, -50, -20, -10, 0, 10, 20, 50, 100, 200, 500]))
             ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))

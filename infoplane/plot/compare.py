@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -81,15 +82,16 @@ def beside(rows: pd.DataFrame, *, unit: str = "bits") -> Figure:
 def sweeps(swept: pd.DataFrame, *, unit: str = "bits") -> Figure:
     """Draw how I(X;T) of each layer moves with the width of the bins and the variance of KDE's noise.
 
-    swept: of `infoplane.compare.sweep`, of one epoch; noisy layers are left out. KDE: the upper bound as a line, down to
-    the lower one as a band. Hollow markers: warned. Raises InfoplaneError where nothing was swept.
+    swept: of `infoplane.compare.sweep`, of one epoch; noisy layers are left out. KDE: the upper bound as a line, down
+    to the lower one as a band. Hollow markers: warned. Raises InfoplaneError where nothing was swept.
     """
     size = UNITS[choose(unit, UNITS, "unit")]
     own = swept[~swept["layer"].str.endswith((".echo", ".noise"))]
     if own.empty:
         raise InfoplaneError("Nothing was swept: the frame has no binning or KDE at several settings.")
     layers = list(dict.fromkeys(own["layer"]))
-    colors, markers = layer_colors(layers), layer_markers(layers)
+    colors: dict[str, Any] = dict(layer_colors(layers))
+    markers = layer_markers(layers)
     legend: list[Artist] = [
         Line2D([], [], color=colors[layer], marker=markers[layer], label=layer) for layer in layers
     ]  # fmt: skip
@@ -123,11 +125,6 @@ def sweeps(swept: pd.DataFrame, *, unit: str = "bits") -> Figure:
             ax.set_ylabel(f"$I(X;T)$ [{unit}]")
             ax.set_ylim(bottom=0)
             n = int(own["n"].max())
-            ceiling_line(
-                ax,
-                "y",
-                math.log(n) / size,
-                f"ln N = {math.log(n) / size:.2f}" if unit == "nats" else f"log N = {math.log(n) / size:.2f}",
-            )
+            ceiling_line(ax, "y", math.log(n) / size, f"log N = {math.log(n) / size:.2f}")
         label_once(axes[0])
     return fig

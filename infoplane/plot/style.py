@@ -84,7 +84,15 @@ STANDINGS = {
     "estimate": Stroke("-", "", "none"),
 }
 
-_ESTIMATORS = ("binning", "kde", "echo", "mixture", "neighbours", "renyi", "variational", "exact", "decoder")
+_ESTIMATORS = ("binning", "kde", "echo", "mixture", "ksg", "renyi", "infonce", "counting", "decoder", "mean-field")
+#: a shade of the colour of a relative: darker, or lighter
+_SHADES = {
+    "ross": ("ksg", 0.55),
+    "nwj": ("infonce", 0.55),
+    "smile": ("infonce", 1.35),
+    "linear": ("counting", 0.55),
+    "tap": ("echo", 0.55),
+}
 _MARKUP = str.maketrans("", "", "${}_")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "*", ">", "h", "d", "8")
 
@@ -115,9 +123,12 @@ def layer_markers(layers: Iterable[str]) -> dict[str, str]:
 
 def estimator_colors(names: Iterable[str]) -> dict[str, tuple[float, ...]]:
     """A colour for each estimator: the same in every figure for those the package has, whatever else is shown."""
-    known = [*_ESTIMATORS, *(name for name in dict.fromkeys(names) if name not in _ESTIMATORS)]
-    colors = dict(zip(known, _palette(len(known)), strict=True))
-    return {name: colors[name] for name in dict.fromkeys(names)}
+    names = list(dict.fromkeys(names))
+    known = [*_ESTIMATORS, *(name for name in names if name not in _ESTIMATORS and name not in _SHADES)]
+    colors: dict[str, tuple[float, ...]] = dict(zip(known, _palette(len(known)), strict=True))
+    for name, (of, shade) in _SHADES.items():
+        colors[name] = tuple(shade * c if shade <= 1 else 1 - (1 - c) / shade**2 for c in colors[of])
+    return {name: colors[name] for name in names}
 
 
 def run_colors(runs: Iterable[str]) -> dict[str, tuple[float, ...]]:

@@ -1,0 +1,142 @@
+"""Estimators side by side on the layers of a run, beside the exact rates."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from matplotlib import pyplot as plt
+
+from infoplane import plot
+from infoplane.cli import main
+from infoplane.compare import compare_run, compared, render, sweep
+from infoplane.measure import measure_run
+from infoplane.records import InfoplaneError
+from infoplane.rundir import RunDir
+from infoplane.settings import Settings
+from infoplane.training import train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Two replicas of a small tanh network with one Echo layer, trained for a while."""
+    out = tmp_path_factory.mktemp("compare") / "run"
+    settings = Settings.of(
+        widths=(5, 3),
+        replicas=2,
+        epochs=60,
+        echo_at=(2,),
+        snapshots="0,20,60",
+        estimators=("binning",),
+        lr=1e-2,
+        beta=0.1,
+    )
+    return train(settings, str(out), progress=False, keep_weights=True)
+
+
+@pytest.fixture(scope="module")
+def made(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("compared") / "made"
+    estimators = ["ksg", "mean-field", "counting", "mixture"]
+    return compare_run(
+        run.path, out, estimators=estimators, widths=(0.1, 1.0), noise_variances=(1e-3, 1e-1), progress=False
+    )
+
+
+def test_the_exact_rate_is_the_truth_of_the_layer(made):
+    frame = made.read("measurements")
+    rows = compared(frame)
+    echo = frame[(frame["estimator"] == "echo") & (frame["quantity"] == "I(Z;X)")]
+    assert set(echo["standing"]) == {"exact"}
+    ksg = rows[(rows["layer"] == "hidden2.echo") & (rows["estimator"] == "ksg")].iloc[0]
+    assert ksg["quantity"] == "I(Z;X)"
+    assert ksg["truth_nats"] == echo["value_nats"].iloc[0]
+    assert ksg["off_nats"] == pytest.approx(ksg["value_nats"] - ksg["truth_nats"])
+    others = rows[rows["layer"] != "hidden2.echo"]
+    assert others["truth_nats"].isna().all()
+    # what is of another channel, or of the mean path, is held against nothing
+    own = rows[rows["layer"] == "hidden2.echo"]
+    assert own.loc[own["channel"].str.contains("noise-off"), "truth_nats"].isna().all()
+    assert own.loc[own["channel"].str.startswith("gaussian noise of"), "truth_nats"].isna().all()
+
+
+def test_a_rate_that_is_a_bound_is_no_truth():
+    frame = pd.DataFrame(
+        [
+            {"standing": s, "replica": r, "value_nats": 2.0, "estimator": e, "quantity": "I(Z;X)", "layer": "a.echo",
+             "epoch": 0, "channel": "echo", "params": e, "law": "", "n": 9, "warnings": w, "stderr_nats": 0.0,
+             "ceiling_nats": 3.0}
+            for r, s, e, w in [(0, "exact", "echo", ""), (1, "upper", "echo", "wide"), (0, "estimate", "ksg", "ties"),
+                               (1, "estimate", "ksg", "ties;saturated")]
+        ]
+    )  # fmt: skip
+    assert compared(frame)["truth_nats"].isna().all()
+    ksg = compared(frame).query("estimator == 'ksg'").iloc[0]
+    assert ksg["warnings"] == "ties;saturated"
+    assert ksg["replicas"] == 2
+    assert "no truth is known; the rate is an upper bound" in render(compared(frame))
+
+
+def test_layers_without_a_truth_show_how_the_value_moves(made):
+    rows = compared(made.read("measurements"))
+    swept = sweep(rows)
+    assert set(swept["setting"]) == {0.1, 1.0, 1e-3, 1e-1}
+    first = swept[(swept["layer"] == "hidden1") & (swept["estimator"] == "binning")].set_index("setting")["value_nats"]
+    assert first[0.1] > first[1.0]
+    text = render(rows, "nats")
+    head = next(line for line in text.splitlines() if line.startswith("hidden1:"))
+    assert "there is no truth" in head
+    assert f"{first[0.1]:.2f} at bins of 0.1, {first[1.0]:.2f} at 1" in head
+    assert "the exact rate is the truth" in next(line for line in text.splitlines() if line.startswith("hidden2.echo:"))
+
+
+def test_the_first_replicas_and_some_snapshots_are_those_of_the_run(run, tmp_path):
+    """Measured alone, replica 0 gives to the last bit what it gave in the run."""
+    made = measure_run(run.path, tmp_path / "one", replicas=1, snapshots=2, progress=False)
+    frame, whole = made.read("measurements"), run.read("measurements")
+    assert set(frame["epoch"]) == {0, 60}
+    assert set(frame["replica"]) == {0}
+    keys = ["epoch", "layer", "quantity", "estimator", "params", "standing"]
+    both = frame.merge(whole[whole["replica"] == 0], on=keys, suffixes=("", "_run"))
+    assert len(both) == len(frame)
+    assert (both["value_nats"] == both["value_nats_run"]).all()
+    assert set(made.read("metrics")["replica"]) == {0}
+    for wrong in ({"replicas": 3}, {"replicas": 0}, {"snapshots": 0}):
+        with pytest.raises(InfoplaneError, match="expected"):
+            measure_run(run.path, tmp_path / "two", progress=False, **wrong)
+
+
+def test_figures(made):
+    rows = compared(made.read("measurements"))
+    beside = plot.beside(rows, unit="bits")
+    (ax,) = [ax for ax in beside.axes if ax.get_title(loc="left") == "hidden2.echo"]
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert "ksg  I(Z;X)" in names
+    assert "mean-field  I(Z;X), gaussian" in names
+    rate = made.read("measurements").query("estimator == 'echo' and quantity == 'I(Z;X)'")["value_nats"].iloc[0]
+    assert any(
+        line.get_xdata()[0] == pytest.approx(rate / math.log(2)) for line in ax.lines if len(line.get_xdata()) == 2
+    )
+    sweeps = plot.sweeps(sweep(rows))
+    assert len(sweeps.axes) == 2
+    for figure in (beside, sweeps):
+        plt.close(figure)
+    with pytest.raises(InfoplaneError, match="no noisy layer"):
+        plot.beside(rows[~rows["layer"].str.endswith(".echo")])
+    with pytest.raises(InfoplaneError, match="Nothing was swept"):
+        plot.sweeps(sweep(rows).iloc[:0])
+
+
+def test_the_command(run, tmp_path):
+    out = tmp_path / "out"
+    words = ["compare-estimators", str(run.path), "--estimators", "ksg counting", "--layers", "hidden1,hidden2.echo"]
+    result = CliRunner().invoke(main, [*words, "--out", str(out), "--unit", "bits", "--quiet", "--json"])
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert {row["layer"] for row in told["numbers"]} == {"hidden1", "hidden2.echo"}
+    assert {p.name for p in RunDir.open(out).figures.iterdir()} == {"beside.png", "sweeps.png"}
+    assert (out / "compared.csv").exists()
+    result = CliRunner().invoke(main, [*words, "--out", str(tmp_path / "text")])
+    assert result.exit_code == 0
+    assert "hidden2.echo: the exact rate is the truth" in result.stdout
