@@ -1,0 +1,545 @@
+"""Mixture Monte Carlo: the information that a channel of known Gaussian noise lets through, by drawing from it."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import torch
+from scipy.special import stdtrit
+from torch import Tensor
+
+from ..records import POINTS, POPULATION, Estimate, InfoplaneError, choose
+from ..replicas import derive
+from .inputs import Classes, is_positive, number, only_replica, read_labels, read_points
+from .pairs import SCALES, noise_label, noise_variances
+from .protocol import About, Reading
+
+__all__ = ["Mixture", "MixtureInformation", "mixture_information"]
+
+#: A centre whose log-likelihood ratio to a point's own is below this adds less than exp(-40) = 4e-18 to a sum >= 1.
+LEAST = -40.0
+#: Exponents are cut here, to stay within float32. E p(z|j) / p(z|i) <= 1 under p(z|i): exp(80) has odds of exp(-80).
+MOST = 80.0
+#: Above this |f|^2 / s^2, products of float64 lose more than 1e-6 nats to cancellation: differences are taken instead.
+CANCELLING = 1e9
+#: Fewer neighbours than this within the noise, itself counted, and a point is thin.
+FEW = 5.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MixtureInformation:
+    """Estimates in nats: float64 tensors of shape (), or (R,) for R replicas.
+
+    information: I(X;T). stderr: its standard error for the law asked for: of the Monte Carlo alone about these N points
+        (population=True), else of the points being a sample too. interval: half the width of the 95 % interval, by
+        Student's t.
+    label_information, label_stderr, label_interval: the same of I(T;Y), from the same draws, so that it is at most
+        label_entropy, H(Y); None without labels.
+    thin: the share of points with n_eff < 5, n_eff,i = sum_j exp(-KL(p(z|i) || p(z|j))), j = i included, which is
+        sum_j exp(-|f_i - f_j|^2 / 2 s2) where the noise is the same everywhere. Not 0: the value is biased down,
+        towards ln N. More than half: there is no stderr and no interval (NaN). None with population=True.
+    label_thin: the same, j in the class of i: I(T;Y) is biased up, towards H(Y).
+    n: N. population: as asked for.
+    """
+
+    information: Tensor
+    stderr: Tensor
+    interval: Tensor
+    label_information: Tensor | None
+    label_stderr: Tensor | None
+    label_interval: Tensor | None
+    label_entropy: Tensor | None
+    thin: Tensor | None
+    label_thin: Tensor | None
+    n: int
+    population: bool
+
+
+def mixture_information(
+    t: Tensor,
+    noise_variance: float | Tensor | None = None,
+    labels: Tensor | None = None,
+    *,
+    std: Tensor | None = None,
+    draws: int = 3,
+    population: bool = False,
+    seed: int | Sequence[int] = 0,
+    chunk: int | None = None,
+) -> MixtureInformation:
+    """I(X;T) and I(T;Y) for T = f_X + Gaussian noise of known standard deviation, by drawing from the mixture; nats.
+
+        I(X;T) = mean_ik [ln p(z_ik|i) - ln mean_j p(z_ik|j)],                   z_ik = f_i + std_i xi_ik
+        I(T;Y) = mean_ik [ln mean_{j in class of i} p(z_ik|j) - ln mean_j p(z_ik|j)],    the same draws
+
+    j = i included: unbiased for X uniform over the N points. For a population that they are a sample of it is the
+    plug-in estimate: I(X;T) is biased down and at most ln N, I(T;Y) up, and `thin` tells how badly. The sampling error
+    is, to first order, that of the mean over i alone: the derivative of the functional along the mixture is 0.
+
+    t: the centres f, (N, D), or (R, N, D) for R replicas; real and finite.
+    noise_variance: a number or a tensor (R,): the same noise for every point and unit. Or:
+    std: standard deviations, at least 0, that broadcast to t. A unit of std 0 passes as it is (dropout of a ReLU unit
+        at 0): points with different such units, or different values in them, are told apart with certainty, and
+        between the others the density is that of their noisy units.
+    labels: (N,) or (R, N), classes as integers.
+    draws: passes, in each of which every point sends one z; at least 2.
+    population: the N points are all there is, each as often as it comes.
+    seed: a number, or one a replica.
+    chunk: rows worked on at a time; memory is about 130 chunk^2 bytes and N D numbers. Default: 192, on a GPU 2048.
+
+    Raises InfoplaneError for other shapes or types, values that are not finite, noise of no variance, both or neither
+    of noise_variance and std.
+
+    Goldfeld et al., Estimating information flow in deep neural networks, ICML 2019, section 4 (the SP estimator).
+    """
+    where = "mixture_information"
+    points = read_points(where, t)
+    replicas = len(points)
+    if (noise_variance is None) == (std is None):
+        raise InfoplaneError(f"{where}: expected either noise_variance or std.")
+    if noise_variance is not None:
+        variance = torch.as_tensor(noise_variance, dtype=torch.float64, device=points.device).detach()
+        if variance.shape not in ((), (1,), (replicas,)) or not bool(((variance > 0) & variance.isfinite()).all()):
+            raise InfoplaneError(
+                f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or {replicas} of them."
+            )
+        std = variance.sqrt().view(-1, 1, 1)
+    assert std is not None
+    if not isinstance(draws, int) or draws < 2:
+        raise InfoplaneError(f"{where}: draws={draws!r}; expected an integer of at least 2.")
+    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
+        raise InfoplaneError(f"{where}: chunk={chunk!r}; expected a number of rows, at least 1.")
+    seeds = [derive("mixture", seed, r) for r in range(replicas)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != replicas:
+        raise InfoplaneError(f"{where}: {len(seeds)} seeds for {replicas} replicas; expected one each.")
+    classes = None if labels is None else read_labels(where, labels, points)
+    found = _information(where, points, _read_std(where, std, points), classes, draws, population, seeds, chunk)
+    return found if t.ndim == 3 else only_replica(found)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """`mixture_information` for the Recorder.
+
+    The output of a layer of Gaussian noise, or of dropout by a continuous law, is measured through its own noise; any
+    other layer through noise of noise_variance.
+
+    noise_variance, scale: as of `KDE`, for layers without noise of their own.
+    draws: passes of the Monte Carlo, at least 2.
+    population: the probe holds every input there is: the number is of these points. Left out: as the probe says.
+    replicates: K >= 2: also I(Z;X) of a noisy layer above another, from K fresh draws of the noise below for every
+        input; it falls as K grows. 0: only the information between what is sent and received.
+    """
+
+    noise_variance: float = 1e-3
+    scale: Literal["absolute", "layer"] = "absolute"
+    draws: int = 3
+    population: bool | None = None
+    replicates: int = 0
+
+    name = "mixture"
+    deferred = False
+    about = About(
+        quantity="I(X;T), I(T;Y); I(Z;X), or I(Z2;Z1), of a layer with Gaussian noise",
+        standing="estimate, with a standard error",
+        conditions="several points within the noise of each (few units, or much noise), unless the probe is the "
+        "population: else biased down, towards ln N; NaN for Echo noise, whose density is not known",
+        cost="draws N^2 D",
+        source="Goldfeld et al., ICML 2019",
+    )
+
+    def __post_init__(self) -> None:
+        if not is_positive(self.noise_variance):
+            raise InfoplaneError(f"Mixture: noise_variance={self.noise_variance!r}; expected a finite number above 0.")
+        choose(self.scale, SCALES, "scale of the noise")
+        if not isinstance(self.draws, int) or self.draws < 2:
+            raise InfoplaneError(f"Mixture: draws={self.draws!r}; expected an integer of at least 2.")
+        if self.population not in (None, True, False):
+            raise InfoplaneError(f"Mixture: population={self.population!r}; expected True, False or None.")
+        if not isinstance(self.replicates, int) or self.replicates < 0 or self.replicates == 1:
+            raise InfoplaneError(f"Mixture: replicates={self.replicates!r}; expected 0, or an integer of at least 2.")
+
+    @property
+    def params(self) -> str:
+        """What every number depends on; those of layers without noise of their own depend on noise_variance too."""
+        return f"draws={self.draws}" + (f",population={self.population}".lower() if self.population is not None else "")
+
+    def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
+        """The information of each replica and, with labels, I(T;Y); nats.
+
+        Centres that are draws of the noise below are a sample, whatever the inputs are: there the law is the
+        population's. Downstream of noise, I(X;T) of a layer without noise of its own is of the mean path.
+        """
+        where = f"Mixture, layer {reading.layer!r}"
+        codes = read_points(where, reading.codes)
+        classes = None if labels is None else read_labels(where, labels, codes)
+        population = reading.population if self.population is None else self.population
+        seeds = [derive("mixture", seed, reading.layer) for seed in reading.seed_of]
+        noise = reading.noise
+        common = Estimate(
+            quantity="I(X;T)",
+            value=math.nan,
+            standing="estimate",
+            channel=noise_label(self.noise_variance, self.scale) if noise is None else noise.kind,
+            estimator=self.name,
+            params=self.params,
+            n=codes.shape[1],
+            law=POINTS if population else POPULATION,
+        )
+
+        if noise is not None:
+            common = replace(common, quantity=noise.quantity)
+            if noise.std is None:
+                return [[replace(common, warnings=("no-density",))] for _ in codes]
+            sent = read_points(where, noise.sent)
+            std = _read_std(where, noise.std, sent)
+            drawn = noise.resend is not None
+            found = _information(where, sent, std, classes, self.draws, population and not drawn, seeds, None)
+            rows = [
+                [*_of_input(common, found, r), *_of_label(common, found, r, sampled=drawn)] for r in range(len(codes))
+            ]
+            if noise.resend is not None and self.replicates:
+                fresh = replace(common, quantity="I(Z;X)", params=f"{self.params},replicates={self.replicates}")
+                if not bool((std == std[:, :1]).all()):  # of fresh centres it is not known
+                    of_input = [replace(fresh, warnings=("no-density",)) for _ in rows]
+                else:
+                    centres = noise.resend(self.replicates).transpose(0, 1).flatten(1, 2)
+                    of_input = _replicated(where, fresh, read_points(where, centres), std[:, :1], seeds)
+                for row, estimate in zip(rows, of_input, strict=True):
+                    row.append(estimate)
+            return rows
+
+        scale = ",scale=layer" if self.scale == "layer" else ""
+        common = replace(common, params=f"noise_variance={number(self.noise_variance)}{scale},{self.params}")
+        if reading.clean is None:
+            found = self._of(where, codes, classes, population, seeds)
+            return [[*_of_input(common, found, r), *_of_label(common, found, r)] for r in range(len(codes))]
+        found = self._of(where, read_points(where, reading.clean), None, population, seeds)
+        off = replace(common, channel="noise-off, " + common.channel, warnings=("noise-off",))
+        rows = [_of_input(off, found, r) for r in range(len(codes))]
+        if classes is not None:
+            found = self._of(where, codes, classes, False, seeds)
+            for r, row in enumerate(rows):
+                row += _of_label(common, found, r, sampled=True)
+        return rows
+
+    def _of(
+        self, where: str, points: Tensor, classes: Classes | None, population: bool, seeds: Sequence[int]
+    ) -> MixtureInformation:
+        std = noise_variances(points, self.noise_variance, self.scale).sqrt().view(-1, 1, 1).expand_as(points)
+        return _information(where, points, std, classes, self.draws, population, seeds, None)
+
+
+def _of_input(common: Estimate, found: MixtureInformation, r: int) -> list[Estimate]:
+    return [
+        replace(
+            common,
+            value=float(found.information[r]),
+            stderr=float(found.stderr[r]),
+            law=POINTS if found.population else POPULATION,
+            ceiling=math.log(found.n) if found.population else math.nan,
+            warnings=(*_warnings(found.thin, r), *common.warnings),
+        )
+    ]
+
+
+def _of_label(common: Estimate, found: MixtureInformation, r: int, *, sampled: bool = False) -> list[Estimate]:
+    """I(T;Y), or nothing without labels. sampled: the centres are draws of the noise below."""
+    if found.label_information is None or found.label_stderr is None or found.label_entropy is None:
+        return []
+    return [
+        replace(
+            common,
+            quantity="I(T;Y)",
+            value=float(found.label_information[r]),
+            stderr=float(found.label_stderr[r]),
+            law=POINTS if found.population else POPULATION,
+            ceiling=float(found.label_entropy[r]),
+            warnings=(*_warnings(found.label_thin, r), *(("sampled-codes",) if sampled else ())),
+        )
+    ]
+
+
+def _warnings(thin: Tensor | None, r: int) -> tuple[str, ...]:
+    share = 0.0 if thin is None else float(thin[r])
+    return ("empty-mixture",) if share > 0.5 else ("thin-mixture",) if share > 0.01 else ()
+
+
+def _information(
+    where: str,
+    points: Tensor,
+    std: Tensor,
+    classes: Classes | None,
+    draws: int,
+    population: bool,
+    seeds: Sequence[int],
+    chunk: int | None,
+) -> MixtureInformation:
+    """points, std: (R, N, D)."""
+    n = points.shape[1]
+    columns: list[list[Tensor]] = []
+    for r, seed in enumerate(seeds):
+        centres = _sorted_centres(where, points[r], std[r], None if classes is None else classes.ids[r], chunk)
+        generator = torch.Generator(points.device).manual_seed(seed)
+        sums = torch.stack([_sums(centres, _noise(points[r], generator)) for _ in range(draws)])
+        ids = centres.ids
+        near = None if population else _sums(centres, None)
+        values = [math.log(n) - sums[:, 0].log()]
+        if classes is not None:
+            # ln mean_{j in class} - ln mean_j; own <= all, so its mean is at most H(Y)
+            values.append((sums[:, 1] / sums[:, 0]).log() + (n / torch.bincount(ids)[ids].to(torch.float64)).log())
+        column = []
+        for side, of in enumerate(values):
+            mean, stderr, interval = _mean(of, population)
+            thin = torch.zeros_like(mean)
+            if near is not None:
+                thin = (near[side] < FEW).to(torch.float64).mean()
+                if thin > 0.5:
+                    stderr = interval = torch.full_like(mean, math.nan)
+            column += [mean, stderr, interval, thin]
+        columns.append(column)
+    rows = [torch.stack(of) for of in zip(*columns, strict=True)]
+    own = rows[4:] if classes is not None else [None] * 4
+    return MixtureInformation(
+        information=rows[0],
+        stderr=rows[1],
+        interval=rows[2],
+        label_information=own[0],
+        label_stderr=own[1],
+        label_interval=own[2],
+        label_entropy=None if classes is None else classes.entropy(),
+        thin=None if population else rows[3],
+        label_thin=None if population else own[3],
+        n=n,
+        population=population,
+    )
+
+
+def _replicated(where: str, common: Estimate, points: Tensor, std: Tensor, seeds: Sequence[int]) -> list[Estimate]:
+    """I(Z;X) = h(Z) - h(Z|X), p(z|x) the mixture about the K centres of x: one estimate a replica.
+
+    points: (R, K N, D), K draws of all N inputs one after the other; std: (R, 1, D). Information is convex in the
+    channel, so a mixture of few centres in place of p(z|x) makes it too large on average (K = 1 gives I(Z;Z_below)).
+    The standard error is over inputs, under either law: within an input the draws share their centres.
+    """
+    n, k = common.n, points.shape[1] // common.n
+    ids = torch.arange(n, device=points.device).repeat(k)
+    estimates = []
+    for r, seed in enumerate(seeds):
+        centres = _sorted_centres(where, points[r], std[r].expand_as(points[r]), ids, None)
+        generator = torch.Generator(points.device).manual_seed(derive("replicates", seed))
+        total, own = _sums(centres, _noise(points[r], generator))
+        mean, stderr, _ = _mean((n * own / total).log().view(k, n), False)
+        warnings: tuple[str, ...] = ()
+        if common.law == POPULATION:
+            total, own = _sums(centres, None)
+            thin = (total / own < FEW).to(torch.float64).mean()[None]
+            warnings = _warnings(thin, 0)
+        estimates.append(
+            replace(
+                common,
+                value=float(mean),
+                stderr=math.nan if "empty-mixture" in warnings else float(stderr),
+                ceiling=math.log(n) if common.law == POINTS else math.nan,
+                warnings=(*warnings, "replicate-bias"),
+            )
+        )
+    return estimates
+
+
+def _mean(values: Tensor, population: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, its standard error and half its 95 % interval. values: (draws, N).
+
+    Every draw sends all N points, so about these points only the spread within a point counts, pooled over them; that
+    of the passes' means estimates the same variance with draws - 1 degrees of freedom in place of N (draws - 1). For
+    the population it is the spread of the points' means, which holds the Monte Carlo's.
+    """
+    draws, n = values.shape
+    mean = values.mean()
+    if population:
+        freedom, variance = n * (draws - 1), values.var(0).mean() / (n * draws)
+    elif n == 1:
+        return mean, mean * math.nan, mean * math.nan
+    else:
+        freedom, variance = n - 1, values.mean(0).var() / n
+    stderr = variance.sqrt()
+    return mean, stderr, stderr * float(stdtrit(freedom, 0.975))
+
+
+def _read_std(where: str, std: Tensor, points: Tensor) -> Tensor:
+    """(R, N, D) float64."""
+    if not isinstance(std, Tensor) or not std.is_floating_point() or std.device != points.device:
+        got = f"a tensor of {std.dtype} on {std.device}" if isinstance(std, Tensor) else f"a {type(std).__name__}"
+        raise InfoplaneError(f"{where}: std is {got}; expected a tensor of floating-point numbers on {points.device}.")
+    try:
+        std = std.detach().to(torch.float64).expand_as(points)
+    except RuntimeError as error:
+        raise InfoplaneError(
+            f"{where}: std has shape {tuple(std.shape)}; expected one that broadcasts to {tuple(points.shape)}."
+        ) from error
+    if not bool(((std >= 0) & std.isfinite()).all()):
+        raise InfoplaneError(f"{where}: std has values below 0, NaN or infinite; expected finite ones of at least 0.")
+    return std
+
+
+def _noise(points: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(points.shape, dtype=torch.float64, device=points.device, generator=generator)
+
+
+class _Centres(NamedTuple):
+    """The centres of one replica in units of their noise, sorted so that those out of reach of each other are apart.
+
+    f, std: (N, D) float64; shared: std is 1 throughout.
+    ids: (N,), classes in the order of the input. order: (N,), which rows of the input these are.
+    axis: (D,), the axis the places lie on; None where the places are numbers of groups.
+    place: ascending; rows in different places of a group each share no reference measure.
+    """
+
+    f: Tensor
+    std: Tensor
+    shared: bool
+    ids: Tensor
+    order: Tensor
+    axis: Tensor | None
+    place: Tensor
+    chunk: int
+
+
+def _sorted_centres(where: str, f: Tensor, std: Tensor, ids: Tensor | None, chunk: int | None) -> _Centres:
+    f = f.to(torch.float64)
+    if ids is None:
+        ids = torch.zeros(len(f), dtype=torch.int64, device=f.device)
+    if chunk is None:
+        chunk = 192 if f.device.type == "cpu" else 2048
+    noisy = std > 0
+    shared = bool(noisy.all()) and bool((std == std[:1]).all())
+    axis = None
+    if shared:
+        x = (f - f.mean(0)) / std
+        _check_range(where, x)
+        std = torch.ones_like(x)
+        axis = _longest_axis(x)
+        place = x @ axis
+    else:
+        if bool(noisy.all()):
+            place = torch.zeros_like(f[:, 0])
+        else:
+            silent = torch.where(noisy, 0.0, f) + 0.0  # -0.0 is 0.0
+            place = torch.cat([noisy.to(torch.float64), silent], 1).unique(dim=0, return_inverse=True)[1].double()
+        # the volume of a unit cancels within a group
+        unit = std[noisy].amin() if bool(noisy.any()) else 1.0
+        precision = torch.where(noisy, (unit / std).square(), 0.0)
+        # about the mean weighted with the precision sum_j (f_j - c)^2 / std_j^2 is least
+        centre = (f * precision).sum(0) / precision.sum(0).clamp_min(1e-300)
+        x = torch.where(noisy, f - centre, 0.0) / unit
+        std = std / unit
+        _check_range(where, x)
+        _check_range(where, std)
+    order = place.argsort(stable=True)
+    return _Centres(x[order], std[order], shared, ids, order, axis, place[order], chunk)
+
+
+def _check_range(where: str, x: Tensor) -> None:
+    most = float(x.abs().amax())
+    if not most < 1e70:
+        raise InfoplaneError(f"{where}: values reach {most:.3g} times the least standard deviation of the noise.")
+
+
+def _longest_axis(x: Tensor) -> Tensor:
+    """(D,): about the first principal axis, by a few steps of the power method. Any unit vector would be right."""
+    axis: Tensor = x[x.square().sum(1).argmax()]
+    axis = axis / axis.norm().clamp_min(1e-300)
+    for _ in range(4):
+        axis = x.T @ (x @ axis)
+        axis = axis / axis.norm().clamp_min(1e-300)
+    return axis
+
+
+def _sums(centres: _Centres, xi: Tensor | None) -> Tensor:
+    """sum_j p(z_i|j) / p(z_i|i), z_i = f_i + std_i xi_i, over all j and over those of the class of i.
+
+    xi: (N, D) float64; None: sum_j exp(-KL(p(z|i) || p(z|j))). Returns (2, N), in the order of the input.
+
+    A ratio is exp(a_i - b_j - sum_d (z_id - f_jd)^2 / 2 std_jd^2), which KL has the mean of: its (z - f)^2 is
+    (f_i - f_j)^2 + std_i^2. Products are of float64, as in `kde_bounds`; it is the exponential that takes the time.
+    """
+    f, std, chunk = centres.f, centres.std, centres.chunk
+    n = len(f)
+    noisy = std > 0
+    precision = torch.where(noisy, std.square().reciprocal(), 0.0)
+    volume = torch.where(noisy, std, 1.0).log().sum(1, keepdim=True)
+    if xi is None:
+        moved, square = torch.zeros_like(f), noisy.to(torch.float64)
+        spread = std.square()
+    else:
+        moved = std * xi[centres.order]
+        square = torch.where(noisy, xi[centres.order].square(), 0.0)
+        spread = torch.zeros_like(std)
+    own = volume + 0.5 * square.sum(1, keepdim=True)
+    z = f + moved
+    second = z.square() + spread
+    direct = float((f.square() * precision).sum(1).amax()) > CANCELLING
+    of_centre = -0.5 * (f.square() * precision).sum(1, keepdim=True) - volume
+    one = torch.ones_like(own)
+    if centres.shared:
+        left, right = [z, own - 0.5 * second.sum(1, keepdim=True), one], [f, one, of_centre]
+    else:
+        left, right = [second, z, own, one], [-0.5 * precision, f * precision, one, of_centre]
+    rows, columns = torch.cat(left, 1), torch.cat(right, 1).T.contiguous()
+
+    place, low, high = centres.place, centres.place, centres.place
+    if centres.axis is not None:
+        # the ratio is at most exp(|xi|^2 / 2 - (distance on the axis)^2 / 2)
+        reach = (square.sum(1) * (xi is not None) - 2 * LEAST).sqrt()
+        low, high = z @ centres.axis - reach, z @ centres.axis + reach
+    # numbers of groups and classes as float32: comparing them gives factors of 0 and 1 at once
+    group, of_class = place.float(), centres.ids[centres.order].float()
+    groups = centres.axis is None and bool(place[0] < place[-1])
+    classes = bool((of_class != of_class[0]).any())
+
+    sums = f.new_zeros(2, n)
+    largest = min(chunk, n) * min(8 * chunk, n)
+    exponents = f.new_empty(largest)
+    kernels = f.new_empty(2 * largest, dtype=torch.float32)
+    for i0, i1, j0, j1 in _blocks(place.tolist(), low.tolist(), high.tolist(), chunk):
+        shape = i1 - i0, j1 - j0
+        size = shape[0] * shape[1]
+        exponent = exponents[:size].view(shape)
+        kernel, same = kernels[: 2 * size].view(2, *shape)
+        if direct:
+            torch.sub(own[i0:i1], volume[j0:j1].T, out=exponent)
+            for d in range(f.shape[1]):
+                # differences first: what the noise adds may be less than f can hold
+                away = (f[i0:i1, d, None] - f[None, j0:j1, d] + moved[i0:i1, d, None]).square_()
+                exponent.addcmul_(away.add_(spread[i0:i1, d, None]), precision[None, j0:j1, d], value=-0.5)
+        else:
+            torch.mm(rows[i0:i1], columns[:, j0:j1], out=exponent)
+        kernel.copy_(exponent).clamp_(-MOST, MOST).exp_()
+        if max(i0, j0) < min(i1, j1):
+            kernel.diagonal(i0 - j0).fill_(0.0)
+        if groups:
+            kernel.mul_(torch.eq(group[i0:i1, None], group[None, j0:j1], out=same))
+        # at most 8 chunk float32 numbers, which torch adds pairwise; whole rows add up in float64
+        sums[0, i0:i1] += kernel.sum(1)
+        if classes:
+            torch.eq(of_class[i0:i1, None], of_class[None, j0:j1], out=same)
+            sums[1, i0:i1] += kernel.mul_(same).sum(1)
+    if not classes:
+        sums[1] = sums[0]
+    sums += 1.0  # the point itself
+    out = torch.empty_like(sums)
+    out[:, centres.order] = sums
+    return out
+
+
+def _blocks(place: list[float], low: list[float], high: list[float], chunk: int) -> Iterator[tuple[int, int, int, int]]:
+    """(i0, i1, j0, j1): blocks that hold every pair with low_i <= place_j <= high_i. place: ascending."""
+    for i0 in range(0, len(place), chunk):
+        i1 = min(i0 + chunk, len(place))
+        start = bisect.bisect_left(place, min(low[i0:i1]))
+        end = bisect.bisect_right(place, max(high[i0:i1]))
+        for j0 in range(start, end, 8 * chunk):
+            yield i0, i1, j0, min(j0 + 8 * chunk, end)
