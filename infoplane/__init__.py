@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import plot as plot
+    from .calibration import calibrate as calibrate
     from .chain import fill_banks as fill_banks
     from .channels.bank import Bank as Bank
     from .channels.certificate import Certificate as Certificate
@@ -29,12 +30,35 @@ if TYPE_CHECKING:
     from .channels.layer import Echo as Echo
     from .data.icosahedron import icosahedron as icosahedron
     from .estimators import KDE as KDE
+    from .estimators import KSG as KSG
+    from .estimators import NWJ as NWJ
+    from .estimators import SMILE as SMILE
     from .estimators import Binning as Binning
+    from .estimators import Counting as Counting
+    from .estimators import Decoder as Decoder
+    from .estimators import InfoNCE as InfoNCE
+    from .estimators import LinearGaussian as LinearGaussian
+    from .estimators import MeanField as MeanField
+    from .estimators import Mixture as Mixture
+    from .estimators import Renyi as Renyi
+    from .estimators import Ross as Ross
+    from .estimators import Tap as Tap
     from .estimators import binned_entropy as binned_entropy
+    from .estimators import corrected_entropy as corrected_entropy
+    from .estimators import counted_information as counted_information
+    from .estimators import decoder_information as decoder_information
+    from .estimators import infonce as infonce
     from .estimators import kde_bounds as kde_bounds
+    from .estimators import ksg_information as ksg_information
+    from .estimators import mixture_information as mixture_information
+    from .estimators import nwj as nwj
+    from .estimators import renyi_information as renyi_information
+    from .estimators import ross_information as ross_information
+    from .estimators import smile as smile
     from .insertion import insert_channel as insert_channel
     from .insertion import insert_echo as insert_echo
     from .models import rate as rate
+    from .networks import CNN as CNN
     from .networks import MLP as MLP
     from .networks import initialise as initialise
     from .recorder import NonFiniteWarning as NonFiniteWarning
@@ -52,33 +76,57 @@ if TYPE_CHECKING:
 _HOME = {
     "Bank": "channels.bank",
     "Binning": "estimators",
+    "CNN": "networks",
     "Certificate": "channels.certificate",
+    "Counting": "estimators",
+    "Decoder": "estimators",
     "DivergedError": "training",
     "Dropout": "channels.gaussian",
     "Echo": "channels.layer",
     "Gaussian": "channels.gaussian",
+    "InfoNCE": "estimators",
     "InfoplaneError": "records",
     "KDE": "estimators",
+    "KSG": "estimators",
+    "LinearGaussian": "estimators",
     "MLP": "networks",
+    "MeanField": "estimators",
     "Measurement": "records",
+    "Mixture": "estimators",
+    "NWJ": "estimators",
     "NonFiniteWarning": "recorder",
     "Recorder": "recorder",
+    "Renyi": "estimators",
+    "Ross": "estimators",
     "RunDir": "rundir",
+    "SMILE": "estimators",
     "Settings": "settings",
+    "Tap": "estimators",
     "TapError": "taps",
     "Taps": "taps",
     "WARNINGS": "records",
     "binned_entropy": "estimators",
+    "calibrate": "calibration",
+    "corrected_entropy": "estimators",
+    "counted_information": "estimators",
+    "decoder_information": "estimators",
     "echo": "channels.echo",
     "echo_noise": "channels.echo",
     "fill_banks": "chain",
     "icosahedron": "data.icosahedron",
+    "infonce": "estimators",
     "initialise": "networks",
     "insert_channel": "insertion",
     "insert_echo": "insertion",
     "kde_bounds": "estimators",
+    "ksg_information": "estimators",
     "mean_field_bound": "channels.gaussian",
+    "mixture_information": "estimators",
+    "nwj": "estimators",
     "rate": "models",
+    "renyi_information": "estimators",
+    "ross_information": "estimators",
+    "smile": "estimators",
     "stationary_moments": "channels.echo",
     "train": "training",
 }

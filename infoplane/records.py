@@ -117,7 +117,8 @@ WARNINGS: dict[str, Warned] = {
     ),
     # mixture Monte Carlo
     "thin-mixture": Warned(
-        "some points have too few neighbours within the noise: the value is biased down, towards ln N",
+        "some points have too few neighbours within the noise: I(X;T) is biased down, towards ln N, and I(T;Y) up, "
+        "towards H(Y)",
         "more than 1 % of the points with sum_j exp(-d_ij / 2 s2) < 5, where the points are a sample",
         "more points, or a larger noise variance",
     ),
@@ -223,7 +224,7 @@ WARNINGS: dict[str, Warned] = {
         "read it as geometry; or ask for replicates",
     ),
     "replicate-bias": Warned(
-        "H(Tq|X) comes from a few noisy replicates of each input and is biased down, so I(X;T) is biased up",
+        "what is known of T given x comes from a few noisy replicates of each input, so I(X;T) is biased up",
         "any finite number of replicates",
         "more replicates",
     ),

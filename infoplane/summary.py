@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from .consistency import CODES
 from .records import POINTS, UNITS, choose
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ def summary(measurements: pd.DataFrame, metrics: pd.DataFrame, unit: str = "bits
     """The last epoch of a run: one row a layer, quantity and estimator, over replicas; losses, accuracies and gaps.
 
     A bracket is one row with `lower` and `upper`. value, lower, upper: means over replicas; spread: their standard
-    deviation. standing: how many replicas have each. All in `unit`; losses too, but of a regression. performance is
+    deviation. standing: how many replicas have each. impossible: how many of all `measured` numbers of the run have
+    each of the warnings that say so (`consistency`). All in `unit`; losses too, but of a regression. performance is
     empty where nothing was trained.
     """
     scale = UNITS[choose(unit, UNITS, "unit")]
@@ -48,7 +50,10 @@ def summary(measurements: pd.DataFrame, metrics: pd.DataFrame, unit: str = "bits
         pairs = codes["warnings"].str.split(";").explode().to_frame().join(codes["replica"])
         row["warnings"] = {c: int(p["replica"].nunique()) for c, p in pairs.groupby("warnings", sort=False)}
         rows.append(row)
+    codes = measurements["warnings"].str.split(";").explode()
     return {
+        "impossible": {code: int((codes == code).sum()) for code in CODES if (codes == code).any()},
+        "measured": len(measurements),
         "epoch": int(last["epoch"].max()),
         "replicas": int(last["replica"].nunique()),
         "unit": unit,
@@ -98,6 +103,9 @@ def render(result: dict[str, Any]) -> str:
     if replicas > 1:
         text += f"; mean ± standard deviation over {replicas} replicas; a number after a word: in how many of them"
     text += "\nlaw: of these very points, unless it says population; what a warning means: infoplane warnings CODE"
+    if result["impossible"]:
+        found = ", ".join(f"{code} {n}" for code, n in result["impossible"].items())
+        text += f"\nof all {result['measured']} numbers of the run, those that cannot be what they say: {found}"
     performance = _performance_table(result["performance"], unit)
     return f"{text}\n\n{performance}" if performance else text
 

@@ -190,7 +190,7 @@ class Binning:
                         n=n,
                         law=POPULATION if corrected else POINTS,
                         ceiling=float(ceiling[r]),
-                        warnings=(*self._warnings(of, r), *more),
+                        warnings=(*self._warnings(of, r, reading.population), *more),
                     )
                 )
 
@@ -226,12 +226,12 @@ class Binning:
         low, high = reading.limits
         return low.amin(-1), high.amax(-1)
 
-    def _warnings(self, binned: BinnedEntropy, r: int) -> list[str]:
+    def _warnings(self, binned: BinnedEntropy, r: int, population: bool) -> list[str]:
         occupied = float(binned.occupied[r])
         ratio = binned.outlier_ratio
         raised = {
             "mostly-unique": occupied / binned.n > 0.5,
-            "sparse-cells": binned.n / occupied < 5,
+            "sparse-cells": not population and binned.n / occupied < 5,
             "outlier-range": ratio is not None and float(ratio[r]) > 3,
             "clipped": float(binned.clipped[r]) > 0,
             "few-counts": self.correction != "plug-in" and binned.n / occupied < 2,

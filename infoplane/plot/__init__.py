@@ -20,9 +20,10 @@ from .loss import loss
 from .plane import plane
 from .rates import rates
 from .runs import between, epochs_range, run_names
-from .style import in_unit, save
+from .style import LOOK, in_unit, save
 
 __all__ = [
+    "LOOK",
     "PLOTS",
     "Plot",
     "RankCorrelation",
