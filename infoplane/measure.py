@@ -251,9 +251,10 @@ def _record(
         for epoch, step in tqdm(
             snapshots, total=count, unit="snapshot", desc="measuring", file=sys.stderr, disable=hidden
         ):
-            seen = len(recorder.certificates)
+            seen, tapped = len(recorder.certificates), len(recorder.taps)
             run.append("measurements", [m.row() for m in recorder.snapshot(epoch, step)])
             run.append("certificates", recorder.certificates[seen:])
+            run.append("taps", recorder.taps[tapped:])
         run.append("measurements", [m.row() for m in recorder.finish()])
         run.mark_done()
     return run

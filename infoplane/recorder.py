@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .consistency import mark
 from .estimators.protocol import Estimator, Noise, Reading
+from .estimators.tap import Tap
 from .models import echo_layers, noisy_layers, plain, replica_axis, sent_to, torch_threads
 from .passes import Passes, Seen
 from .rates import certificates_of, label_bounds, missing_rates, rates_of
@@ -125,6 +126,8 @@ class Recorder:
         self._seeds = list(seeds) if seeds is not None else [seed + r for r in range(replicas)]
         self.measurements: list[Measurement] = []
         self.certificates: list[dict[str, object]] = []
+        #: what Echo taps know beside their numbers, for taps.csv
+        self.taps: list[dict[str, object]] = []
         #: weights of past snapshots, by (epoch, step), for estimators that need the range of the whole run
         self.held: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._diverged: set[int] = set()
@@ -177,6 +180,12 @@ class Recorder:
 
         return pd.DataFrame([m.row() for m in self.measurements], columns=list(COLUMNS))
 
+    def tap_frame(self) -> pd.DataFrame:
+        """One row an Echo tap (layer, beta), replica and snapshot: its certificate, cross-entropy or distortion."""
+        import pandas as pd
+
+        return pd.DataFrame(self.taps)
+
     def certificate_frame(self) -> pd.DataFrame:
         """One row an Echo layer, replica and snapshot: every condition of its certificate."""
         import pandas as pd
@@ -209,8 +218,10 @@ class Recorder:
             labels = self._labels if self._labels is None or not good else self._labels[chosen]
             tasks += [(layer, good, estimator, reading, labels) for estimator in estimators]
         new: list[Measurement] = []
-        for (layer, good, estimator, _, _), found in zip(tasks, _side_by_side(_measure, tasks), strict=True):
+        for (layer, good, estimator, _, _), (found, more) in zip(tasks, _side_by_side(_measure, tasks), strict=True):
             rows = dict(zip(good, found, strict=True))
+            for r, lines in zip(good, more, strict=False):
+                self.taps += [self._where(epoch, step, r, layer) | line for line in lines]
             pattern = next(iter(rows.values()), None)
             for r in range(self.replicas):
                 estimates = rows[r] if r in rows else self._missing(pattern, estimator)
@@ -306,9 +317,17 @@ class Recorder:
         }
 
 
-def _measure(task: tuple[str, list[int], Estimator, Reading, Tensor | None]) -> list[list[Estimate]]:
+def _measure(
+    task: tuple[str, list[int], Estimator, Reading, Tensor | None],
+) -> tuple[list[list[Estimate]], list[list[dict[str, object]]]]:
+    """The numbers of each replica, and of an Echo tap the rows of its own table."""
     _, good, estimator, reading, labels = task
-    return estimator.measure(reading, labels) if good else []
+    if not good:
+        return [], []
+    if isinstance(estimator, Tap):
+        fits = estimator.fit(reading, labels)
+        return estimator.estimates(reading, labels, fits), estimator.table(fits)
+    return estimator.measure(reading, labels), []
 
 
 def _side_by_side(function: Callable[[T], S], tasks: Sequence[T]) -> Iterable[S]:

@@ -4,6 +4,7 @@
     environment.json   versions, platform, device, threads; its key "infoplane" is what marks the folder as a run
     measurements.csv   append-only, one row a number, the columns of `records.COLUMNS`
     certificates.csv   append-only, one row a layer, replica and snapshot
+    taps.csv           append-only, where there are Echo taps: one row a tap, replica and snapshot
     metrics.csv        append-only, one row an epoch, replica and split
     checkpoints/       NAME.pt, read back with weights_only=True
     figures/           made when first asked for
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TABLES", "RunDir"]
 
-TABLES = ("measurements", "certificates", "metrics")
+TABLES = ("measurements", "certificates", "metrics", "taps")
 
 _CONFIG, _ENVIRONMENT, _DONE, _LOCK = "config.json", "environment.json", "done", ".lock"
 #: whoever may hold a lock, so that a forked child can let go of it

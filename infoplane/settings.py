@@ -18,6 +18,8 @@ MODELS = ("mlp", "cnn")
 OPTIMIZERS = ("adam", "sgd")
 PROBES = ("train", "test", "all")
 ECHO_ON = ("before", "after")
+ECHO_MODES = ("chain", "tap")
+TAP_OBJECTIVES = ("label", "reconstruction")
 CHANNEL_NAMES = ("echo", "gaussian", "dropout")
 INIT_NAMES = ("glorot", "he", "balanced", "tishby", "saxe")
 
@@ -35,6 +37,8 @@ class Settings:
     numbers. init: None takes what suits the activation. batch_size: 0 for the full batch.
     channel: of the noisy layers, "echo", "gaussian" (additive noise; noise_std is its standard deviation, or with
     scale="input" where it starts) or "dropout" (continuous; `dropout` is the share).
+    echo_mode: "chain", the layers are in the network; "tap", each is a side branch that the network does not feel,
+    refitted at each snapshot with tap_objective for each of tap_betas (`estimators.tap`).
     beta: nats of loss a nat of rate. warmup: the share of training after which beta sets in; it then grows linearly
     over another such share. echo_at: hidden layers, counted from 1, convolutions first, that get a noisy layer, before
     or after their activation (echo_on: None takes what suits the activation); bound, echoes, scale, mixing: see
@@ -56,6 +60,9 @@ class Settings:
     batch_size: int = 256
     epochs: int = 400
     channel: str = "echo"
+    echo_mode: str = "chain"
+    tap_objective: str = "label"
+    tap_betas: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
     noise_std: float = 0.1
     dropout: float = 0.2
     beta: float = 0.03
@@ -81,6 +88,14 @@ class Settings:
         choose(self.optimizer, OPTIMIZERS, "optimizer")
         choose(self.probe, PROBES, "probe")
         choose(self.channel, CHANNEL_NAMES, "channel")
+        choose(self.echo_mode, ECHO_MODES, "mode of Echo layers (echo-mode)")
+        choose(self.tap_objective, TAP_OBJECTIVES, "objective of taps")
+        _expect(
+            bool(self.tap_betas) and all(b > 0 and math.isfinite(b) for b in self.tap_betas),
+            "tap-betas", self.tap_betas, "positive numbers",
+        )  # fmt: skip
+        if self.echo_mode == "tap" and self.channel != "echo":
+            raise InfoplaneError(f"channel is {self.channel!r} and echo-mode 'tap'; expected channel echo.")
         _expect(self.noise_std > 0 and math.isfinite(self.noise_std), "noise-std", self.noise_std, "a positive number")
         _expect(0 < self.dropout < 1, "dropout", self.dropout, "a share between 0 and 1, both excluded")
         if self.channel == "dropout" and self.beta and self.echo_at:
@@ -110,7 +125,7 @@ class Settings:
         )
         power_of_two = self.echoes >= 1 and not self.echoes & (self.echoes - 1)
         _expect(power_of_two, "echoes", self.echoes, "a power of two (..., 16, 32, 64, ...)")
-        if self.channel == "echo" and self.echo_at and 0 < self.batch_size <= self.echoes:
+        if self.channel == "echo" and self.echo_mode == "chain" and self.echo_at and 0 < self.batch_size <= self.echoes:
             raise InfoplaneError(
                 f"batch-size {self.batch_size} is too small for {self.echoes} echoes: expected at least "
                 f"{self.echoes + 1}, or fewer echoes (--echoes 16)."
@@ -124,10 +139,11 @@ class Settings:
 
     @property
     def noisy_layers(self) -> list[str]:
-        """The modules of our networks that noisy layers follow."""
+        """The modules of our networks that noisy layers follow, or that are tapped."""
         names = [(f"conv{k + 1}", "conv") for k in range(len(self.channels))]
         names += [(f"hidden{k + 1}", "linear") for k in range(len(self.widths))]
-        suits = ACTIVATIONS[self.activation].echo if self.channel == "echo" else "after"
+        in_chain = self.channel == "echo" and self.echo_mode == "chain"
+        suits = ACTIVATIONS[self.activation].echo if in_chain else "after"
         before = (self.echo_on or suits) == "before"
         chosen = [names[k - 1] for k in sorted(self.echo_at)]
         return [f"{layer}.{affine}" if before else layer for layer, affine in chosen]
@@ -150,9 +166,12 @@ class Settings:
         channel = choose(chosen.get("channel", cls.channel), CHANNEL_NAMES, "channel")
         if channel != "echo":  # the published noisy networks: noise of one size everywhere, and no penalty on the rate
             suits = suits | OTHER_CHANNELS[channel]
+        tapped = chosen.get("echo_mode", cls.echo_mode) == "tap"
+        if tapped:  # every snapshot fits a branch for each layer and beta
+            suits = suits | {"snapshots": "log:6"}
         settings = cls(**(suits | chosen))
         if echo_layers is None:
-            if channel != "echo" and "echo_at" not in chosen:
+            if (channel != "echo" or tapped) and "echo_at" not in chosen:
                 return dataclasses.replace(settings, echo_at=tuple(range(1, settings.depth + 1)))
             return settings
         if "echo_at" in chosen:

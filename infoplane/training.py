@@ -15,6 +15,7 @@ from tqdm import tqdm
 from .activations import ACTIVATIONS
 from .estimators import parse_estimator
 from .estimators.linear import LinearGaussian
+from .estimators.tap import Tap
 from .insertion import insert_channel
 from .models import noisy_layers, rate, torch_threads
 from .networks import CNN, MLP, initialise
@@ -64,7 +65,7 @@ def build(settings: Settings, task: Task) -> nn.Module:
         rows = order[:, : settings.batch_size or order.shape[1]]
         with torch.no_grad():
             model(task.x[rows] if settings.replicas > 1 else task.x[rows[0]])
-    if settings.echo_at:
+    if settings.echo_at and settings.echo_mode == "chain":
         options: dict[str, dict[str, Any]] = {
             "echo": {
                 "bound": settings.bound,
@@ -238,6 +239,10 @@ def recorder_of(training: Training, **options: Any) -> Recorder:
     name = options.pop("name", settings.probe)
     x, y = task.part(name)
     chosen = [parse_estimator(e) if isinstance(e, str) else e for e in options.pop("estimators", settings.estimators)]
+    if settings.echo_mode == "tap" and not any(isinstance(e, Tap) for e in chosen):
+        chosen.append(
+            Tap(settings.tap_objective, settings.tap_betas, layers=tuple(settings.noisy_layers))  # type: ignore[arg-type]
+        )
     return Recorder(
         training.model,
         (x,) if task.regression else (x, y),
@@ -298,7 +303,7 @@ def _finish(run: RunDir, recorder: Recorder) -> None:
 def _record(run: RunDir, training: Training, recorder: Recorder, keep_weights: bool) -> None:
     """Measure, write the rows, and only then the checkpoint that stands for them."""
     model, settings = training.model, training.settings
-    seen = len(recorder.certificates)
+    seen, tapped = len(recorder.certificates), len(recorder.taps)
     streams = Streams([derive("evaluate", s, training.epoch) for s in settings.seeds], training.task.x.device)
     metrics = evaluate(model, training.task, streams)
     measurements = recorder.snapshot(training.epoch, training.step)
@@ -307,6 +312,8 @@ def _record(run: RunDir, training: Training, recorder: Recorder, keep_weights: b
     run.append("measurements", [m.row() for m in measurements])
     if recorder.certificates[seen:]:
         run.append("certificates", recorder.certificates[seen:])
+    if recorder.taps[tapped:]:
+        run.append("taps", recorder.taps[tapped:])
     run.append("metrics", [place | row | {"rate_nats": rates[int(str(row["replica"]))]} for row in metrics])
     if keep_weights:
         run.save_checkpoint(

@@ -28,6 +28,15 @@ def _whole_numbers(_ctx: click.Context, param: click.Parameter, value: str | Non
         raise click.BadParameter(f"{value!r}; expected whole numbers with commas between, such as 10,7,5.") from None
 
 
+def _numbers(_ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    try:
+        return tuple(float(part) for part in value.split(",") if part.strip())
+    except ValueError:
+        raise click.BadParameter(f"{value!r}; expected numbers with commas between, such as 0.01,0.1.") from None
+
+
 def _batch_size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
     if value is None:
         return None
@@ -53,6 +62,9 @@ _TRAIN_OPTIONS: list[Any] = [
     click.option("--echo-layers", type=int, help="How many Echo (or other noisy) layers, at default places."),
     click.option("--echo-at", callback=_whole_numbers, help="Or which hidden layers they follow, e.g. 2,4."),
     click.option("--echo-on", help="before or after the activation; default: before ReLU, after others."),
+    click.option("--echo-mode", help="chain: in the network; tap: side branches of all layers, refitted at snapshots."),
+    click.option("--tap-objective", help="label (cross-entropy) or reconstruction (of the layer), + beta rate."),
+    click.option("--tap-betas", callback=_numbers, help="Of taps, e.g. 0.01,0.1."),
     click.option("--channel", help="echo, gaussian or dropout; the latter two behind all hidden layers by default."),
     click.option("--noise-std", type=float, help="Of the channel gaussian: the standard deviation of its noise."),
     click.option("--dropout", type=float, help="Of the channel dropout: the share."),
@@ -174,7 +186,9 @@ def _settings(preset: str | None, echo_layers: int | None, estimators: str | Non
 
 
 def _name(settings: Settings) -> str:
-    echo = f"-{settings.channel}{'.'.join(map(str, settings.echo_at))}" if settings.echo_at else ""
+    kind = "tap" if settings.echo_mode == "tap" else settings.channel
+    echo = f"-{kind}{'.'.join(map(str, settings.echo_at))}" if settings.echo_at else ""
+    echo += f"-{settings.bits}bit" if settings.bits else ""
     dataset = Path(settings.dataset).stem
     subset = f"-{settings.subset}" if settings.subset else ""
     return f"{dataset}{subset}-{settings.model}-{settings.activation}{echo}-seed{settings.seed}"
