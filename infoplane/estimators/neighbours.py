@@ -1,0 +1,465 @@
+"""Nearest-neighbour estimates: of two continuous variables (Kraskov et al.), of a continuous one and labels (Ross)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.spatial import cKDTree
+from scipy.special import digamma
+from torch import Tensor
+
+from ..records import POPULATION, Estimate, InfoplaneError, choose
+from ..replicas import Streams, derive
+from .inputs import Classes, is_positive, number, only_replica, read_labels, read_points
+from .pairs import SCALES, pair
+from .protocol import About, Reading
+
+__all__ = ["KSG", "NeighbourInformation", "Ross", "ksg_information", "ross_information"]
+
+Method = Literal["auto", "tree", "blocks"]
+METHODS: tuple[str, ...] = get_args(Method)
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+#: A tree counts faster than blocks below so many units in all, on two cores at N = 1000 and 5000.
+TREE_UNITS = 8
+#: More units than this in one variable are warned of.
+FEW_UNITS = 5
+#: Points near each other share neighbours, so their terms are not independent: sd / sqrt(N) alone is 0.6 to 1.0 of the
+#: spread over samples of Gaussian pairs (k = 3; 1 to 3 units a side; N = 500 and 2000), and falls as k grows.
+SHARED_NEIGHBOURS = math.sqrt(2.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NeighbourInformation:
+    """A nearest-neighbour estimate in nats: tensors of shape (), or (R,) for R replicas.
+
+    value: may be negative.
+    stderr: sqrt(2) times the standard deviation of the N terms that the value is the mean of, over sqrt(N). No closed
+        form is known. With k = 3 it is 0.8 to 1.4 times the spread over samples of Gaussian pairs; with k = 10 or more
+        it is too small (0.7 to 1.1, with k = 30 0.6 to 1.0). The bias, which grows with the units and with the
+        information, is not in it.
+    ties: the share of the distances to the k-th neighbour that are 0. They mean nothing, and so does the value.
+    saturated: value > psi(N) - psi(k) - 1. psi(N) - psi(k) is the most that N points without ties can show, and what
+        they show of y = x; a relation as exact but bent, like y = x^3, also grows with ln N, and may stay below.
+    dimensions: the most units that vary in one variable.
+    n: the number of points the value is of.
+    """
+
+    value: Tensor
+    stderr: Tensor
+    ties: Tensor
+    saturated: Tensor
+    dimensions: Tensor
+    n: Tensor
+
+
+def ksg_information(
+    x: Tensor, y: Tensor, *, k: int = 3, chunk: int | None = None, method: Method = "auto"
+) -> NeighbourInformation:
+    """I(X;Y) of the density that N points (x_i, y_i) are drawn from; nats.
+
+        I = psi(k) + psi(N) - mean_i [psi(n_x,i + 1) + psi(n_y,i + 1)],
+
+    n_x,i the number of other points with |x_j - x_i| < r_i, r_i the distance from (x_i, y_i) to its k-th neighbour, all
+    distances maxima over units. x and y are each divided by the root of its mean square deviation first, one number for
+    all units, which leaves the shape of a layer as it is: units that hardly vary weigh little. Constant units carry
+    nothing and are left out; where all are constant, the value is 0.
+
+    x: (N, D_x), or (R, N, D_x) for R replicas; real and finite. y: (N, D_y) or (R, N, D_y).
+    k: neighbours; more of them lower the variance and raise the bias.
+    chunk: rows worked on at a time in blocks; memory is about 32 chunk N bytes. Default: 2^20 / N, on a GPU 2^25 / N.
+    method: 'tree' (on the CPU) or 'blocks' of all distances, one value by either; 'auto': a tree on the CPU where fewer
+        than 8 units vary.
+
+    Raises InfoplaneError for other shapes or types, values that are not finite, tensors on two devices, and N <= k.
+
+    Kraskov, Stoegbauer & Grassberger, Estimating mutual information, Phys. Rev. E 69 (2004) 066138, equation 8.
+    """
+    where = "ksg_information"
+    _check_devices(where, x, y)
+    sent, received = read_points(f"{where}, x", x), read_points(f"{where}, y", y)
+    if x.shape[:-1] != y.shape[:-1]:
+        raise InfoplaneError(
+            f"{where}: x has shape {tuple(x.shape)} and y {tuple(y.shape)}; expected as many points in both, "
+            "(N, D_x) and (N, D_y), or (R, N, D_x) and (R, N, D_y)."
+        )
+    _check_options(where, k, chunk, method, sent.shape[1])
+    result = _ksg(sent, received, k, chunk, method)
+    return result if x.ndim == 3 else only_replica(result)
+
+
+def ross_information(
+    t: Tensor, labels: Tensor, *, k: int = 3, chunk: int | None = None, method: Method = "auto"
+) -> NeighbourInformation:
+    """I(T;Y) of a continuous T and a class Y, from N points; nats.
+
+        I = psi(N) + mean_i [psi(k_i) - psi(N_i) - psi(m_i)],
+
+    N_i the number of points in the class of i, m_i the number of other points of any class within the distance from i
+    to its k-th neighbour in its class, that one included; distances are maxima over units. In a class of N_i <= k
+    points k_i is N_i - 1, else k; the point of a class of one is left out (of N too), as scikit-learn does. One class
+    or a constant T gives 0. It never exceeds psi(N) - mean_i psi(N_i), which estimates H(Y).
+
+    t: (N, D), or (R, N, D) for R replicas; real and finite. labels: (N,) or (R, N), classes as integers.
+    k, chunk, method: as of `ksg_information`.
+
+    Raises InfoplaneError for other shapes or types, values that are not finite, tensors on two devices, N <= k, and
+    several classes of which fewer than two have two points.
+
+    Ross, Mutual information between discrete and continuous data sets, PLoS ONE 9 (2014) e87357, equation 2.
+    """
+    where = "ross_information"
+    _check_devices(where, t, labels)
+    points = read_points(where, t)
+    classes = read_labels(where, labels, points)
+    _check_options(where, k, chunk, method, points.shape[1])
+    result = _ross(where, points, classes, k, chunk, method)
+    return result if t.ndim == 3 else only_replica(result)
+
+
+@dataclass(frozen=True)
+class KSG:
+    """`ksg_information` for the Recorder: of what is sent and what is received in the channel of a layer.
+
+    k: neighbours.
+    noise_variance, scale: as of `KDE`, for layers that have no noise of their own.
+    points: at most so many, a random subset, the same at every snapshot.
+    """
+
+    k: int = 3
+    noise_variance: float = 1e-3
+    scale: Literal["absolute", "layer"] = "absolute"
+    points: int = 5000
+
+    name = "ksg"
+    deferred = False
+    about = About(
+        quantity="I(X;T), of a noisy layer that of its channel: I(Z;X), I(Z2;Z1), I(Z2;F2)",
+        standing="estimate, for the population, through the layer's own noise or Gaussian noise",
+        conditions="at most 5 units, no points that repeat, and less information than about ln N - 2; "
+        "biased down in more units and at little noise",
+        cost="N^2 D of at most `points` points; N log N in few units",
+        source="Kraskov, Stoegbauer & Grassberger, Phys. Rev. E 69 (2004) 066138",
+    )
+
+    def __post_init__(self) -> None:
+        _check_fields("KSG", self)
+
+    @property
+    def params(self) -> str:
+        return _params(self)
+
+    def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
+        """I(sent; received) of each replica, in nats; `labels` are not looked at."""
+        where = f"KSG, layer {reading.layer!r}"
+        ends = pair(where, reading, self.noise_variance, self.scale)
+        _check_options(where, self.k, None, "auto", ends.sent.shape[1])
+        chosen = _subset(reading, ends.sent, self.points)
+        result = _ksg(_rows(ends.sent, chosen), _rows(ends.received, chosen), self.k, None, "auto")
+        ceilings = [math.nan] * len(ends.sent)
+        return _estimates(self, result, ends.quantity, ends.channel, ceilings, ends.warnings)
+
+
+@dataclass(frozen=True)
+class Ross:
+    """`ross_information` for the Recorder. k, noise_variance, scale, points: as of `KSG`."""
+
+    k: int = 3
+    noise_variance: float = 1e-3
+    scale: Literal["absolute", "layer"] = "absolute"
+    points: int = 5000
+
+    name = "ross"
+    deferred = False
+    about = About(
+        quantity="I(T;Y)",
+        standing="estimate, for the population, through the layer's own noise or Gaussian noise",
+        conditions="at most 5 units, no points that repeat, and more than k points a class",
+        cost="N^2 D of at most `points` points; N log N in few units",
+        source="Ross, PLoS ONE 9 (2014) e87357",
+    )
+
+    def __post_init__(self) -> None:
+        _check_fields("Ross", self)
+
+    @property
+    def params(self) -> str:
+        return _params(self)
+
+    def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
+        """I(T;Y) of each replica, in nats; nothing without labels."""
+        where = f"Ross, layer {reading.layer!r}"
+        ends = pair(where, reading, self.noise_variance, self.scale)
+        if labels is None:
+            return [[] for _ in ends.labelled]
+        _check_options(where, self.k, None, "auto", ends.labelled.shape[1])
+        classes = read_labels(where, labels, ends.labelled)
+        chosen = _subset(reading, ends.labelled, self.points)
+        used = Classes(classes.ids.gather(1, chosen), classes.size)
+        result = _ross(where, _rows(ends.labelled, chosen), used, self.k, None, "auto")
+        channel = ends.channel.removeprefix("noise-off, ")
+        return _estimates(self, result, "I(T;Y)", channel, classes.entropy().tolist(), ends.label_warnings)
+
+
+# what goes in and what comes out
+
+
+def _check_devices(where: str, a: Tensor, b: Tensor) -> None:
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.device != b.device:
+        raise InfoplaneError(f"{where}: tensors on {a.device} and {b.device}; expected both on one device.")
+
+
+def _check_options(where: str, k: int, chunk: int | None, method: str, n: int) -> None:
+    for name, value in {"k": k, "chunk": chunk}.items():
+        if not (_is_count(value) or (name == "chunk" and value is None)):
+            raise InfoplaneError(f"{where}: {name}={value!r}; expected an integer of at least 1.")
+    choose(method, METHODS, "method")
+    if n <= k:
+        raise InfoplaneError(f"{where}: {n} points have no k-th neighbour for k={k}; expected at least {k + 1} points.")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _check_fields(where: str, of: KSG | Ross) -> None:
+    if not _is_count(of.k):
+        raise InfoplaneError(f"{where}: k={of.k!r}; expected an integer of at least 1.")
+    if not _is_count(of.points) or of.points <= of.k:
+        raise InfoplaneError(f"{where}: points={of.points!r}; expected an integer above k={of.k}.")
+    if not is_positive(of.noise_variance):
+        raise InfoplaneError(f"{where}: noise_variance={of.noise_variance!r}; expected a finite number above 0.")
+    choose(of.scale, SCALES, "scale of the noise")
+
+
+def _params(of: KSG | Ross) -> str:
+    scale = ",scale=layer" if of.scale == "layer" else ""
+    return f"k={of.k},noise_variance={number(of.noise_variance)}{scale},points={of.points}"
+
+
+def _subset(reading: Reading, points: Tensor, most: int) -> Tensor:
+    """(R, min(N, most)): which points of each replica are used."""
+    replicas, n, _ = points.shape
+    if n <= most:
+        return torch.arange(n, device=points.device).expand(replicas, n)
+    seeds = [derive("nearest neighbours", seed, reading.layer) for seed in reading.seed_of]
+    return Streams(seeds, points.device).permutations(n)[:, :most]
+
+
+def _rows(points: Tensor, chosen: Tensor) -> Tensor:
+    return points.take_along_dim(chosen[..., None], 1)
+
+
+def _estimates(
+    of: KSG | Ross,
+    result: NeighbourInformation,
+    quantity: str,
+    channel: str,
+    ceilings: list[float],
+    more: tuple[str, ...],
+) -> list[list[Estimate]]:
+    rows = []
+    for r, ceiling in enumerate(ceilings):
+        raised = {
+            "ties": float(result.ties[r]) > 0,
+            "high-dimension": int(result.dimensions[r]) > FEW_UNITS,
+            "saturated": bool(result.saturated[r]),
+        }
+        estimate = Estimate(
+            quantity=quantity,
+            value=float(result.value[r]),
+            standing="estimate",
+            channel=channel,
+            estimator=of.name,
+            params=of.params,
+            n=int(result.n[r]),
+            law=POPULATION,
+            stderr=float(result.stderr[r]),
+            ceiling=ceiling,
+            warnings=(*(code for code, yes in raised.items() if yes), *more),
+        )
+        rows.append([estimate])
+    return rows
+
+
+# the estimators
+
+
+def _ksg(xs: Tensor, ys: Tensor, k: int, chunk: int | None, method: str) -> NeighbourInformation:
+    found = []
+    n = xs.shape[1]
+    for x, y in zip(map(_varying, xs), map(_varying, ys), strict=True):
+        units = x.shape[1], y.shape[1]
+        if 0 in units:
+            found.append(_nothing(n, max(units)))
+            continue
+        x, y = _unit_deviation(x), _unit_deviation(y)
+        if _by_tree(method, x, sum(units)):
+            radius, counts = _pair_tree(x.cpu().numpy(), y.cpu().numpy(), k)
+        else:
+            radius, counts = _pair_blocks(x, y, k, chunk)
+        terms = _psi(k) + _psi(n) - torch.digamma(counts.to(torch.float64) + 1).sum(0)
+        found.append(_summary(terms, radius, _psi(k), n, max(units)))
+    return _stacked(found, xs.device)
+
+
+def _ross(where: str, points: Tensor, classes: Classes, k: int, chunk: int | None, method: str) -> NeighbourInformation:
+    found = []
+    for t, ids in zip(points, classes.ids, strict=True):
+        sizes = torch.bincount(ids, minlength=classes.size)
+        kept = sizes[ids] > 1
+        n, several, repeated = int(kept.sum()), int((sizes > 0).sum()), int((sizes > 1).sum())
+        if several > 1 and repeated < 2:
+            raise InfoplaneError(
+                f"{where}: {repeated} of the {several} classes of {len(t)} points have two points or more; expected "
+                "two such classes: give labels that are classes, or more points."
+            )
+        order = ids[kept].argsort(stable=True)
+        x, sizes = _varying(t[kept][order]), sizes[sizes > 1]
+        units = x.shape[1]
+        if units == 0 or several == 1:
+            found.append(_nothing(n, units))
+            continue
+        neighbours = (sizes - 1).clamp(max=k)
+        if _by_tree(method, x, units):
+            radius, within = _class_tree(x.cpu().numpy(), sizes.tolist(), neighbours.tolist())
+        else:
+            radius, within = _class_blocks(x, sizes.tolist(), neighbours.tolist(), chunk)
+        psi_k = torch.digamma(neighbours.to(torch.float64))
+        own = (psi_k - torch.digamma(sizes.to(torch.float64))).repeat_interleave(sizes)
+        terms = _psi(n) + own.to(within.device) - torch.digamma(within.to(torch.float64))
+        found.append(_summary(terms, radius, float((psi_k * sizes).sum() / n), n, units))
+    return _stacked(found, points.device)
+
+
+def _nothing(n: int, units: int) -> list[float]:
+    """A constant tells nothing: no distance is looked at."""
+    return [0.0, 0.0, 0.0, 0.0, units, n]
+
+
+def _summary(terms: Tensor, radius: Tensor, psi_k: float, n: int, units: int) -> list[float]:
+    value = float(terms.mean())
+    stderr = SHARED_NEIGHBOURS * float(terms.std()) / math.sqrt(n)
+    ties = float((radius == 0).to(torch.float64).mean())
+    return [value, stderr, ties, value > _psi(n) - psi_k - 1, units, n]
+
+
+def _stacked(found: list[list[float]], device: torch.device) -> NeighbourInformation:
+    types = torch.float64, torch.float64, torch.float64, torch.bool, torch.int64, torch.int64
+    columns = zip(zip(*found, strict=True), types, strict=True)
+    return NeighbourInformation(*(torch.tensor(values, dtype=dtype, device=device) for values, dtype in columns))
+
+
+def _psi(n: int) -> float:
+    return float(digamma(n))
+
+
+def _varying(x: Tensor) -> Tensor:
+    """The units of (N, D) points that are not constant, in float64."""
+    return x[:, x.amax(0) > x.amin(0)].to(torch.float64)
+
+
+def _unit_deviation(x: Tensor) -> Tensor:
+    x = x - x.mean(0)
+    x = x / x.abs().amax()  # squares neither overflow nor vanish
+    return x / x.square().mean().sqrt()
+
+
+def _by_tree(method: str, x: Tensor, units: int) -> bool:
+    return method == "tree" or (method == "auto" and x.device.type == "cpu" and units < TREE_UNITS)
+
+
+# Distances to neighbours and numbers of points within them. A difference of two float64 numbers and the largest of
+# several are the same numbers however they are had, so trees, blocks and sorted columns agree to the last point: the
+# k-th neighbour itself lies on the edge, and is on the right side of it everywhere.
+
+
+def _pair_tree(x: Floats, y: Floats, k: int) -> tuple[Tensor, Tensor]:
+    """(N,) distances to the k-th neighbour in (x, y); (2, N) numbers of other points nearer than that in x, in y."""
+    radius = _tree_radii(np.concatenate([x, y], 1), k)
+    nearer = np.nextafter(radius, -np.inf)
+    itself = radius > 0
+    counts = np.stack([_counts_within(side, nearer) - itself for side in (x, y)])
+    return torch.from_numpy(radius), torch.from_numpy(counts)
+
+
+def _class_tree(x: Floats, sizes: list[int], neighbours: list[int]) -> tuple[Tensor, Tensor]:
+    """(N,) distances to the k-th neighbour in the same class; (N,) numbers of other points within them.
+
+    x: (N, D), class by class.
+    """
+    parts = np.split(x, np.cumsum(sizes)[:-1])
+    radius = np.concatenate([_tree_radii(part, k) for part, k in zip(parts, neighbours, strict=True)])
+    return torch.from_numpy(radius), torch.from_numpy(_counts_within(x, radius) - 1)
+
+
+def _tree_radii(x: Floats, k: int) -> Floats:
+    distances, _ = cKDTree(x).query(x, [k + 1], p=np.inf, workers=1)  # a point is the first of its own neighbours
+    radii: Floats = distances[:, 0]
+    return radii
+
+
+def _counts_within(x: Floats, radius: Floats) -> Ints:
+    """(N,): how many points, itself among them, are at most radius_i away from x_i."""
+    if x.shape[1] == 1:
+        counts: Ints = len(x) - _left_of(x[:, 0], radius) - _left_of(-x[:, 0], radius)
+        return counts * (radius >= 0)  # within a radius below 0 lies nothing
+    counts = cKDTree(x).query_ball_point(x, radius, p=np.inf, workers=1, return_length=True)
+    return counts
+
+
+def _left_of(x: Floats, radius: Floats) -> Ints:
+    """(N,): how many numbers are less than x_i by more than radius_i: bisection on the rounded difference itself."""
+    n = len(x)
+    ordered = np.sort(x)
+    count = np.zeros(n, np.int64)
+    for step in (1 << bit for bit in reversed(range(n.bit_length()))):
+        further = np.minimum(count + step, n)
+        count = np.where(x - ordered[further - 1] > radius, further, count)
+    return count
+
+
+def _pair_blocks(x: Tensor, y: Tensor, k: int, chunk: int | None) -> tuple[Tensor, Tensor]:
+    """`_pair_tree` from all distances, some rows at a time."""
+    n = len(x)
+    radius, counts = x.new_empty(n), torch.empty(2, n, dtype=torch.int64, device=x.device)
+    rows = chunk or _chunk(x)
+    for i in (slice(start, start + rows) for start in range(0, n, rows)):
+        of_x, of_y = _distances(x[i], x), _distances(y[i], y)
+        radius[i] = _kth(torch.maximum(of_x, of_y), k)
+        for count, distances in zip(counts, (of_x, of_y), strict=True):
+            count[i] = (distances < radius[i, None]).sum(1)
+    return radius, counts - (radius > 0).to(torch.int64)
+
+
+def _class_blocks(x: Tensor, sizes: list[int], neighbours: list[int], chunk: int | None) -> tuple[Tensor, Tensor]:
+    """`_class_tree` from all distances, some rows at a time."""
+    radius, within = x.new_empty(len(x)), torch.empty(len(x), dtype=torch.int64, device=x.device)
+    rows = chunk or _chunk(x)
+    start = 0
+    for size, k in zip(sizes, neighbours, strict=True):
+        end = start + size
+        for i in (slice(first, min(first + rows, end)) for first in range(start, end, rows)):
+            distances = _distances(x[i], x)
+            radius[i] = _kth(distances[:, start:end], k)
+            within[i] = (distances <= radius[i, None]).sum(1) - 1
+        start = end
+    return radius, within
+
+
+def _chunk(x: Tensor) -> int:
+    return max(1, (2**20 if x.device.type == "cpu" else 2**25) // len(x))
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    return torch.cdist(a, b, p=math.inf)
+
+
+def _kth(distances: Tensor, k: int) -> Tensor:
+    return distances.topk(k + 1, largest=False, sorted=True).values[:, -1]
