@@ -145,6 +145,11 @@ WARNINGS: dict[str, Warned] = {
         "more than 5 units in what is sent or received",
         "fewer units, or another estimator",
     ),
+    "sample-bias": Warned(
+        "the value still rises as points are added: it is biased down, by 10 % or more",
+        "above the mean of those of two halves of the points by 3 % and by a standard error",
+        "more points, fewer units, or another estimator",
+    ),
     "saturated": Warned(
         "the value is near the most that so many points can show: it grows with ln N, whatever the truth is",
         "value > psi(N) - psi(k) - 1",

@@ -67,8 +67,8 @@ def calibrate(
     thorough: more sizes N, more dimensions and more seeds (2, or 10). only: families of channels, all if empty.
     processes: default: one a core; each works on one thread.
     Columns: those of a number (`records.Estimate`), channel_name, family, dimension, points, seed, truth_nats and its
-    standard error, error_nats (value - truth; what the number itself says of its error is allowed_nats), seconds, megabytes
-    (what the peak of the process's memory grew by) and the verdict.
+    standard error, error_nats (value - truth; what the number itself says of its error is allowed_nats), seconds,
+    megabytes (what the peak of the process's memory grew by) and the verdict.
     """
     import pandas as pd
 

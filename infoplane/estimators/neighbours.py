@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -30,6 +31,8 @@ Floats = npt.NDArray[np.float64]
 TREE_UNITS = 8
 #: More units than this in one variable are warned of.
 FEW_UNITS = 5
+#: By this share of itself a value may rise from half of the points to all of them.
+RISE = 0.03
 #: Points near each other share neighbours, so their terms are not independent: sd / sqrt(N) alone is 0.6 to 1.0 of the
 #: spread over samples of Gaussian pairs (k = 3; 1 to 3 units a side; N = 500 and 2000), and falls as k grows.
 SHARED_NEIGHBOURS = math.sqrt(2.0)
@@ -161,9 +164,13 @@ class KSG:
         ends = pair(where, reading, self.noise_variance, self.scale)
         _check_options(where, self.k, None, "auto", ends.sent.shape[1])
         chosen = _subset(reading, ends.sent, self.points)
-        result = _ksg(_rows(ends.sent, chosen), _rows(ends.received, chosen), self.k, None, "auto")
-        ceilings = [math.nan] * len(ends.sent)
-        return _estimates(self, result, ends.quantity, ends.channel, ceilings, ends.warnings)
+
+        def of(rows: Tensor) -> NeighbourInformation:
+            return _ksg(_rows(ends.sent, rows), _rows(ends.received, rows), self.k, None, "auto")
+
+        result, ceilings = of(chosen), [math.nan] * len(ends.sent)
+        rising = _rising(reading, of, result, chosen, self.k)
+        return _estimates(self, result, ends.quantity, ends.channel, ceilings, ends.warnings, rising)
 
 
 @dataclass(frozen=True)
@@ -201,10 +208,15 @@ class Ross:
         _check_options(where, self.k, None, "auto", ends.labelled.shape[1])
         classes = read_labels(where, labels, ends.labelled)
         chosen = _subset(reading, ends.labelled, self.points)
-        used = Classes(classes.ids.gather(1, chosen), classes.size)
-        result = _ross(where, _rows(ends.labelled, chosen), used, self.k, None, "auto")
+
+        def of(rows: Tensor) -> NeighbourInformation:
+            used = Classes(classes.ids.gather(1, rows), classes.size)
+            return _ross(where, _rows(ends.labelled, rows), used, self.k, None, "auto")
+
+        result = of(chosen)
+        rising = _rising(reading, of, result, chosen, self.k)
         channel = ends.channel.removeprefix("noise-off, ")
-        return _estimates(self, result, "I(T;Y)", channel, classes.entropy().tolist(), ends.label_warnings)
+        return _estimates(self, result, "I(T;Y)", channel, classes.entropy().tolist(), ends.label_warnings, rising)
 
 
 # what goes in and what comes out
@@ -256,6 +268,28 @@ def _rows(points: Tensor, chosen: Tensor) -> Tensor:
     return points.take_along_dim(chosen[..., None], 1)
 
 
+def _rising(
+    reading: Reading,
+    of: Callable[[Tensor], NeighbourInformation],
+    whole: NeighbourInformation,
+    chosen: Tensor,
+    k: int,
+) -> list[bool]:
+    """Whether the value still rises with N: above the mean of those of two halves of the points, by RISE and by a
+    standard error. The bias falls as a power of N, so the value is then low by some 10 %, or more."""
+    half = chosen.shape[1] // 2
+    if half <= k + 1:
+        return [True] * len(chosen)
+    seeds = [derive("halves", seed, reading.layer) for seed in reading.seed_of]
+    shuffled = chosen.gather(1, Streams(seeds, chosen.device).permutations(chosen.shape[1]))
+    try:
+        parts = [of(shuffled[:, :half]), of(shuffled[:, half : 2 * half])]
+    except InfoplaneError:  # too few points of a class in a half
+        return [True] * len(chosen)
+    rise = whole.value - (parts[0].value + parts[1].value) / 2
+    return [bool(up) for up in (rise > RISE * whole.value.abs()) & (rise > whole.stderr)]
+
+
 def _estimates(
     of: KSG | Ross,
     result: NeighbourInformation,
@@ -263,6 +297,7 @@ def _estimates(
     channel: str,
     ceilings: list[float],
     more: tuple[str, ...],
+    rising: list[bool],
 ) -> list[list[Estimate]]:
     rows = []
     for r, ceiling in enumerate(ceilings):
@@ -270,6 +305,7 @@ def _estimates(
             "ties": float(result.ties[r]) > 0,
             "high-dimension": int(result.dimensions[r]) > FEW_UNITS,
             "saturated": bool(result.saturated[r]),
+            "sample-bias": rising[r],
         }
         estimate = Estimate(
             quantity=quantity,
