@@ -178,19 +178,21 @@ WARNINGS: dict[str, Warned] = {
         "infonce, or more points",
     ),
     "not-a-bound": Warned(
-        "the terms are clipped, so the value is neither an upper nor a lower bound",
+        "the terms are clipped, so the value is neither an upper nor a lower bound; it is low where the critic has not "
+        "learned all there is",
         "any value of smile",
         "infonce or nwj for a bound",
     ),
     "untrained": Warned(
         "the fit had not settled when its steps were used up",
-        "the last tenth of the steps improved the held-out (or fitted) objective by more than 0.02 nats",
+        "the last tenth of the steps improved the held-out (or fitted) objective by more than 0.02 nats; of a tap: the "
+        "last tenth at the full step size, also if its rate moved by more than 0.1 nats",
         "more steps",
     ),
     # counting
     "not-quantised": Warned(
         "nearly every point has values of its own, so counting says how many points there are",
-        "distinct rows / N > 0.5, and the values are no grid of at most 2^16 levels",
+        "distinct rows / N > 0.5, and some unit's values neither repeat nor lie on a grid of at most 2^16 levels",
         "a quantised network (--bits), or binning",
     ),
     "few-counts": Warned(

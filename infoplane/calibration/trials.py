@@ -31,16 +31,16 @@ __all__ = ["calibrate", "standard_estimators"]
 #: Which estimators are tried with which channels, as the command line names them; {s2} is the variance of the noise.
 _ADDITIVE = (
     *("kde:noise_variance={s2}", "mixture:noise_variance={s2}", "mean-field:noise_variance={s2}"),
-    "ksg:noise_variance={s2}",
-    "renyi",
+    *("ksg:noise_variance={s2}", "infonce:noise_variance={s2}", "nwj:noise_variance={s2}"),
+    *("smile:noise_variance={s2}", "renyi"),
 )
-_OF_ECHO = ("ksg", "mean-field", "binning:bins=30,replicates=64", "renyi")
+_OF_ECHO = ("ksg", "infonce", "nwj", "smile", "mean-field", "binning:bins=30,replicates=64", "renyi")
 _TRIED: dict[str, tuple[str, ...]] = {
     "neurons": _ADDITIVE,
     "linear net": _ADDITIVE,
     "binary": (*_ADDITIVE, "ross:noise_variance={s2}"),
     "12 bits": _ADDITIVE,
-    "quantised": ("counting", "binning:width=0.05", "binning:width=0.5"),
+    "quantised": ("counting", "binning:width=0.05", "binning:width=0.5", "decoder"),
     "echo": _OF_ECHO,
     "echo, two points": _OF_ECHO,
 }

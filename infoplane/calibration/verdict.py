@@ -24,7 +24,7 @@ VERDICTS = {
 }
 
 #: Warnings that say what a number is of, and not that it may be off.
-_OF_WHAT = frozenset({"noise-off", "sampled-codes", "chain", "moving-range", "tap", "not-a-bound"})
+_OF_WHAT = frozenset({"noise-off", "sampled-codes", "chain", "moving-range", "tap"})
 
 #: What any verdict allows, nats and standard errors; and an estimate, as a share of the truth and in nats.
 _SLACK, _ERRORS, _SHARE, _NATS = 1e-3, 4.0, 0.1, 0.02

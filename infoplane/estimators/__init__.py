@@ -13,6 +13,7 @@ from ..records import InfoplaneError, choose
 from .binning import BinnedEntropy, Binning, binned_entropy
 from .corrections import CORRECTIONS, corrected_entropy, corrected_information
 from .counting import CountedInformation, Counting, counted_information
+from .decoder import Decoder, DecoderInformation, decoder_information
 from .kde import KDE, KDEBounds, kde_bounds
 from .linear import LinearGaussian
 from .mean_field import MeanField
@@ -21,18 +22,24 @@ from .neighbours import KSG, NeighbourInformation, Ross, ksg_information, ross_i
 from .protocol import About, Estimator, Noise, Reading
 from .renyi import Renyi, RenyiInformation, renyi_information
 from .tap import Tap, TapFit, fit_taps
+from .variational import NWJ, SMILE, InfoNCE, VariationalBound, infonce, nwj, smile
 
 __all__ = [
     "CORRECTIONS",
     "ESTIMATORS",
     "KDE",
     "KSG",
+    "NWJ",
+    "SMILE",
     "About",
     "BinnedEntropy",
     "Binning",
     "CountedInformation",
     "Counting",
+    "Decoder",
+    "DecoderInformation",
     "Estimator",
+    "InfoNCE",
     "KDEBounds",
     "LinearGaussian",
     "MeanField",
@@ -46,17 +53,22 @@ __all__ = [
     "Ross",
     "Tap",
     "TapFit",
+    "VariationalBound",
     "binned_entropy",
     "corrected_entropy",
     "corrected_information",
     "counted_information",
+    "decoder_information",
     "fit_taps",
+    "infonce",
     "kde_bounds",
     "ksg_information",
     "mixture_information",
+    "nwj",
     "parse_estimator",
     "renyi_information",
     "ross_information",
+    "smile",
 ]
 
 #: Every estimator, by the name the command line and the tables call it.
@@ -67,6 +79,10 @@ ESTIMATORS: dict[str, Any] = {
     "mean-field": MeanField,
     "ksg": KSG,
     "ross": Ross,
+    "infonce": InfoNCE,
+    "nwj": NWJ,
+    "smile": SMILE,
+    "decoder": Decoder,
     "renyi": Renyi,
     "counting": Counting,
     "linear": LinearGaussian,
