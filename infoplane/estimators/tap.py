@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -122,6 +122,10 @@ def fit_taps(
     return _fit("fit_taps", tap, points, labels, list(range(len(points))) if seeds is None else list(seeds))
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split("/"))
+
+
 @dataclass(frozen=True)
 class Tap:
     """`fit_taps` for the Recorder: every layer with a side branch for each beta, refitted at each snapshot.
@@ -132,6 +136,7 @@ class Tap:
     a small one (hidden=0 is softmax regression) and read R beside the cross-entropy over several betas.
 
     objective, betas, units, hidden, bound, echoes, steps, lr, batch: see `fit_taps`.
+    layers: the names of those that are tapped; none for all.
     """
 
     objective: Literal["label", "reconstruction"] = "label"
@@ -143,6 +148,7 @@ class Tap:
     steps: int = 1000
     lr: float = 5e-2
     batch: int = 256
+    layers: tuple[str, ...] = field(default=(), metadata={"read": _names, "is": "names with slashes between"})
 
     name = "tap"
     deferred = False
@@ -178,6 +184,8 @@ class Tap:
 
     def fit(self, reading: Reading, labels: Tensor | None) -> list[list[TapFit]]:
         """The side branches of each replica of a layer, in the order of betas; of the mean path where it is noisy."""
+        if self.layers and reading.layer not in self.layers:
+            return [[] for _ in reading.codes]
         where = f"Tap, layer {reading.layer!r}"
         points = read_points(where, reading.codes if reading.clean is None else reading.clean)
         fits = _fit(where, self, points, labels, [derive("tap", seed, reading.layer) for seed in reading.seed_of])

@@ -1,0 +1,577 @@
+"""Neural bounds on the information between what is sent and what is received: InfoNCE, NWJ and SMILE."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import silu, softplus
+
+from ..records import POINTS, POPULATION, Estimate, InfoplaneError, Standing, choose
+from ..replicas import Streams, derive
+from .inputs import is_positive, number, only_replica, read_points
+from .pairs import SCALES, pair
+from .protocol import About, Reading
+
+__all__ = ["NWJ", "SMILE", "InfoNCE", "VariationalBound", "infonce", "nwj", "smile"]
+
+#: The critic: units of its two hidden layers, and numbers of an embedding.
+HIDDEN, EMBEDDED = 64, 32
+#: AdamW's step, and its weight decay for the critic: half of a few thousand pairs is soon learnt by heart.
+RATE, DECAY = 3e-3, 1.0
+#: What is scored and kept is a running mean of the weights over 1 / (1 - MEMORY) steps.
+MEMORY = 0.98
+#: How often the validation part is looked at.
+CHECKS = 20
+FEWEST = 32
+#: Standardised values end here, so that a unit that is all but constant in the training half stays finite.
+FARTHEST = 50.0
+#: Exponents end here, where SMILE does not clip them.
+LARGEST_EXPONENT = 700.0
+#: Columns of scores worked on at a time.
+CHUNK = 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VariationalBound:
+    """Nats; float64 tensors of shape (), or (R,) for R replicas.
+
+    value, stderr: on the pairs of the test part, which had no share in choosing the critic.
+    fitted: the value of the same critic on the pairs it was trained on, which bounds nothing.
+    improved: what the last tenth of the steps added to the objective on the validation part.
+    heaviest: the share of the largest 1 % of the terms exp s(u, v) in their sum; None for InfoNCE.
+    log_k: what the value cannot exceed: ln K for InfoNCE, ln n for NWJ, inf for SMILE where it clips.
+    n: pairs in the test part that were used.
+    """
+
+    value: Tensor
+    stderr: Tensor
+    fitted: Tensor
+    improved: Tensor
+    heaviest: Tensor | None
+    log_k: float
+    n: int
+
+    @property
+    def settled(self) -> Tensor:
+        return self.improved <= 0.02
+
+
+def infonce(
+    u: Tensor, v: Tensor, *, batch: int = 256, steps: int = 500, seed: int | Sequence[int] = 0
+) -> VariationalBound:
+    """A lower bound on I(U;V) from N pairs, at most ln K; nats.
+
+        mean_i ln [exp s(u_i, v_i) / mean_j exp s(u_j, v_i)],    j over the batch of K pairs that i is in, i included.
+
+    The critic s(u, v) = g(u) . h(v) + a(u) + b(v), two networks of two hidden layers, is trained on half of the pairs
+    chosen at random; an eighth says which of its states to keep, and the last three eighths, m pairs in batches of K,
+    give the value. A tanh keeps s within ln m + 1 of 0, so that few pairs far out cannot upset the mean.
+
+    Which law it bounds. Let v_i depend on u_i alone, through a channel. For a fixed critic and fixed u_1 ... u_K the
+    expectation is at most I(i; v_i), the information of the channel with its input uniform over the K of them, which is
+    concave in the law of the input. So it is at most I(U;V) whenever each u_i, not necessarily independent of the
+    others, has the law of U: for U uniform over the N points themselves, of which a batch is a sample without
+    replacement, and for the population that they are drawn from. That needs the negatives to be u, not v.
+
+    u, v: (N, D) and (N, E), or (R, N, D) and (R, N, E) for R replicas; N of at least 32. Sent and received.
+    batch: K; where the test part is smaller, its size. steps: of AdamW.
+    seed: of everything that is drawn; replica r has seed + r, or seed[r].
+
+    The standard error is that of the mean over the test part by the infinitesimal jackknife: sd of
+    L_i - sum_j exp s(u_i, v_j) / sum_k exp s(u_k, v_j), L_i the i-th term.
+
+    Raises InfoplaneError for other shapes or types, values that are not finite, and too few pairs.
+
+    van den Oord, Li & Vinyals, arXiv:1807.03748; Poole et al., On variational bounds of mutual information, ICML 2019,
+    equation 10.
+    """
+    return _of_tensors("infonce", _INFONCE, u, v, batch, steps, seed)
+
+
+def nwj(u: Tensor, v: Tensor, *, batch: int = 256, steps: int = 500, seed: int | Sequence[int] = 0) -> VariationalBound:
+    """A lower bound on I(U;V) from N pairs; nats. Arguments and critic are those of `infonce`.
+
+        1 + mean_i s(u_i, v_i) - mean_ij exp s(u_i, v_j),    i and j over the m pairs of the test part
+
+    (s is the literature's f less 1). i = j is in the mean, so it is the expectation over the product of the two
+    marginals for U uniform over the m points, and the value is a bound for that law; I is concave in the law of the
+    input, so its expectation is a bound for the N points and for their population. Leaving i = j out, as is often done,
+    gives values without end where the points are the population. No value exceeds ln m.
+
+    The standard error is Hajek's: sd of s(u_i, v_i) - mean_j exp s(u_i, v_j) - mean_j exp s(u_j, v_i) over sqrt(m).
+
+    Nguyen, Wainwright & Jordan, IEEE Trans. Inf. Theory 56 (2010) 5847; Poole et al., ICML 2019, equation 6.
+    """
+    return _of_tensors("nwj", _NWJ, u, v, batch, steps, seed)
+
+
+def smile(
+    u: Tensor, v: Tensor, *, tau: float = 5.0, batch: int = 256, steps: int = 500, seed: int | Sequence[int] = 0
+) -> VariationalBound:
+    """An estimate of I(U;V) from N pairs, no bound; nats. Arguments and critic are those of `infonce`.
+
+        mean_i s(u_i, v_i) - ln mean_ij clip(exp s(u_i, v_j), exp -tau, exp tau),    over the test part, i = j included.
+
+    The critic is trained on the Jensen-Shannon bound, with no tanh. tau = inf is the value of MINE. It is no bound: clipping makes
+    the second mean too small, and the log of a mean over samples is too small in expectation.
+
+    Song & Ermon, Understanding the limitations of variational mutual information estimators, ICLR 2020, equation 15;
+    Belghazi et al., Mutual information neural estimation, ICML 2018.
+    """
+    if not (isinstance(tau, int | float) and not isinstance(tau, bool) and tau > 0):
+        raise InfoplaneError(f"smile: tau={tau!r}; expected a number above 0, or inf.")
+    return _of_tensors("smile", _smile(tau), u, v, batch, steps, seed)
+
+
+@dataclass(frozen=True)
+class InfoNCE:
+    """`infonce` for the Recorder: I(sent; received) of the layer's own noise, or of Gaussian noise (`pairs.pair`).
+
+    noise_variance, scale: of the Gaussian noise, as of KDE. batch: K. steps: of training, in every layer at every
+    snapshot. points: at most so many points of the probe, chosen at random.
+    """
+
+    noise_variance: float = 1e-3
+    scale: Literal["absolute", "layer"] = "absolute"
+    batch: int = 256
+    steps: int = 500
+    points: int = 4096
+
+    name = "infonce"
+    deferred = False
+    about = About(
+        quantity="I(X;T), or of a noisy layer's own channel",
+        standing="lower in expectation, with a standard error, through the layer's own noise or Gaussian noise",
+        conditions="information well below ln batch, which the value cannot exceed; some thousand points",
+        cost="steps batch (D + batch)",
+        source="van den Oord et al., arXiv:1807.03748",
+    )
+
+    def __post_init__(self) -> None:
+        _check_fields("InfoNCE", self)
+
+    @property
+    def params(self) -> str:
+        return _params(self)
+
+    def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
+        """One lower bound a replica, in nats; `labels` are not looked at."""
+        return _estimates(self, "InfoNCE", _INFONCE, reading, "lower")
+
+
+@dataclass(frozen=True)
+class NWJ:
+    """`nwj` for the Recorder; options as of InfoNCE."""
+
+    noise_variance: float = 1e-3
+    scale: Literal["absolute", "layer"] = "absolute"
+    batch: int = 256
+    steps: int = 500
+    points: int = 4096
+
+    name = "nwj"
+    deferred = False
+    about = About(
+        quantity="I(X;T), or of a noisy layer's own channel",
+        standing="lower in expectation, with a standard error, through the layer's own noise or Gaussian noise",
+        conditions="information well below ln(3/8 of the points), which the value cannot exceed; some thousand points",
+        cost="steps batch (D + batch) + N^2",
+        source="Nguyen, Wainwright & Jordan, IEEE Trans. Inf. Theory 56 (2010)",
+    )
+
+    def __post_init__(self) -> None:
+        _check_fields("NWJ", self)
+
+    @property
+    def params(self) -> str:
+        return _params(self)
+
+    def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
+        """One lower bound a replica, in nats; `labels` are not looked at."""
+        return _estimates(self, "NWJ", _NWJ, reading, "lower")
+
+
+@dataclass(frozen=True)
+class SMILE:
+    """`smile` for the Recorder; options as of InfoNCE, and tau: where exponents are clipped, inf for MINE's value."""
+
+    noise_variance: float = 1e-3
+    scale: Literal["absolute", "layer"] = "absolute"
+    batch: int = 256
+    steps: int = 500
+    points: int = 4096
+    tau: float = 5.0
+
+    name = "smile"
+    deferred = False
+    about = About(
+        quantity="I(X;T), or of a noisy layer's own channel",
+        standing="estimate, through the layer's own noise or Gaussian noise",
+        conditions="no bound on either side; some thousand points",
+        cost="steps batch (D + batch) + N^2",
+        source="Song & Ermon, ICLR 2020",
+    )
+
+    def __post_init__(self) -> None:
+        _check_fields("SMILE", self)
+        if not (isinstance(self.tau, int | float) and not isinstance(self.tau, bool) and self.tau > 0):
+            raise InfoplaneError(f"SMILE: tau={self.tau!r}; expected a number above 0, or inf.")
+
+    @property
+    def params(self) -> str:
+        return f"{_params(self)},tau={number(self.tau)}"
+
+    def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
+        """One estimate a replica, in nats; `labels` are not looked at."""
+        return _estimates(self, "SMILE", _smile(self.tau), reading, "estimate")
+
+
+def _estimates(
+    of: InfoNCE | NWJ | SMILE, called: str, kind: _Kind, reading: Reading, standing: Standing
+) -> list[list[Estimate]]:
+    where = f"{called}, layer {reading.layer!r}"
+    p = pair(where, reading, of.noise_variance, of.scale)
+    sent, received = p.sent, p.received
+    seeds = [derive(of.name, seed, reading.layer) for seed in reading.seed_of]
+    if of.points < sent.shape[1]:
+        some = Streams([derive("points", s) for s in seeds], sent.device).permutations(sent.shape[1])[:, : of.points]
+        sent, received = take(sent, some), take(received, some)
+    found = _bound(where, kind, sent, received, of.batch, of.steps, seeds)
+    # where noise lies below, `sent` is itself one draw a point
+    whole = reading.population and (reading.noise is None or reading.noise.resend is None)
+    common = Estimate(
+        quantity=p.quantity,
+        value=math.nan,
+        standing=standing,
+        channel=p.channel,
+        estimator=of.name,
+        params=of.params,
+        n=sent.shape[1],
+        law=POINTS if whole else POPULATION,
+    )
+    return [
+        [
+            replace(
+                common,
+                value=float(found.value[r]),
+                stderr=float(found.stderr[r]),
+                warnings=(*p.warnings, *_warnings(of.name, found, r)),
+            )
+        ]
+        for r in range(len(sent))
+    ]
+
+
+def _warnings(name: str, found: VariationalBound, r: int) -> list[str]:
+    raised = {
+        "not-a-bound": name == "smile",
+        "at-log-k": float(found.value[r]) > found.log_k - 1,
+        "heavy-tail": found.heaviest is not None and float(found.heaviest[r]) > 0.5,
+        "untrained": not bool(found.settled[r]),
+    }
+    return [code for code, yes in raised.items() if yes]
+
+
+def _params(of: InfoNCE | NWJ | SMILE) -> str:
+    scale = ",scale=layer" if of.scale == "layer" else ""
+    return f"noise_variance={number(of.noise_variance)}{scale},batch={of.batch},steps={of.steps},points={of.points}"
+
+
+def _check_fields(where: str, of: InfoNCE | NWJ | SMILE) -> None:
+    if not is_positive(of.noise_variance):
+        raise InfoplaneError(f"{where}: noise_variance={of.noise_variance!r}; expected a finite number above 0.")
+    choose(of.scale, SCALES, "scale of the noise")
+    _check_training(where, of.batch, of.steps)
+    if not is_count(of.points, FEWEST):
+        raise InfoplaneError(f"{where}: points={of.points!r}; expected a whole number of at least {FEWEST}.")
+
+
+def _check_training(where: str, batch: int, steps: int) -> None:
+    if not is_count(batch, 2):
+        raise InfoplaneError(f"{where}: batch={batch!r}; expected a whole number of at least 2.")
+    if not is_count(steps, 1):
+        raise InfoplaneError(f"{where}: steps={steps!r}; expected a whole number of at least 1.")
+
+
+def is_count(x: object, least: int) -> bool:
+    return isinstance(x, int) and not isinstance(x, bool) and x >= least
+
+
+# The three objectives
+
+
+class _Kind(NamedTuple):
+    """objective: scores (R, K, K) of a batch -> (R,), what training maximises; 0 for scores of 0.
+    squashed: whether scores are kept within ln m + 1 of 0.
+    clip: of exponents, on the test part; None: InfoNCE, which has batches there too.
+    log: whether the log of the mean of exponentials is taken.
+    """
+
+    objective: Callable[[Tensor], Tensor]
+    squashed: bool
+    clip: float | None
+    log: bool
+
+
+def _diagonal(scores: Tensor) -> Tensor:
+    return scores.diagonal(dim1=-2, dim2=-1)
+
+
+def _off_diagonal_mean(values: Tensor) -> Tensor:
+    k = values.shape[-1]
+    return (values.sum((-2, -1)) - _diagonal(values).sum(-1)) / (k * (k - 1))
+
+
+def _infonce_objective(scores: Tensor) -> Tensor:
+    return (_diagonal(scores) - scores.logsumexp(-2)).mean(-1) + math.log(scores.shape[-1])
+
+
+def _nwj_objective(scores: Tensor) -> Tensor:
+    return 1 + _diagonal(scores).mean(-1) - _off_diagonal_mean(scores.exp())
+
+
+def _jensen_shannon_objective(scores: Tensor) -> Tensor:
+    return 2 * math.log(2) - softplus(-_diagonal(scores)).mean(-1) - _off_diagonal_mean(softplus(scores))
+
+
+_INFONCE = _Kind(_infonce_objective, squashed=True, clip=None, log=False)
+_NWJ = _Kind(_nwj_objective, squashed=True, clip=LARGEST_EXPONENT, log=False)
+
+
+def _smile(tau: float) -> _Kind:
+    return _Kind(_jensen_shannon_objective, squashed=False, clip=min(tau, LARGEST_EXPONENT), log=True)
+
+
+# Training
+
+
+def _of_tensors(
+    where: str, kind: _Kind, u: Tensor, v: Tensor, batch: int, steps: int, seed: int | Sequence[int]
+) -> VariationalBound:
+    sent, received = read_points(where, u), read_points(where, v)
+    if u.ndim != v.ndim or sent.shape[:2] != received.shape[:2]:
+        raise InfoplaneError(f"{where}: u is {tuple(u.shape)} and v {tuple(v.shape)}; expected as many rows of each.")
+    if sent.device != received.device:
+        raise InfoplaneError(f"{where}: u is on {sent.device} and v on {received.device}; expected one device.")
+    _check_training(where, batch, steps)
+    found = _bound(where, kind, sent, received, batch, steps, seeds_of(where, seed, len(sent)))
+    return found if u.ndim == 3 else only_replica(found)
+
+
+def _bound(
+    where: str, kind: _Kind, sent: Tensor, received: Tensor, batch: int, steps: int, seeds: Sequence[int]
+) -> VariationalBound:
+    streams = Streams(seeds, sent.device)
+    parts = split(where, streams, sent.shape[1], batch)
+    (trained_u, checked_u, tested_u), (trained_v, checked_v, tested_v) = (
+        [standardise(take(points, rows), take(points, parts.train)) for rows in parts] for points in (sent, received)
+    )
+    n, m = trained_u.shape[1], tested_u.shape[1]
+    size, check_size = min(batch, m), min(batch, checked_u.shape[1])
+    critic = _Critic(sent.shape[2], received.shape[2], 1 + math.log(m) if kind.squashed else None)
+    chosen = batches(streams, n, size)
+
+    def gain(theta: Tensor) -> Tensor:
+        rows = next(chosen)
+        return kind.objective(critic(theta, take(trained_u, rows), take(trained_v, rows)))
+
+    def score(theta: Tensor) -> Tensor:
+        pairs = zip(checked_u.split(check_size, 1), checked_v.split(check_size, 1), strict=True)
+        return torch.stack([kind.objective(critic(theta, a, b)) for a, b in pairs]).mean(0)
+
+    theta, improved = fit(critic.initial(streams), gain, score, steps, RATE, DECAY)
+    with torch.no_grad():
+        if kind.clip is None:
+            value, stderr = _over_batches(critic, theta, tested_u, tested_v, size)
+            fitted, _ = _over_batches(critic, theta, trained_u[:, : n - n % size], trained_v[:, : n - n % size], size)
+            return VariationalBound(value, stderr, fitted, improved, None, math.log(size), m)
+        value, stderr = _over_products(kind, critic, theta, tested_u, tested_v)
+        fitted, _ = _over_products(kind, critic, theta, trained_u, trained_v)
+        # the rows are in random order: those of one batch with all columns say how heavy the tail is
+        terms = critic(theta, tested_u[:, :size], tested_v).flatten(1).double().clamp_(max=kind.clip)
+        terms = (terms - terms.amax(1, keepdim=True)).exp_()
+        heaviest = terms.topk(math.ceil(0.01 * terms.shape[1])).values.sum(1) / terms.sum(1)
+    return VariationalBound(value, stderr, fitted, improved, heaviest, math.log(m), m)
+
+
+def _over_batches(critic: _Critic, theta: Tensor, u: Tensor, v: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """InfoNCE over disjoint batches, and its standard error."""
+    terms, influences = [], []
+    for a, b in zip(u.split(size, 1), v.split(size, 1), strict=True):
+        scores = critic(theta, a, b).double()
+        log_sum = scores.logsumexp(-2)
+        terms.append(_diagonal(scores) - log_sum + math.log(size))
+        influences.append(terms[-1] - (scores - log_sum.unsqueeze(-2)).exp_().sum(-1))
+    return torch.cat(terms, 1).mean(1), standard_error(torch.cat(influences, 1))
+
+
+def _over_products(kind: _Kind, critic: _Critic, theta: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """NWJ or SMILE with the product of the marginals of these very points, and its standard error."""
+    assert kind.clip is not None
+    replicas, m, _ = u.shape
+    joint = torch.empty(replicas, m, dtype=torch.float64, device=u.device)
+    of_sent, of_received = torch.zeros_like(joint), torch.zeros_like(joint)
+    for start in range(0, m, CHUNK):
+        end = min(start + CHUNK, m)
+        scores = critic(theta, u, v[:, start:end]).double()
+        joint[:, start:end] = _diagonal(scores[:, start:end])
+        terms = scores.clamp_(-kind.clip, kind.clip).exp_()
+        of_sent += terms.sum(-1) / m
+        of_received[:, start:end] = terms.mean(-2)
+    product = of_sent.mean(1)
+    if kind.log:
+        influences = joint - (of_sent + of_received) / product.unsqueeze(-1)
+        return joint.mean(1) - product.log(), standard_error(influences)
+    return 1 + joint.mean(1) - product, standard_error(joint - of_sent - of_received)
+
+
+class _Critic:
+    """s(u, v) = g(u) . h(v) / sqrt(E) + a(u) + b(v); all weights of a replica are one row of `theta`.
+
+    (g, a) and (h, b) are networks of two hidden layers beside a linear map, which alone does for what is received as it
+    was sent with noise on top. h and b are 0 at first, so the first critic is 0 and its value exactly 0.
+    """
+
+    def __init__(self, sent: int, received: int, limit: float | None) -> None:
+        self._limit = limit
+        out = EMBEDDED + 1
+        self._shapes = [
+            [(HIDDEN, width), (HIDDEN,), (HIDDEN, HIDDEN), (HIDDEN,), (out, HIDDEN), (out,), (out, width)]
+            for width in (sent, received)
+        ]
+
+    def initial(self, streams: Streams) -> Tensor:
+        """(R, P)"""
+        scales = []
+        for received, shapes in enumerate(self._shapes):
+            for place, shape in enumerate(shapes):
+                if len(shape) == 1 or (received and place >= 4):
+                    scale = torch.zeros(shape)
+                else:
+                    scale = torch.full(shape, math.sqrt((1 if place >= 4 else 2) / shape[1]))
+                    if place >= 4:
+                        scale[-1] = 0.0
+                scales.append(scale.flatten())
+        every = torch.cat(scales).to(streams.device)
+        return streams.normal(len(every)) * every
+
+    def __call__(self, theta: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        """(R, n, m) scores of (R, n, D) and (R, m, E)."""
+        flat = [shape for shapes in self._shapes for shape in shapes]
+        weights = unflatten(theta, flat)
+        g, h = self._embed(weights[:7], u), self._embed(weights[7:], v)
+        one_u, one_v = torch.ones_like(g[..., :1]), torch.ones_like(h[..., :1])
+        left = torch.cat([g[..., :-1] / math.sqrt(EMBEDDED), g[..., -1:], one_u], -1)
+        right = torch.cat([h[..., :-1], one_v, h[..., -1:]], -1)
+        scores = left @ right.mT
+        return scores if self._limit is None else self._limit * (scores / self._limit).tanh()
+
+    @staticmethod
+    def _embed(weights: Sequence[Tensor], x: Tensor) -> Tensor:
+        w1, b1, w2, b2, w3, b3, straight = weights
+        y = silu(affine(silu(affine(x, w1, b1)), w2, b2))
+        return affine(y, w3, b3) + x @ straight.mT
+
+
+# What the decoder has too
+
+
+class Parts(NamedTuple):
+    """(R, n) rows to train on, to choose among the states of the training, and to give the number."""
+
+    train: Tensor
+    check: Tensor
+    test: Tensor
+
+
+def split(where: str, streams: Streams, n: int, batch: int) -> Parts:
+    """A half, an eighth and three eighths at random; the last two whole batches where they hold one, a validation part
+    of more than four batches four."""
+    if n < FEWEST:
+        raise InfoplaneError(f"{where}: {n} points; expected at least {FEWEST}, to train on and to hold out.")
+    test, check = (k - k % min(batch, k) for k in (3 * n // 8, min(n // 8, 4 * batch)))
+    order = streams.permutations(n)
+    return Parts(order[:, test + check :], order[:, test : test + check], order[:, :test])
+
+
+def batches(streams: Streams, n: int, size: int) -> Iterator[Tensor]:
+    """(R, size) rows of n without end; each once before any comes again, but for the last n % size of a round."""
+    while True:
+        order = streams.permutations(n)
+        for start in range(0, n - size + 1, size):
+            yield order[:, start : start + size]
+
+
+def take(points: Tensor, rows: Tensor) -> Tensor:
+    """(R, n, D): those rows of each replica."""
+    return points.gather(1, rows.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
+
+
+def standardise(points: Tensor, train: Tensor) -> Tensor:
+    """float32, by the means and deviations of the points `train`; a unit that is constant there is only shifted."""
+    like = train.double()
+    mean, std = like.mean(1, keepdim=True), like.std(1, keepdim=True)
+    return ((points.double() - mean) / torch.where(std > 0, std, 1.0)).clamp_(-FARTHEST, FARTHEST).float()
+
+
+def unflatten(theta: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    parts = theta.split([math.prod(shape) for shape in shapes], 1)
+    return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.baddbmm(bias.unsqueeze(-2), x, weight.mT)
+
+
+def fit(
+    theta: Tensor,
+    gain: Callable[[Tensor], Tensor],
+    score: Callable[[Tensor], Tensor],
+    steps: int,
+    rate: float,
+    decay: float,
+) -> tuple[Tensor, Tensor]:
+    """The weights (R, P) with the highest `score` on the way up `gain`, the first ones among them, for each replica by
+    itself; and by how much the last tenth of the steps raised that score, (R,) float64.
+
+    gain, score: (R, P) weights -> (R,) nats. rate, decay: of AdamW.
+    """
+    theta = theta.detach().clone().requires_grad_()
+    average = theta.detach().clone()
+    optimiser = torch.optim.AdamW([theta], lr=rate, weight_decay=decay, foreach=False, fused=False)
+    with torch.no_grad():
+        best, highest = average.clone(), score(average)
+    earlier = highest
+    for step in range(1, steps + 1):
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(-gain(theta).sum(), theta)
+        theta.grad = gradient
+        optimiser.step()
+        average.lerp_(theta.detach(), 1 - min(MEMORY, step / (step + 9)))
+        if step % max(1, steps // CHECKS) == 0 or step == steps:
+            with torch.no_grad():
+                now = score(average)
+            better = now > highest  # never for NaN
+            best, highest = torch.where(better.unsqueeze(-1), average, best), torch.where(better, now, highest)
+        if step <= 0.9 * steps:
+            earlier = highest
+    return best, (highest - earlier).double()
+
+
+def standard_error(influences: Tensor) -> Tensor:
+    """(R,): of the mean of (R, n)."""
+    return influences.std(1) / math.sqrt(influences.shape[1])
+
+
+def seeds_of(where: str, seed: int | Sequence[int], replicas: int) -> list[int]:
+    seeds = [seed + r for r in range(replicas)] if isinstance(seed, int) else list(seed)
+    if len(seeds) != replicas:
+        raise InfoplaneError(
+            f"{where}: {len(seeds)} seeds; expected one number, or one for each of {replicas} replicas."
+        )
+    return [derive(where, s) for s in seeds]
