@@ -91,7 +91,7 @@ def render(result: dict[str, Any]) -> str:
             row["quantity"],
             _value(row),
             _counted(row["standing"], replicas),
-            row["estimator"],
+            row["estimator"] + "".join(f", {word}" for word in row["params"].split(",") if word.startswith("beta=")),
             row["channel"],
             row["law"].replace(POINTS, f"{row['n']} points"),
             _counted(row["warnings"], replicas),

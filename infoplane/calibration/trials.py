@@ -31,10 +31,20 @@ __all__ = ["calibrate", "standard_estimators"]
 #: Which estimators are tried with which channels, as the command line names them; {s2} is the variance of the noise.
 _ADDITIVE = (
     *("kde:noise_variance={s2}", "mixture:noise_variance={s2}", "mean-field:noise_variance={s2}"),
-    *("ksg:noise_variance={s2}", "infonce:noise_variance={s2}", "nwj:noise_variance={s2}"),
-    *("smile:noise_variance={s2}", "renyi"),
+    *("ksg:noise_variance={s2}", "infonce:noise_variance={s2},steps=200"),
+    *("nwj:noise_variance={s2},steps=200", "smile:noise_variance={s2},steps=200", "renyi"),
 )
-_OF_ECHO = ("ksg", "infonce", "nwj", "smile", "mean-field", "binning:bins=30,replicates=64", "renyi")
+#: A second a number: of neurons, tried with these numbers of units only.
+_COSTLY, _COSTLY_UNITS = ("nwj", "smile"), (1, 5, 20)
+_OF_ECHO = (
+    "ksg",
+    "infonce:steps=200",
+    "nwj:steps=200",
+    "smile:steps=200",
+    "mean-field",
+    "binning:bins=30,replicates=64",
+    "renyi",
+)
 _TRIED: dict[str, tuple[str, ...]] = {
     "neurons": _ADDITIVE,
     "linear net": _ADDITIVE,
@@ -51,7 +61,12 @@ _QUANTITY = {"I(X;T)": INPUT, "I(Z;X)": INPUT, "I(T;Y)": LABEL, "I(Z;Y)": LABEL}
 
 def standard_estimators(family: str, variance: float, dimension: int, n: int) -> tuple[Estimator, ...]:
     """What is tried on the channels of a family: all that can say something of it."""
-    return tuple(parse_estimator(text.format(s2=f"{variance:.12g}")) for text in _TRIED[family])
+    tried = [
+        text
+        for text in _TRIED[family]
+        if family != "neurons" or dimension in _COSTLY_UNITS or not text.startswith(_COSTLY)
+    ]
+    return tuple(parse_estimator(text.format(s2=f"{variance:.12g}")) for text in tried)
 
 
 def calibrate(

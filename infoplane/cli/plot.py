@@ -37,6 +37,7 @@ def plot(
       rates        exact rates and I(X;T) against epoch
       loss         loss and error against epoch
       gap          generalisation gap against information, with rank correlations
+      taps         rate of Echo taps against cross-entropy or distortion (--echo-mode tap)
       certificate  why a rate is exact, or is not: each condition against epoch
     """
     from ..rundir import RunDir
@@ -82,6 +83,7 @@ def _together(table: str, runs: dict[str, Any], first: int | None, last: int | N
         if frame.empty:
             why = {
                 "certificates": "It has no Echo layers (see `infoplane train --echo-layers`), or was",
+                "taps": "It has no Echo taps (see `infoplane train --echo-mode`), or was",
                 "metrics": "It was measured and not trained here (see `infoplane measure`), or was",
             }.get(table, "It was")
             raise InfoplaneError(f"{run.path} holds no {table}. {why} stopped before its first snapshot.")

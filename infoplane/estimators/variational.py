@@ -117,8 +117,8 @@ def smile(
 
         mean_i s(u_i, v_i) - ln mean_ij clip(exp s(u_i, v_j), exp -tau, exp tau),    over the test part, i = j included.
 
-    The critic is trained on the Jensen-Shannon bound, with no tanh. tau = inf is the value of MINE. It is no bound: clipping makes
-    the second mean too small, and the log of a mean over samples is too small in expectation.
+    The critic is trained on the Jensen-Shannon bound, with no tanh. tau = inf is the value of MINE. It is no bound:
+    clipping makes the second mean too small, and the log of a mean over samples is too small in expectation.
 
     Song & Ermon, Understanding the limitations of variational mutual information estimators, ICLR 2020, equation 15;
     Belghazi et al., Mutual information neural estimation, ICML 2018.

@@ -21,6 +21,7 @@ from .plane import plane
 from .rates import rates
 from .runs import between, epochs_range, run_names
 from .style import LOOK, in_unit, save
+from .taps import taps
 
 __all__ = [
     "LOOK",
@@ -44,6 +45,7 @@ __all__ = [
     "run_names",
     "save",
     "sweeps",
+    "taps",
 ]
 
 
@@ -68,4 +70,5 @@ PLOTS: dict[str, Plot] = {
     "loss": Plot(loss, ("metrics",)),
     "gap": Plot(gap, ("measurements", "metrics")),
     "certificate": Plot(certificate, ("certificates",)),
+    "taps": Plot(taps, ("taps",)),
 }
