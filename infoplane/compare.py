@@ -90,9 +90,14 @@ def sweep(rows: pd.DataFrame) -> pd.DataFrame:
     of its noise, in the column `setting`."""
     import pandas as pd
 
-    own = rows[rows["estimator"].isin(["binning", "kde"]) & rows["quantity"].eq("I(X;T)")]
-    setting = own["params"].str.extract(r"^(?:width|noise_variance)=([^,]+)$", expand=False)
-    return own.assign(setting=pd.to_numeric(setting)).dropna(subset="setting")
+    own = rows[rows["quantity"].eq("I(X;T)")]
+    return own.assign(setting=pd.to_numeric(_setting(own))).dropna(subset="setting")
+
+
+def _setting(rows: pd.DataFrame) -> pd.Series:
+    """The width or the variance of each row that is part of a sweep, as text; NaN elsewhere."""
+    found = rows["params"].str.extract(r"^(?:width|noise_variance)=([^,]+?)(?:,bound=.*)?$", expand=False)
+    return found.where(rows["estimator"].isin(["binning", "kde"]))
 
 
 def render(rows: pd.DataFrame, unit: str = "bits") -> str:
@@ -102,9 +107,11 @@ def render(rows: pd.DataFrame, unit: str = "bits") -> str:
     size = UNITS[choose(unit, UNITS, "unit")]
     last = rows[rows["epoch"] == rows["epoch"].max()]
     swept = sweep(last)
-    shown = last.drop(index=swept.index)
+    shown = last[_setting(last).isna()]
+    shown = shown.assign(late=shown["estimator"].ne("echo")).sort_values("late", kind="stable")
     text = [f"epoch {last['epoch'].iloc[0]}, {unit}"]
-    for layer, own in shown.groupby("layer", sort=False):
+    for layer in dict.fromkeys(last["layer"]):
+        own = shown[shown["layer"] == layer]
         known = own["truth_nats"].dropna()
         moves = [_moves(part, size) for _, part in swept[swept["layer"] == layer].groupby("estimator", sort=False)]
         if len(known):

@@ -70,7 +70,7 @@ def calibration(frame: pd.DataFrame, *, unit: str = "nats", quantity: str = "I(X
                     markerfacecolor="none" if warned else colors[family], alpha=0.85,
                 )  # fmt: skip
             silent = int(own["verdict"].isin(["UNWARNED", "WRONG"]).sum())
-            ax.set_title(name + (f" ({silent} of {len(own)} off, unwarned)" if silent else ""), loc="left")
+            ax.set_title(name + (f" ({silent} of {len(own)} unwarned)" if silent else ""), loc="left")
             ax.set_xlabel(f"truth [{unit}]")
             ax.set_ylabel(f"value [{unit}]")
         label_once(panels)
