@@ -75,9 +75,9 @@ def test_one_class_and_constant_codes():
     for population in (False, True):
         found = decoder_information(t, torch.full((64,), 7), steps=10, population=population)
         assert (float(found.value), float(found.stderr), float(found.label_entropy)) == (0.0, 0.0, 0.0)
-        found = decoder_information(torch.full((64, 2), 3.5), y, steps=100, population=population)
-        assert float(found.value) <= 4 * float(found.stderr)
-        assert float(found.value) == pytest.approx(0.0, abs=0.1)
+        for seed in range(4):  # q is of y alone, and H(Y) that of the very labels it is scored on
+            found = decoder_information(torch.full((64, 2), 3.5), y, steps=30, seed=seed, population=population)
+            assert -0.2 < float(found.value) <= 1e-9
     padded = torch.cat([t, torch.full((64, 1), 1e6)], 1)
     assert float(decoder_information(padded, y, steps=100).value) == pytest.approx(
         float(decoder_information(t, y, steps=100).value), abs=0.15
@@ -131,16 +131,15 @@ def noisy(k: int, n: int, distance: float, seed: int) -> tuple[Tensor, Tensor]:
 
 def test_fresh_draws_of_a_noisy_population():
     truth = mixture_information(1.0)
-    draws, y = noisy(8, 256, 1.0, seed=0)
     values = []
-    for seed in range(12):
+    for seed in range(16):
         draws, y = noisy(8, 256, 1.0, seed)
         found = decoder_information(draws[0], y, population=True, draws=draws, steps=60)
         assert_not_above(found, truth)
         values.append(found)
     spread = torch.stack([f.value for f in values])
     assert float(spread.mean()) > 0.9 * truth
-    assert 0.5 < float(spread.std()) / float(torch.stack([f.stderr for f in values]).mean()) < 2
+    assert 0.6 < float(spread.std()) / float(torch.stack([f.stderr for f in values]).mean()) < 1.5
     assert values[0].n == 4 * 256
     assert float(values[0].label_entropy) == pytest.approx(math.log(2))
 

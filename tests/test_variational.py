@@ -123,18 +123,24 @@ def test_bounds_for_the_points_themselves_with_batches_without_replacement(s2, s
 
 
 def test_the_errors_are_those_of_many_test_parts(seeded):
-    """sd over 300 draws of the pairs, the critic fixed, against the mean of the reported errors."""
+    """sd over 500 draws of the pairs, the critic fixed, against the mean of the reported errors.
+
+    The critic leans towards large u, so that what a point does as a partner of others matters as much as its own term.
+    """
     generator = seeded(3)
-    u = torch.randn(300, 192, 2, generator=generator, dtype=torch.float64)
+    u = torch.randn(500, 192, 2, generator=generator, dtype=torch.float64)
     v = u + 0.5 * torch.randn(u.shape, generator=generator, dtype=u.dtype)
-    log_density = LogDensity(0.25, 1.5)
+
+    def critic(theta: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        return LogDensity(1.0, 1.5)(theta, u, v) + u[..., :1]
+
     values = {
-        "infonce": variational._over_batches(log_density, u[:, :0], u, v, 48),
-        "nwj": variational._over_products(variational._NWJ, log_density, u[:, :0], u, v),
-        "smile": variational._over_products(variational._smile(5.0), log_density, u[:, :0], u, v),
+        "infonce": variational._over_batches(critic, u[:, :0], u, v, 48),
+        "nwj": variational._over_products(variational._NWJ, critic, u[:, :0], u, v),
+        "smile": variational._over_products(variational._smile(5.0), critic, u[:, :0], u, v),
     }
     for name, (value, stderr) in values.items():
-        assert float(stderr.mean()) == pytest.approx(float(value.std()), rel=0.15), name
+        assert float(stderr.mean()) == pytest.approx(float(value.std()), rel=0.1), name
 
 
 def test_scores_by_chunks_are_those_of_the_whole(monkeypatch):
@@ -248,8 +254,8 @@ def test_scale_offset_and_constant_units_do_not_matter():
 def test_a_unit_that_wakes_up_in_the_test_part_stays_finite():
     u, v = gaussian(64, 2, rho=0.9)
     rows = variational.split("x", variational.Streams(variational.seeds_of("infonce", 0, 1)), 64, 256).test[0]
-    dead = torch.zeros(64, 1)
-    dead[rows[0]] = 1e30
+    dead = torch.zeros(64, 1, dtype=torch.float64)
+    dead[rows[0]] = 1e60
     for of in KINDS:
         assert bool(of(torch.cat([u, dead], 1), v, steps=20).value.isfinite())
 
@@ -406,6 +412,6 @@ def test_options_are_checked(make):
 )
 def test_bounds_hold_over_many_seeds(of, n, d, rho):
     truth = gaussian_information(d, rho)
-    found = of(*gaussian(64, n, d, rho=rho), steps=250)
+    found = of(*gaussian(32, n, d, rho=rho), steps=250)
     assert_not_above(found, truth)
-    assert float(found.value.mean()) <= truth + 4 * float(found.value.std()) / 8
+    assert float(found.value.mean()) <= truth + 4 * float(found.value.std()) / math.sqrt(32)

@@ -144,7 +144,8 @@ class Decoder:
         common = Estimate(
             quantity="I(T;Y)",
             value=math.nan,
-            standing="lower",
+            # what is left of a population after half of it is no independent draw
+            standing="lower" if whole or not reading.population else "estimate",
             channel="layer as it is" if reading.noise is None else reading.noise.kind,
             estimator=self.name,
             params=self.params,

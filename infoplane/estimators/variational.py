@@ -82,13 +82,12 @@ def infonce(
     batch: K; where the test part is smaller, its size. steps: of AdamW.
     seed: of everything that is drawn; replica r has seed + r, or seed[r].
 
-    The standard error is that of the mean over the test part by the infinitesimal jackknife: sd of
-    L_i - sum_j exp s(u_i, v_j) / sum_k exp s(u_k, v_j), L_i the i-th term.
+    The standard error is of the test part, for the critic that was kept, by the infinitesimal jackknife: the sd of
+    L_i - sum_j exp s(u_i, v_j) / sum_k exp s(u_k, v_j) over sqrt(m), L_i the i-th term.
 
     Raises InfoplaneError for other shapes or types, values that are not finite, and too few pairs.
 
-    van den Oord, Li & Vinyals, arXiv:1807.03748; Poole et al., On variational bounds of mutual information, ICML 2019,
-    equation 10.
+    van den Oord, Li & Vinyals, arXiv:1807.03748; Poole et al., On variational bounds of mutual information, ICML 2019.
     """
     return _of_tensors("infonce", _INFONCE, u, v, batch, steps, seed)
 
@@ -105,7 +104,7 @@ def nwj(u: Tensor, v: Tensor, *, batch: int = 256, steps: int = 500, seed: int |
 
     The standard error is Hajek's: sd of s(u_i, v_i) - mean_j exp s(u_i, v_j) - mean_j exp s(u_j, v_i) over sqrt(m).
 
-    Nguyen, Wainwright & Jordan, IEEE Trans. Inf. Theory 56 (2010) 5847; Poole et al., ICML 2019, equation 6.
+    Nguyen, Wainwright & Jordan, IEEE Trans. Inf. Theory 56 (2010) 5847; Poole et al., ICML 2019.
     """
     return _of_tensors("nwj", _NWJ, u, v, batch, steps, seed)
 
@@ -117,10 +116,10 @@ def smile(
 
         mean_i s(u_i, v_i) - ln mean_ij clip(exp s(u_i, v_j), exp -tau, exp tau),    over the test part, i = j included.
 
-    The critic is trained on the Jensen-Shannon bound, with no tanh. tau = inf is the value of MINE. It is no bound:
-    clipping makes the second mean too small, and the log of a mean over samples is too small in expectation.
+    The critic is trained on the Jensen-Shannon bound. tau = inf is the value of MINE. It is no bound: clipping makes
+    the second mean too small, and the log of a mean over samples is too small in expectation.
 
-    Song & Ermon, Understanding the limitations of variational mutual information estimators, ICLR 2020, equation 15;
+    Song & Ermon, Understanding the limitations of variational mutual information estimators, ICLR 2020;
     Belghazi et al., Mutual information neural estimation, ICML 2018.
     """
     if not (isinstance(tau, int | float) and not isinstance(tau, bool) and tau > 0):
@@ -307,13 +306,11 @@ def is_count(x: object, least: int) -> bool:
 
 class _Kind(NamedTuple):
     """objective: scores (R, K, K) of a batch -> (R,), what training maximises; 0 for scores of 0.
-    squashed: whether scores are kept within ln m + 1 of 0.
     clip: of exponents, on the test part; None: InfoNCE, which has batches there too.
     log: whether the log of the mean of exponentials is taken.
     """
 
     objective: Callable[[Tensor], Tensor]
-    squashed: bool
     clip: float | None
     log: bool
 
@@ -339,12 +336,12 @@ def _jensen_shannon_objective(scores: Tensor) -> Tensor:
     return 2 * math.log(2) - softplus(-_diagonal(scores)).mean(-1) - _off_diagonal_mean(softplus(scores))
 
 
-_INFONCE = _Kind(_infonce_objective, squashed=True, clip=None, log=False)
-_NWJ = _Kind(_nwj_objective, squashed=True, clip=LARGEST_EXPONENT, log=False)
+_INFONCE = _Kind(_infonce_objective, clip=None, log=False)
+_NWJ = _Kind(_nwj_objective, clip=LARGEST_EXPONENT, log=False)
 
 
 def _smile(tau: float) -> _Kind:
-    return _Kind(_jensen_shannon_objective, squashed=False, clip=min(tau, LARGEST_EXPONENT), log=True)
+    return _Kind(_jensen_shannon_objective, clip=min(tau, LARGEST_EXPONENT), log=True)
 
 
 # Training
@@ -373,7 +370,7 @@ def _bound(
     )
     n, m = trained_u.shape[1], tested_u.shape[1]
     size, check_size = min(batch, m), min(batch, checked_u.shape[1])
-    critic = _Critic(sent.shape[2], received.shape[2], 1 + math.log(m) if kind.squashed else None)
+    critic = _Critic(sent.shape[2], received.shape[2], 1 + math.log(m))
     chosen = batches(streams, n, size)
 
     def gain(theta: Tensor) -> Tensor:
@@ -396,7 +393,8 @@ def _bound(
         terms = critic(theta, tested_u[:, :size], tested_v).flatten(1).double().clamp_(max=kind.clip)
         terms = (terms - terms.amax(1, keepdim=True)).exp_()
         heaviest = terms.topk(math.ceil(0.01 * terms.shape[1])).values.sum(1) / terms.sum(1)
-    return VariationalBound(value, stderr, fitted, improved, heaviest, math.log(m), m)
+    log_k = math.inf if kind.log and kind.clip < LARGEST_EXPONENT else math.log(m)
+    return VariationalBound(value, stderr, fitted, improved, heaviest, log_k, m)
 
 
 def _over_batches(critic: _Critic, theta: Tensor, u: Tensor, v: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -437,7 +435,7 @@ class _Critic:
     was sent with noise on top. h and b are 0 at first, so the first critic is 0 and its value exactly 0.
     """
 
-    def __init__(self, sent: int, received: int, limit: float | None) -> None:
+    def __init__(self, sent: int, received: int, limit: float) -> None:
         self._limit = limit
         out = EMBEDDED + 1
         self._shapes = [
@@ -469,7 +467,7 @@ class _Critic:
         left = torch.cat([g[..., :-1] / math.sqrt(EMBEDDED), g[..., -1:], one_u], -1)
         right = torch.cat([h[..., :-1], one_v, h[..., -1:]], -1)
         scores = left @ right.mT
-        return scores if self._limit is None else self._limit * (scores / self._limit).tanh()
+        return self._limit * (scores / self._limit).tanh()
 
     @staticmethod
     def _embed(weights: Sequence[Tensor], x: Tensor) -> Tensor:
