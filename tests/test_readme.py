@@ -17,7 +17,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 def test_the_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, _ = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    code, *_ = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
     names: dict[str, object] = {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -30,7 +30,7 @@ def test_the_example_runs(tmp_path, monkeypatch):
 
 
 def test_the_resnet_example_runs(capsys):
-    _, code = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    _, code, _ = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
     names: dict[str, object] = {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -43,8 +43,31 @@ def test_the_resnet_example_runs(capsys):
     assert "layer4" in capsys.readouterr().out
 
 
+def test_the_estimator_that_it_adds_is_a_bound(capsys):
+    *_, code = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    names: dict[str, object] = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        exec(code, names)
+    rows = (
+        names["recorder"].frame().query("quantity == 'I(X;T)'").pivot(index="layer", columns="estimator")["value_nats"]
+    )
+    assert (rows["gaussian-bound"] > rows["mixture"]).all()
+    assert "gaussian-bound" in capsys.readouterr().out
+    from infoplane import estimators
+
+    estimators.ESTIMATORS["gaussian-bound"] = names["GaussianBound"]  # the line that the registry takes
+    try:
+        assert estimators.parse_estimator("gaussian-bound:noise_variance=0.5").noise_variance == 0.5
+    finally:
+        del estimators.ESTIMATORS["gaussian-bound"]
+
+
 @pytest.mark.parametrize(
-    "line", re.findall(r"infoplane ((?:train|measure|plot)[^`\n]*|estimators|warnings)", README.read_text())
+    "line",
+    re.findall(
+        r"infoplane ((?:train|measure|plot|compare-estimators|study)[^`\n]*|estimators|warnings)", README.read_text()
+    ),
 )
 def test_every_option_it_names_exists(line):
     words = shlex.split(line)
