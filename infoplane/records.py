@@ -173,7 +173,7 @@ WARNINGS: dict[str, Warned] = {
         "a larger K, if there are as many held-out points",
     ),
     "heavy-tail": Warned(
-        "a few held-out pairs make most of the average of exponentials: the value and its error are not to be trusted",
+        "a few held-out pairs make most of the average of exponentials: the value, and its error, rest on them",
         "the largest 1 % of the terms hold more than half of their sum",
         "infonce, or more points",
     ),
