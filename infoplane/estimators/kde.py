@@ -12,9 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..records import Estimate, InfoplaneError, Standing, choose
-from .inputs import Classes, is_positive, number, only_replica, read_labels, read_points
-from .pairs import SCALES, noise_label, noise_variances
+from ..records import Estimate, InfoplaneError, Standing
+from .inputs import Classes, only_replica, read_labels, read_points
+from .pairs import check_noise, noise_label, noise_params, noise_variances
 from .protocol import About, Reading
 
 __all__ = ["KDE", "KDEBounds", "kde_bounds"]
@@ -97,9 +97,7 @@ class KDE:
     )
 
     def __post_init__(self) -> None:
-        if not is_positive(self.noise_variance):
-            raise InfoplaneError(f"KDE: noise_variance={self.noise_variance!r}; expected a finite number above 0.")
-        choose(self.scale, SCALES, "scale of the noise")
+        check_noise("KDE", self.noise_variance, self.scale)
 
     @property
     def channel(self) -> str:
@@ -107,7 +105,7 @@ class KDE:
 
     @property
     def params(self) -> str:
-        return f"noise_variance={number(self.noise_variance)}" + (",scale=layer" if self.scale == "layer" else "")
+        return noise_params(self.noise_variance, self.scale)
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
         """Upper and lower bounds on I(X;T) and, with labels, on I(T;Y) of each replica; nats.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..channels.gaussian import mean_field_bound
-from ..records import Estimate, InfoplaneError, choose
-from .inputs import is_positive, number, read_points
-from .pairs import SCALES, noise_label, noise_variances
+from ..records import Estimate
+from .inputs import read_points
+from .pairs import check_noise, noise_label, noise_params, noise_variances
 from .protocol import About, Reading
 
 __all__ = ["MeanField"]
@@ -44,11 +44,7 @@ class MeanField:
     )
 
     def __post_init__(self) -> None:
-        if not is_positive(self.noise_variance):
-            raise InfoplaneError(
-                f"MeanField: noise_variance={self.noise_variance!r}; expected a finite number above 0."
-            )
-        choose(self.scale, SCALES, "scale of the noise")
+        check_noise("MeanField", self.noise_variance, self.scale)
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
         """The bound of each replica, in nats. Labels are not looked at.
@@ -88,7 +84,7 @@ class MeanField:
             f = (codes if reading.clean is None else read_points(where, reading.clean)).double()
             std = noise_variances(f, self.noise_variance, self.scale).sqrt().view(-1, 1, 1)
             channel = noise_label(self.noise_variance, self.scale)
-            params = f"noise_variance={number(self.noise_variance)}" + (",scale=layer" if self.scale == "layer" else "")
+            params = noise_params(self.noise_variance, self.scale)
             if reading.clean is not None:
                 channel, warnings = f"noise-off, {channel}", ("noise-off",)
         return [

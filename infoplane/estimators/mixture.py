@@ -12,10 +12,10 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from ..records import POINTS, POPULATION, Estimate, InfoplaneError, choose
+from ..records import POINTS, POPULATION, Estimate, InfoplaneError
 from ..replicas import derive
-from .inputs import Classes, is_positive, number, only_replica, read_labels, read_points
-from .pairs import SCALES, noise_label, noise_variances
+from .inputs import Classes, only_replica, read_labels, read_points
+from .pairs import check_noise, noise_label, noise_params, noise_variances
 from .protocol import About, Reading
 
 __all__ = ["Mixture", "MixtureInformation", "mixture_information"]
@@ -152,9 +152,7 @@ class Mixture:
     )
 
     def __post_init__(self) -> None:
-        if not is_positive(self.noise_variance):
-            raise InfoplaneError(f"Mixture: noise_variance={self.noise_variance!r}; expected a finite number above 0.")
-        choose(self.scale, SCALES, "scale of the noise")
+        check_noise("Mixture", self.noise_variance, self.scale)
         if not isinstance(self.draws, int) or self.draws < 2:
             raise InfoplaneError(f"Mixture: draws={self.draws!r}; expected an integer of at least 2.")
         if self.population not in (None, True, False):
@@ -212,8 +210,7 @@ class Mixture:
                     row.append(estimate)
             return rows
 
-        scale = ",scale=layer" if self.scale == "layer" else ""
-        common = replace(common, params=f"noise_variance={number(self.noise_variance)}{scale},{self.params}")
+        common = replace(common, params=f"{noise_params(self.noise_variance, self.scale)},{self.params}")
         if reading.clean is None:
             found = self._of(where, codes, classes, population, seeds)
             return [[*_of_input(common, found, r), *_of_label(common, found, r)] for r in range(len(codes))]

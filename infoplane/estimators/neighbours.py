@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..records import POPULATION, Estimate, InfoplaneError, choose
 from ..replicas import Streams, derive
-from .inputs import Classes, is_positive, number, only_replica, read_labels, read_points
-from .pairs import SCALES, pair
+from .inputs import Classes, only_replica, read_labels, read_points
+from .pairs import check_noise, noise_params, pair
 from .protocol import About, Reading
 
 __all__ = ["KSG", "NeighbourInformation", "Ross", "ksg_information", "ross_information"]
@@ -245,14 +245,11 @@ def _check_fields(where: str, of: KSG | Ross) -> None:
         raise InfoplaneError(f"{where}: k={of.k!r}; expected an integer of at least 1.")
     if not _is_count(of.points) or of.points <= of.k:
         raise InfoplaneError(f"{where}: points={of.points!r}; expected an integer above k={of.k}.")
-    if not is_positive(of.noise_variance):
-        raise InfoplaneError(f"{where}: noise_variance={of.noise_variance!r}; expected a finite number above 0.")
-    choose(of.scale, SCALES, "scale of the noise")
+    check_noise(where, of.noise_variance, of.scale)
 
 
 def _params(of: KSG | Ross) -> str:
-    scale = ",scale=layer" if of.scale == "layer" else ""
-    return f"k={of.k},noise_variance={number(of.noise_variance)}{scale},points={of.points}"
+    return f"k={of.k},{noise_params(of.noise_variance, of.scale)},points={of.points}"
 
 
 def _subset(reading: Reading, points: Tensor, most: int) -> Tensor:

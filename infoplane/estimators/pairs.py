@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..records import InfoplaneError, choose
 from ..replicas import Streams, derive
-from .inputs import number, read_points
+from .inputs import is_positive, number, read_points
 from .protocol import Reading
 
-__all__ = ["SCALES", "Pair", "noise_label", "noise_variances", "pair"]
+__all__ = ["SCALES", "Pair", "check_noise", "noise_label", "noise_params", "noise_variances", "pair"]
 
 SCALES = ("absolute", "layer")
 
@@ -65,6 +66,18 @@ def pair(where: str, reading: Reading, noise_variance: float, scale: str = "abso
         warnings=off,
         label_warnings=("sampled-codes",) if off else (),
     )
+
+
+def check_noise(where: str, noise_variance: float, scale: str) -> None:
+    """InfoplaneError where the options of an estimator make no noise."""
+    if not is_positive(noise_variance):
+        raise InfoplaneError(f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0.")
+    choose(scale, SCALES, "scale of the noise")
+
+
+def noise_params(noise_variance: float, scale: str) -> str:
+    """For the column `params`."""
+    return f"noise_variance={number(noise_variance)}" + (",scale=layer" if scale == "layer" else "")
 
 
 def noise_variances(points: Tensor, noise_variance: float, scale: str) -> Tensor:

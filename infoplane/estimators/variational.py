@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu, softplus
 
-from ..records import POINTS, POPULATION, Estimate, InfoplaneError, Standing, choose
+from ..records import POINTS, POPULATION, Estimate, InfoplaneError, Standing
 from ..replicas import Streams, derive
-from .inputs import is_positive, number, only_replica, read_points
-from .pairs import SCALES, pair
+from .inputs import number, only_replica, read_points
+from .pairs import check_noise, noise_params, pair
 from .protocol import About, Reading
 
 __all__ = ["NWJ", "SMILE", "InfoNCE", "VariationalBound", "infonce", "nwj", "smile"]
@@ -277,14 +277,11 @@ def _warnings(name: str, found: VariationalBound, r: int) -> list[str]:
 
 
 def _params(of: InfoNCE | NWJ | SMILE) -> str:
-    scale = ",scale=layer" if of.scale == "layer" else ""
-    return f"noise_variance={number(of.noise_variance)}{scale},batch={of.batch},steps={of.steps},points={of.points}"
+    return f"{noise_params(of.noise_variance, of.scale)},batch={of.batch},steps={of.steps},points={of.points}"
 
 
 def _check_fields(where: str, of: InfoNCE | NWJ | SMILE) -> None:
-    if not is_positive(of.noise_variance):
-        raise InfoplaneError(f"{where}: noise_variance={of.noise_variance!r}; expected a finite number above 0.")
-    choose(of.scale, SCALES, "scale of the noise")
+    check_noise(where, of.noise_variance, of.scale)
     _check_training(where, of.batch, of.steps)
     if not is_count(of.points, FEWEST):
         raise InfoplaneError(f"{where}: points={of.points!r}; expected a whole number of at least {FEWEST}.")
