@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 from click.testing import CliRunner
@@ -135,13 +135,15 @@ def test_an_occupied_place_is_refused_and_left_alone(trained):
 
 
 def test_help_is_quick_and_the_package_loads_nothing_heavy():
-    """Under half a second for --help; the import loads none of torch, pandas and matplotlib."""
+    """Under half a second for --help, of the processor's time, which other work on the machine leaves as it is; the
+    import loads none of torch, pandas and matplotlib."""
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = os.times()
         subprocess.run([sys.executable, "-m", "infoplane.cli", "--help"], check=True, stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.5
+        end = os.times()
+        times.append(end.children_user + end.children_system - start.children_user - start.children_system)
+    assert 0 < min(times) < 0.5
     heavy = "('torch', 'pandas', 'matplotlib')"
     code = f"import infoplane, infoplane.cli, sys; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
