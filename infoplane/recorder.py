@@ -118,6 +118,7 @@ class Recorder:
         else:
             given = []
         self._chain = given
+        axis = self.passes.axis
         flat = x.flatten(axis + 1) if x.dim() > axis + 1 else x.unsqueeze(-1)
         self._inputs = (
             None if isinstance(self.model, Replay) else (flat if axis else flat.unsqueeze(0)).expand(replicas, -1, -1)
@@ -202,7 +203,7 @@ class Recorder:
         for layer in self.layers:
             codes, clean = seen.codes[layer], seen.clean.get(layer)
             good = self._finite(layer, epoch, codes)
-            chosen = torch.tensor(good, device=codes.device)
+            chosen = torch.tensor(good, dtype=torch.int64, device=codes.device)
             reading = Reading(
                 layer=layer,
                 codes=codes[chosen] if good else codes,

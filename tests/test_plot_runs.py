@@ -507,6 +507,19 @@ def test_what_the_new_plots_refuse(measurements, metrics):
 # the command
 
 
+def make_taps():
+    rows = [
+        {
+            "run": "tanh", "epoch": epoch, "step": epoch, "replica": replica, "layer": layer, "objective": "label",
+            "beta": beta, "value_nats": 0.2 / beta + 0.01 * epoch, "standing": standing,
+            "cross_entropy_nats": beta, "distortion": float("nan"),
+        }
+        for epoch in (1, 10) for replica in (0, 1) for layer in ("hidden1", "hidden2")
+        for beta, standing in ((0.1, "upper"), (0.5, "exact"))
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, measurements, metrics):
     """a/run and b/run with Echo layers, plain without, empty without rows."""
@@ -515,13 +528,14 @@ def runs(tmp_path_factory, measurements, metrics):
         "measurements": measurements[measurements["run"] == "tanh"],
         "metrics": metrics[metrics["run"] == "tanh"],
         "certificates": make_certificates(),
+        "taps": make_taps(),
     }
     for name in ("a/run", "b/run", "plain", "empty"):
         with RunDir.create(folder / name, {}) as run:
             for table, frame in tables.items():
                 if name == "plain" and table == "measurements":
                     frame = frame[~frame["estimator"].isin(["echo", "decoder"])]
-                if name != "empty" and not (name == "plain" and table == "certificates"):
+                if name != "empty" and not (name == "plain" and table in ("certificates", "taps")):
                     run.append(table, frame.to_dict("records"))
     return folder
 

@@ -22,7 +22,8 @@ __all__ = ["taps"]
 
 def taps(table: pd.DataFrame, *, unit: str = "bits", layers: Iterable[str] | None = None) -> Figure:
     """Draw, for each tapped layer, the rate I(Z;X) of its taps against what they lose: cross-entropy of the label, or
-    squared error of the whitened layer. One line an epoch through the betas, means over replicas.
+    squared error of the whitened layer. One line an epoch through the betas, means over replicas; a run has panels of
+    its own.
 
     Markers are filled where the rate is exact in every replica. A value is of the tap's code, and not of the layer.
     Raises InfoplaneError for what the table does not hold.
@@ -32,7 +33,8 @@ def taps(table: pd.DataFrame, *, unit: str = "bits", layers: Iterable[str] | Non
         raise InfoplaneError("The run has no Echo taps; train with --echo-mode tap.")
     shown = layers_of(table) if layers is None else [choose(layer, layers_of(table), "layer") for layer in layers]
     objectives = list(dict.fromkeys(table["objective"]))
-    panels = [(objective, layer) for objective in objectives for layer in shown]
+    runs = list(dict.fromkeys(table["run"]))
+    panels = [(run, objective, layer) for run in runs for objective in objectives for layer in shown]
     across = min(3, len(panels))
     epochs = sorted(table["epoch"].unique())
     norm, colors = epoch_norm(epochs), epoch_colors()
@@ -44,8 +46,10 @@ def taps(table: pd.DataFrame, *, unit: str = "bits", layers: Iterable[str] | Non
         fig, axes = page([2.0] * -(-len(panels) // across), across, legend, sharex=len(objectives) == 1)
         drawn: list[Axes] = list(axes.flat)[: len(panels)]
         keep(axes, drawn)
-        for (objective, layer), ax in zip(panels, drawn, strict=True):
-            own = table[(table["objective"] == objective) & (table["layer"] == layer)]
+        for (run, objective, layer), ax in zip(panels, drawn, strict=True):
+            own = table[
+                (table["run"] == run) & (table["objective"] == objective) & (table["layer"] == layer)
+            ]  # fmt: skip
             of_label = objective == "label"
             lost = own["cross_entropy_nats"] / size if of_label else own["distortion"]
             own = own.assign(lost=lost, rate=own["value_nats"] / size, exact=own["standing"] == "exact")
@@ -61,7 +65,8 @@ def taps(table: pd.DataFrame, *, unit: str = "bits", layers: Iterable[str] | Non
                         some["rate"], some["lost"], linestyle="none", marker="o", color=color,
                         markerfacecolor="white" if hollow else color,
                     )  # fmt: skip
-            ax.set_title(layer if len(objectives) == 1 else f"{layer}, {objective}", loc="left")
+            title = [run] * (len(runs) > 1) + [layer] + [objective] * (len(objectives) > 1)
+            ax.set_title(", ".join(title), loc="left")
             ax.set_xlabel(f"rate $I(Z;X)$ of the tap [{unit}]")
             ax.set_ylabel(f"cross-entropy [{unit}]" if of_label else "squared error of the layer")
             ax.set_ylim(bottom=0)
