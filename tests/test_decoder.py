@@ -269,3 +269,16 @@ def test_options_are_checked():
     for options, says in (({"hidden": 1.5}, "hidden=1.5"), ({"steps": True}, "steps=True"), ({"hidden": -1}, "-1")):
         with pytest.raises(InfoplaneError, match=f"Decoder: .*{says}"):
             Decoder(**options)
+
+
+@pytest.mark.parametrize(("n", "share"), [(1000, 0.003), (256, 0.01)])
+def test_rare_exceptions_that_the_held_out_points_do_not_show(n, share):
+    """Labels that a sign gives, but for a share of them: in one draw of three no held-out point is an exception."""
+    g = torch.Generator().manual_seed(1)
+    signs = 2 * torch.randint(0, 2, (30, n, 1), generator=g) - 1.0
+    y = ((signs[..., 0] > 0) ^ (torch.rand(30, n, generator=g) < share)).long()
+    t = signs + 0.05 * torch.randn(30, n, 1, generator=g)
+    truth = math.log(2) + share * math.log(share) + (1 - share) * math.log1p(-share)
+    found = decoder_information(t, y, seed=list(range(30)), steps=200)
+    assert bool((found.value <= truth + 4 * found.stderr + 1e-3).all())
+    assert float(found.value.mean()) > 0.9 * truth

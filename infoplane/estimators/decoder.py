@@ -14,7 +14,19 @@ from ..records import POINTS, POPULATION, Estimate, InfoplaneError
 from ..replicas import Streams, derive
 from .inputs import Classes, number, only_replica, read_labels, read_points
 from .protocol import About, Reading
-from .variational import affine, batches, fit, is_count, seeds_of, split, standard_error, standardise, take, unflatten
+from .variational import (
+    affine,
+    batches,
+    fit,
+    is_count,
+    seeds_of,
+    split,
+    standard_error,
+    standardise,
+    take,
+    unflatten,
+    with_unseen,
+)
 
 __all__ = ["Decoder", "DecoderInformation", "decoder_information"]
 
@@ -222,14 +234,18 @@ def _information(
 
     theta, improved = fit(decoder.initial(streams, train.shares), gain, score, steps, RATE, decay)
     with torch.no_grad():
-        terms, fitted = (_terms(decoder, theta, part) - part.log_shares() for part in (test, train))
+        exact = (population and draws is None) or classes.size == 1
+        terms = _terms(decoder, theta, test, 0.0 if exact else 1 / test.size) - test.log_shares()
+        fitted = _terms(decoder, theta, train) - train.log_shares()
+    fall = terms.mean(1) + math.log(test.size)  # to that of a class that q holds for impossible
     if draws is not None:
         by_input = terms.unflatten(1, (-1, n))
         stderr = (by_input.var(1) / by_input.shape[1]).sum(1).sqrt() / n
-    elif population:
+        stderr = with_unseen(stderr, fall, test.size)
+    elif exact:
         stderr = torch.zeros_like(improved)
     else:
-        stderr = standard_error(terms)
+        stderr = with_unseen(standard_error(terms), fall, test.size)
     return DecoderInformation(terms.mean(1), stderr, -test.log_shares().mean(1), fitted.mean(1), improved, test.size)
 
 
@@ -255,10 +271,13 @@ def _labelled(codes: Tensor, train: Tensor, ids: Tensor, classes: int) -> _Label
     return _Labelled(standardise(codes, train), ids, counts / ids.shape[1])
 
 
-def _terms(decoder: _Network, theta: Tensor, of: _Labelled) -> Tensor:
-    """(R, n) float64: ln q(y|t)."""
+def _terms(decoder: _Network, theta: Tensor, of: _Labelled, share: float = 0.0) -> Tensor:
+    """(R, n) float64: ln q(y|t), q mixed with this share of p(y), so that no class is held for impossible."""
     parts = zip(of.codes.split(CHUNK, 1), of.ids.split(CHUNK, 1), strict=True)
-    return torch.cat([_log_likelihood(decoder, theta, codes, ids) for codes, ids in parts], 1)
+    terms = torch.cat([_log_likelihood(decoder, theta, codes, ids) for codes, ids in parts], 1)
+    if not share:
+        return terms
+    return torch.logaddexp(terms + math.log1p(-share), of.log_shares() + math.log(share))
 
 
 def _log_likelihood(decoder: _Network, theta: Tensor, codes: Tensor, ids: Tensor) -> Tensor:
