@@ -361,3 +361,21 @@ def test_what_cannot_be_counted_says_so(t, y, words):
     if t.ndim == 2:
         with pytest.raises(InfoplaneError, match="Counting, layer 'fc1'"):
             Counting().measure(reading(t), y)
+
+
+def test_equal_inputs_that_gave_different_rows_are_no_exact_count():
+    """64 inputs, each twice: of a layer whose last digits depend on the place in the batch the count is above H(X)."""
+    x = torch.arange(64.0).repeat(2).view(1, 128, 1)
+    t = torch.sin(x)
+    fine = Counting().measure(Reading("T", t, inputs=x), torch.arange(128) % 2)[0]
+    assert {e.standing for e in fine} == {"exact"}
+    assert fine[0].value == pytest.approx(math.log(64))
+    t[0, 100] = torch.nextafter(t[0, 100], torch.tensor(2.0))
+    for e in Counting().measure(Reading("T", t, inputs=x), torch.arange(128) % 2)[0]:
+        assert e.standing == "estimate"
+        assert "batch-dependent" in e.warnings
+        assert math.isnan(e.error)
+    several = Counting().measure(Reading("T", torch.cat([t, torch.sin(x)]), inputs=x.expand(2, -1, -1)), None)
+    assert [row[0].standing for row in several] == ["estimate", "exact"]
+    # two layers of different values, and an input of whole numbers
+    assert Counting().measure(Reading("T", t, inputs=x.long()), None)[0][0].standing == "estimate"

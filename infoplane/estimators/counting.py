@@ -86,16 +86,20 @@ class Counting:
         """I(X;T) and, with labels, I(T;Y) of each replica; nats.
 
         At or above noise, I(X;T) is of the mean path, and I(T;Y) is counted in one noisy draw a point, which is an
-        estimate: what other draws would give is not known.
+        estimate: what other draws would give is not known. Where equal inputs gave different rows (sums of a batch are
+        rounded by the place in it), T is no function of X to the last digit, and the count is an estimate as well.
         """
         where = f"Counting, layer {reading.layer!r}"
         codes = read_points(where, reading.codes)
         n = codes.shape[1]
         rows: list[list[Estimate]] = [[] for _ in codes]
 
+        torn = _torn(reading.inputs, codes if reading.clean is None else read_points(where, reading.clean))
+
         def add(quantity: str, of: CountedInformation, values: Tensor, ceiling: Tensor, path: str) -> None:
-            standing: Standing = "estimate" if path == "sampled-codes" else "exact"
             for r, row in enumerate(rows):
+                standing: Standing = "estimate" if path == "sampled-codes" or torn[r] else "exact"
+                more = ("batch-dependent",) * torn[r] + (path,) * bool(path)
                 unquantised = float(of.distinct[r]) / n > 0.5 and not bool(of.quantised[r])
                 row.append(
                     Estimate(
@@ -108,7 +112,7 @@ class Counting:
                         stderr=0.0 if standing == "exact" else math.nan,
                         error=_ERROR if standing == "exact" else math.nan,
                         ceiling=float(ceiling[r]),
-                        warnings=("not-quantised",) * unquantised + (path,) * bool(path),
+                        warnings=("not-quantised",) * unquantised + more,
                     )
                 )
 
@@ -123,6 +127,24 @@ class Counting:
             path = "sampled-codes" if reading.noisy else ""
             add("I(T;Y)", counted, counted.label_information, counted.label_entropy, path)
         return rows
+
+
+def _torn(inputs: Tensor | None, points: Tensor) -> list[bool]:
+    """Whether equal inputs, rows of (R, N, D_x), gave different rows of (R, N, D); of each replica."""
+    if inputs is None:
+        return [False] * len(points)
+    found, of_input = [], None
+    for x, t in zip(inputs, points, strict=True):
+        if of_input is None or inputs.stride(0) != 0:
+            of_input = _distinct_rows(x.to(torch.float64))
+        ids, counts = of_input
+        distinct = len(counts)
+        if distinct == len(ids):
+            found.append(False)
+            continue
+        pairs = ids * len(ids) + _distinct_rows(t)[0]
+        found.append(len(np.unique(pairs)) > distinct)
+    return found
 
 
 def _counted(where: str, points: Tensor, labels: Tensor | None) -> CountedInformation:
