@@ -68,6 +68,8 @@ if TYPE_CHECKING:
     from .records import Measurement as Measurement
     from .rundir import RunDir as RunDir
     from .settings import Settings as Settings
+    from .sweep import Sweep as Sweep
+    from .sweep import train_all as train_all
     from .taps import TapError as TapError
     from .taps import Taps as Taps
     from .training import DivergedError as DivergedError
@@ -101,6 +103,7 @@ _HOME = {
     "RunDir": "rundir",
     "SMILE": "estimators",
     "Settings": "settings",
+    "Sweep": "sweep",
     "Tap": "estimators",
     "TapError": "taps",
     "Taps": "taps",
@@ -129,6 +132,7 @@ _HOME = {
     "smile": "estimators",
     "stationary_moments": "channels.echo",
     "train": "training",
+    "train_all": "sweep",
 }
 
 __version__ = "0.1.0"
