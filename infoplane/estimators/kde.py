@@ -19,10 +19,18 @@ from .protocol import About, Reading
 
 __all__ = ["KDE", "KDEBounds", "kde_bounds"]
 
-#: Exponents of the wide kernel end here; what lies below adds less than N exp(-40) = N 4e-18 to a sum of at least 1.
-LEAST = -40.0
-#: Two points further apart than this, in units of 2 s, need no exponential: |x|^2 / 2 > 40.
-REACH = math.sqrt(-2 * LEAST)
+#: 0 for one class or 1 for two; rows i0 to i1, columns j0 to j1
+Block = tuple[int, int, int, int, int]
+
+#: Two points further apart than this, in units of 2 s, need no exponential: they add less than N exp(-26) = N 5e-12 to
+#: a sum of at least 1.
+REACH = math.sqrt(2 * 26.0)
+#: Exponents of the wide kernel end here: the narrow one, its fourth power, is exp(-87), and below that float32 is
+#: denormal and four times as slow. What that adds is taken off the sums.
+FLOOR = -21.75
+#: From this many coordinates on float32 is tried first; what its error may change a sum by, in the mean over points.
+MANY = 48
+ROUNDING = 5e-6
 #: With more classes than this, columns of other classes are not searched for those within reach.
 SEARCHED_CLASSES = 16
 
@@ -59,7 +67,7 @@ def kde_bounds(
     t: (N, D), or (R, N, D) for R replicas; real and finite.
     noise_variance: s2, a number or a tensor (R,).
     labels: (N,) or (R, N), classes as integers.
-    chunk: rows worked on at a time; memory is about 128 chunk^2 bytes. Default: 192, on a GPU 2048.
+    chunk: rows worked on at a time; memory is about 128 chunk^2 bytes. Default: 192 or 256, on a GPU 2048.
 
     Raises InfoplaneError for other shapes or types, values that are not finite, and s2 not above 0.
 
@@ -183,14 +191,15 @@ def _bounds(
     if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
         raise InfoplaneError(f"{where}: chunk={chunk!r}; expected a number of rows, at least 1.")
     if chunk is None:
-        chunk = 192 if points.device.type == "cpu" else 2048
+        chunk = (192 if points.shape[2] < MANY else 256) if points.device.type == "cpu" else 2048
     label_entropy = None if classes is None else classes.entropy()
     rows = []
     for r, s2 in enumerate(variance.expand(replicas).tolist()):
         x = points[r].to(torch.float64)
-        x = (x - x.mean(0)) / (2 * math.sqrt(s2))
-        if not float(x.abs().amax()) < 1e70:
-            raise InfoplaneError(f"{where}: values / sqrt(noise_variance) reach {2 * float(x.abs().amax()):.3g}.")
+        x = (x - x.mean(0)).div_(2 * math.sqrt(s2))
+        largest = max(abs(float(v)) for v in x.aminmax())
+        if not largest < 1e70:
+            raise InfoplaneError(f"{where}: values / sqrt(noise_variance) reach {2 * largest:.3g}.")
         total, own = _kernel_sums(x, None if classes is None else classes.ids[r], chunk)
         lower, upper = (n / total).log().mean(1)  # exactly 0 where all points are one
         row = [upper, lower, total[1].reciprocal().mean()]
@@ -210,13 +219,15 @@ def _kernel_sums(x: Tensor, ids: Tensor | None, chunk: int) -> tuple[Tensor, Ten
     x: (N, D) float64, centred. ids: (N,) or None, then there is one class. Returns two (2, N) float64 tensors, the
     points in an order of their own.
 
+    The points are sorted by class, so the sums of a class are those of whole blocks; within a class along the longest
+    axis of the layer, so that most pairs out of reach are never looked at; and a block above the diagonal serves for
+    its mirror image too.
+
     The exponents are products of float64: in float32 their error, 2^-24 |x|^2, is the same for all points of a
-    cluster and goes into the bounds whole (1e-3 nats for a saturated tanh layer at s2 = 1e-3), and it is the
-    exponential that takes the time, not the product. The points are sorted by class, so the sums of a class are those
-    of whole blocks; within a class along the longest axis of the layer, so that most pairs out of reach are never
-    looked at; and a block above the diagonal serves for its mirror image too.
+    cluster and goes into the bounds whole (1e-3 nats for a saturated tanh layer at s2 = 1e-3). But where there are so
+    many coordinates that the products take the time, float32 is tried first.
     """
-    n = len(x)
+    n, d = x.shape
     place = x @ _longest_axis(x)
     order = place.argsort()
     ends = [n]
@@ -225,35 +236,57 @@ def _kernel_sums(x: Tensor, ids: Tensor | None, chunk: int) -> tuple[Tensor, Ten
         sizes = torch.bincount(ids)
         ends = sizes[sizes > 0].cumsum(0).tolist()
     x = x[order]
-    half, one = -0.5 * x.square().sum(1, keepdim=True), torch.ones_like(x[:, :1])
-    left, right = torch.cat([x, half, one], 1), torch.cat([x, one, half], 1).T.contiguous()
+    half, one = torch.linalg.vector_norm(x, dim=1, keepdim=True).square_().mul_(-0.5), torch.ones_like(x[:, :1])
+    blocks = list(_blocks(place[order].tolist(), ends, chunk))
+    cpu = x.device.type == "cpu"
+    # below "highest", the precision that a user may have set, products in float32 are rounded as bfloat16 or TF32
+    if cpu and d >= MANY and torch.get_float32_matmul_precision() == "highest":
+        single = x.float()
+        left, right = (
+            torch.cat([single, *ends], 1) for ends in ((half.float(), one.float()), (one.float(), half.float()))
+        )
+        total, own = _sums(left, right.T, blocks)
+        radius = math.sqrt(-2 * float(half.min())) + REACH
+        if 2**-24 * radius**2 * float((total[0] - 1).clamp(0.0, 1.0).mean()) <= ROUNDING:
+            return total, own
+    return _sums(torch.cat([x, half, one], 1), torch.cat([x, one, half], 1).T.contiguous(), blocks)
 
-    sums = x.new_zeros(2, 2, n)  # same class, other classes; wide, narrow
-    largest = min(chunk, n) * min(8 * chunk, n)
-    exponents = x.new_empty(largest)
-    kernels = x.new_empty(2 * largest, dtype=torch.float32)
-    # narrow = (wide^2 + exp(-43))^2 >= exp(-86): below exp(-87) float32 is denormal and four times as slow
-    least = torch.tensor(math.exp(-43.0), dtype=torch.float32, device=x.device)
-    for other, i0, i1, j0, j1 in _blocks(place[order].tolist(), ends, chunk):
+
+def _sums(left: Tensor, right: Tensor, blocks: list[Block]) -> tuple[Tensor, Tensor]:
+    """The sums over all blocks, (2, N) each. left: (N, D + 2); right: (D + 2, N); their products are the exponents."""
+    sums = torch.zeros(2, 2, len(left), dtype=torch.float64, device=left.device)  # same class, other; wide, narrow
+    floors = torch.zeros(2, len(left), dtype=torch.float64, device=left.device)  # how many kernels are in each sum
+    largest = max((i1 - i0) * (j1 - j0) for _, i0, i1, j0, j1 in blocks)
+    exponents = left.new_empty(0 if left.dtype == torch.float32 else largest)
+    kernels = torch.empty(2 * largest, device=left.device)
+    for other, i0, i1, j0, j1 in blocks:
         shape = i1 - i0, j1 - j0
         size = shape[0] * shape[1]
-        exponent = torch.mm(left[i0:i1], right[:, j0:j1], out=exponents[:size].view(shape))
         kernel = kernels[: 2 * size].view(2, *shape)
         wide, narrow = kernel
-        wide.copy_(exponent).clamp_(LEAST, 0.0).exp_()
-        torch.addcmul(least, wide, wide, out=narrow)
+        if left.dtype == torch.float32:
+            torch.mm(left[i0:i1], right[:, j0:j1], out=wide)
+        else:
+            wide.copy_(torch.mm(left[i0:i1], right[:, j0:j1], out=exponents[:size].view(shape)))
+        wide.clamp_(FLOOR, 0.0).exp_()
+        torch.mul(wide, wide, out=narrow)
         torch.mul(narrow, narrow, out=narrow)
         if j0 == i0:
             kernel.diagonal(dim1=1, dim2=2).fill_(1.0)
         # at most 8 chunk float32 numbers, which torch adds pairwise; whole rows add up in float64
         sums[other, :, i0:i1] += kernel.sum(2)
+        floors[other, i0:i1] += j1 - j0
         beside = max(j0, i1)  # the mirror image of the square on the diagonal is itself
         if beside < j1:
             sums[other, :, beside:j1] += kernel[:, :, beside - j0 :].sum(1)
+            floors[other, beside:j1] += i1 - i0
+    wide = sums[:, 0]
+    wide -= math.exp(FLOOR) * (floors - wide)  # nothing where all kernels are 1
+    torch.maximum(wide, sums[:, 1], out=wide)  # as it is of each pair; by rounding it may be less
     return sums.sum(0), sums[0]
 
 
-def _blocks(place: list[float], ends: list[int], chunk: int) -> Iterator[tuple[int, int, int, int, int]]:
+def _blocks(place: list[float], ends: list[int], chunk: int) -> Iterator[Block]:
     """Blocks that hold every pair i <= j within reach: (0 for one class or 1 for two, i0, i1, j0, j1).
 
     place: of each point on the axis, ascending within a class. ends: where the classes end.
@@ -268,7 +301,11 @@ def _blocks(place: list[float], ends: list[int], chunk: int) -> Iterator[tuple[i
                 spans.append((1, end, ends[-1]))
             else:
                 for s, e in itertools.pairwise(ends[k:]):
-                    spans.append((1, bisect.bisect_left(place, low, s, e), bisect.bisect_right(place, high, s, e)))
+                    s, e = bisect.bisect_left(place, low, s, e), bisect.bisect_right(place, high, s, e)
+                    if s == spans[-1][2] and spans[-1][0] == 1:
+                        spans[-1] = (1, spans[-1][1], e)  # larger products are faster
+                    else:
+                        spans.append((1, s, e))
             for other, j_start, j_end in spans:
                 for j0 in range(j_start, j_end, 8 * chunk):
                     yield other, i0, i1, j0, min(j0 + 8 * chunk, j_end)
@@ -276,10 +313,12 @@ def _blocks(place: list[float], ends: list[int], chunk: int) -> Iterator[tuple[i
 
 
 def _longest_axis(x: Tensor) -> Tensor:
-    """(D,): about the first principal axis, by a few steps of the power method. Any unit vector would be right."""
+    """(D,): about the first principal axis of some of the points, by a few steps of the power method. Any unit vector
+    would be right."""
     axis = torch.zeros_like(x[0])
     axis[(x.amax(0) - x.amin(0)).argmax()] = 1.0
+    some = x[:: 1 + x.numel() // 2**18]
     for _ in range(4):
-        axis = x.T @ (x @ axis)
+        axis = some.T @ (some @ axis)
         axis = axis / axis.norm().clamp_min(1e-300)
     return axis
