@@ -204,19 +204,21 @@ class Recorder:
             codes, clean = seen.codes[layer], seen.clean.get(layer)
             good = self._finite(layer, epoch, codes)
             chosen = torch.tensor(good, dtype=torch.int64, device=codes.device)
+            # all, as a rule: what a large layer holds, and the inputs, are not copied
+            pick = _picker(good, self.replicas, chosen)
             reading = Reading(
                 layer=layer,
-                codes=codes[chosen] if good else codes,
-                clean=None if clean is None else clean[chosen] if good else clean,
+                codes=pick(codes),
+                clean=None if clean is None else pick(clean),
                 draw=None if clean is None else _drawer(seen, layer, chosen),
                 limits=None if limits is None else (limits[layer][0][chosen], limits[layer][1][chosen]),
                 affine=_mapper(seen, layer, chosen),
                 noise=self._noise(seen, layer, chosen),
-                inputs=None if self._inputs is None else self._inputs[chosen],
+                inputs=None if self._inputs is None else pick(self._inputs),
                 seeds=tuple(derive("estimate", self.name, self._seeds[r], epoch, step) for r in good),
                 population=self._population,
             )
-            labels = self._labels if self._labels is None or not good else self._labels[chosen]
+            labels = None if self._labels is None else pick(self._labels)
             tasks += [(layer, good, estimator, reading, labels) for estimator in estimators]
         new: list[Measurement] = []
         for (layer, good, estimator, _, _), (found, more) in zip(tasks, _side_by_side(_measure, tasks), strict=True):
@@ -273,7 +275,8 @@ class Recorder:
 
     def _finite(self, layer: str, epoch: int, codes: Tensor) -> list[int]:
         """The replicas whose codes are all finite; of each other it is said once where and when it was lost."""
-        good = codes.isfinite().flatten(1).all(1).tolist()
+        ends = torch.stack(torch.aminmax(codes.flatten(1), dim=1))  # NaN where any is; faster than isfinite
+        good = ends.isfinite().all(0).tolist()
         for r, fine in enumerate(good):
             if not fine and r not in self._diverged:
                 self._diverged.add(r)
@@ -339,6 +342,10 @@ def _side_by_side(function: Callable[[T], S], tasks: Sequence[T]) -> Iterable[S]
         return map(function, tasks)
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(function, tasks))
+
+
+def _picker(good: list[int], replicas: int, chosen: Tensor) -> Callable[[Tensor], Tensor]:
+    return (lambda t: t[chosen]) if 0 < len(good) < replicas else (lambda t: t)
 
 
 def _drawer(seen: Seen, layer: str, chosen: Tensor) -> Callable[[int], Tensor]:
