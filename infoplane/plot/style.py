@@ -92,6 +92,7 @@ _SHADES = {
     "smile": ("infonce", 1.35),
     "linear": ("counting", 0.55),
     "tap": ("echo", 0.55),
+    "kde-upper": ("kde", 0.55),
 }
 _MARKUP = str.maketrans("", "", "${}_")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "*", ">", "h", "d", "8")
