@@ -15,12 +15,13 @@ part of the network. Theirs is 1, of which weights of this size leave 0.06 nats;
 epoch is one step with the full batch, and 20 steps a fifth as large with batches of 5.
 
 What came out (means of 10 seeds; figures/saxe_linear.csv): I(X;T) never falls, in any of the four runs, with either
-noise. With 100 points both overfit in the end, the full batch no less than batches of 5, which train as long: the
-generalisation error falls from 1.25 to 0.59 (epoch 75, and 18) and rises to 4.3 and 3.6, and I(T;Y) falls from 0.34 nats
-to 0.10 and 0.12. That full batches generalise is true of the first hundred epochs only. With 70 irrelevant inputs and
-100 points I(X_irrelevant;T) falls a little, from 0.51 nats to 0.48, and as the net overfits it rises again, to 0.75; with
-300 points, which are enough to generalise (error 0.29, noise of the label 0.2), it rises from 0.34 to 0.41, falls to 0.37
-and stays there. The fall is real (0.036 nats, 95 % interval 0.024 to 0.048) and small beside what the layer gains (1.19).
+noise. With 100 points both overfit in the end, the full batch no less than batches of 5 that train for as long: the
+generalisation error falls from 1.25 to 0.59 (epoch 75, and 18) and rises to 4.3 and 3.6, and I(T;Y) falls from 0.34
+nats to 0.10 and 0.12. That full batches generalise is true of the first hundred epochs only. With 70 irrelevant inputs
+and 100 points I(X_irrelevant;T) rises from 0.34 nats to 0.51, falls to 0.48, and rises again, to 0.75, as the network
+overfits; with 300 points, enough to generalise (error 0.29, of which the noise of the label is 0.2), it rises to 0.41,
+falls to 0.37 and stays. That fall is real (0.036 nats, 95 % interval 0.024 to 0.048) and small beside what the layer
+gains (1.19 nats).
 """
 
 import math
@@ -37,7 +38,7 @@ from infoplane.data.student_teacher import student_teacher
 from infoplane.theory import linear
 
 SOURCE = "Saxe et al., On the information bottleneck theory of deep learning (ICLR 2018), figures 3, 4 and 6"
-TIME = "3 minutes"
+TIME = "90 seconds"
 
 INPUTS, HIDDEN = 100, 100
 INITIAL_STD = 0.01

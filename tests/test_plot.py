@@ -497,6 +497,10 @@ def test_one_panel_of_many_runs_fills_rows_of_three():
     assert places == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
     assert [ax.get_title()[-1] for ax in axes] == list("abcde")
     assert [bool(ax.get_xlabel()) for ax in axes] == [False, False, True, True, True]
+    four = plane(frame[frame.run != "e"], estimator="kde").axes[:-1]
+    assert [(s.rowspan.start, s.colspan.start) for s in (ax.get_subplotspec() for ax in four)] == [
+        (0, 0), (0, 1), (1, 0), (1, 1),
+    ]  # fmt: skip
 
 
 # what cannot be drawn

@@ -148,8 +148,8 @@ def path_colors(paths: Iterable[str]) -> dict[str, tuple[float, ...]]:
 def grid(
     runs: Sequence[str], names: Sequence[str], legend: list[Artist], absent: Container[tuple[str, str]] = ()
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """A figure of panels that share their axes, up to three a row, with a legend below: each run in rows of its own, or
-    all runs side by side where there is one name.
+    """A figure of panels that share their axes, with a legend below: up to three a row, four as two and two; each run
+    in rows of its own, or all runs side by side where there is one name.
 
     It is as wide as a page of two columns (7 in), or a little wider than one column for one panel. Returns the panels
     by (run, name), without those that are `absent`.
@@ -157,8 +157,8 @@ def grid(
     keys = [[(run, name) for name in names] for run in runs]
     if len(names) == 1:
         keys = [[key for row in keys for key in row]]
-    across = min(3, len(keys[0]))
-    down = -(-len(keys[0]) // across)
+    down = -(-len(keys[0]) // 3)
+    across = -(-len(keys[0]) // down)
     fig, axes = page(
         [2.4] * (down * len(keys)), across, legend, width=7.0 if across > 1 else 4.2, sharex=True, sharey=True
     )
