@@ -148,20 +148,21 @@ def path_colors(paths: Iterable[str]) -> dict[str, tuple[float, ...]]:
 def grid(
     runs: Sequence[str], names: Sequence[str], legend: list[Artist], absent: Container[tuple[str, str]] = ()
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """A figure of panels that share their axes, with a legend below: up to three a row, four as two and two; each run
-    in rows of its own, or all runs side by side where there is one name.
+    """A figure of panels that share their axes, up to three a row and each run in rows of its own, with a legend below.
+    Where there is one name the runs stand side by side, four of them as two and two.
 
     It is as wide as a page of two columns (7 in), or a little wider than one column for one panel. Returns the panels
     by (run, name), without those that are `absent`.
     """
     keys = [[(run, name) for name in names] for run in runs]
-    if len(names) == 1:
+    across = min(3, len(names))
+    shared: dict[str, Any] = {"sharex": True, "sharey": True}
+    if len(names) == 1 < len(runs):
         keys = [[key for row in keys for key in row]]
-    down = -(-len(keys[0]) // 3)
-    across = -(-len(keys[0]) // down)
-    fig, axes = page(
-        [2.4] * (down * len(keys)), across, legend, width=7.0 if across > 1 else 4.2, sharex=True, sharey=True
-    )
+        across = -(-len(runs) // -(-len(runs) // 3))
+        shared["gridspec_kw"] = {"wspace": 0.06}  # the last tick of one panel, and the first of the next
+    down = -(-len(keys[0]) // across)
+    fig, axes = page([2.4] * (down * len(keys)), across, legend, width=7.0 if across > 1 else 4.2, **shared)
     panels = {
         key: axes[at * down + i // across, i % across]
         for at, row in enumerate(keys)
@@ -177,7 +178,7 @@ def page(
 ) -> tuple[Figure, Any]:
     """A figure with rows of these heights (in), `across` panels each, and a legend below; and its axes, an array.
 
-    shared: sharex and sharey, as `plt.subplots` takes them.
+    shared: sharex, sharey and so on, as `plt.subplots` takes them.
     """
     columns = _legend_columns(legend, width)
     fig, axes = plt.subplots(
