@@ -18,9 +18,10 @@ __all__ = ["studies", "study"]
 @click.argument("name", required=False)
 @click.option("--all", "every", is_flag=True, help="All studies in turn; one that fails does not stop the others.")
 @click.option("--quick", is_flag=True, help="A few seconds, fewer points and seeds: to see that it runs.")
+@click.option("--download", is_flag=True, help="Fetch the data that a study needs, where they are not there.")
 @click.option("--out", type=click.Path(), default="figures", show_default=True, help="The folder for what it writes.")
 @click.pass_context
-def study(context: click.Context, name: str | None, every: bool, quick: bool, out: str) -> None:
+def study(context: click.Context, name: str | None, every: bool, quick: bool, download: bool, out: str) -> None:
     """Run a study: one figure of the debate, and the numbers behind it (`infoplane studies` lists them).
 
     \b
@@ -33,14 +34,14 @@ def study(context: click.Context, name: str | None, every: bool, quick: bool, ou
         got = f"both --all and {name!r}" if every else "neither a NAME nor --all"
         raise InfoplaneError(f"study got {got}; expected one of them. There are: {', '.join(studies())}.")
     if name is not None:
-        run(name, Path(out), quick=quick)
+        run(name, Path(out), quick=quick, download=download)
         return
     failed = []
     for each in studies():
         click.echo(f"{each} ...", err=True)
         start = time.monotonic()
         try:
-            run(each, Path(out), quick=quick)
+            run(each, Path(out), quick=quick, download=download)
             how = "done"
         except InfoplaneError as error:
             failed.append(f"{each}: {error}")
