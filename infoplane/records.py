@@ -178,10 +178,10 @@ WARNINGS: dict[str, Warned] = {
         "infonce, or more points",
     ),
     "not-a-bound": Warned(
-        "the terms are clipped, so the value is neither an upper nor a lower bound; it is low where the critic has not "
-        "learned all there is",
-        "any value of smile",
-        "infonce or nwj for a bound",
+        "neither an upper nor a lower bound: smile clips its terms, and is low where the critic has not learned all "
+        "there is; kde-upper takes upper bounds from an upper bound, and may err either way",
+        "any value of smile, and I(T;Y) of kde-upper",
+        "infonce or nwj; the bracket of kde",
     ),
     "untrained": Warned(
         "the fit had not settled when its steps were used up",

@@ -6,7 +6,7 @@ import bisect
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -41,6 +41,7 @@ class KDEBounds:
 
     upper, lower: on I(X;T), X uniform over the N points.
     label_upper, label_lower: on I(T;Y), cut with [0, H(Y)]; None without labels.
+    label_difference: upper - sum_y p(y) upper_y, what is published as I(T;Y), which is no bound; None without labels.
     label_entropy: H(Y); None without labels.
     self_weight: the mean of 1 / sum_j exp(-|t_i - t_j|^2 / 2 s2), the weight a point has in its own kernel sum.
     """
@@ -49,6 +50,7 @@ class KDEBounds:
     lower: Tensor
     label_upper: Tensor | None
     label_lower: Tensor | None
+    label_difference: Tensor | None
     label_entropy: Tensor | None
     self_weight: Tensor
 
@@ -88,10 +90,13 @@ class KDE:
     noise_variance: s2; 1e-3 is Saxe et al.'s for the 12-bit task, 0.1 theirs for MNIST.
     scale: 'absolute', or 'layer': s2 is noise_variance times the mean square of the layer's centred values, for each
         replica at each snapshot.
+    published: beside the brackets, as an estimator of its own, `kde-upper`, the information plane as Saxe et al. and
+        others after them draw it: the upper bound on I(X;T), and for I(T;Y) the difference of upper bounds, no bound.
     """
 
     noise_variance: float = 1e-3
     scale: Literal["absolute", "layer"] = "absolute"
+    published: bool = False
 
     name = "kde"
     deferred = False
@@ -99,7 +104,8 @@ class KDE:
         quantity="I(X;T), I(T;Y)",
         standing="upper and lower, for these N points through Gaussian noise",
         conditions="noise_variance near the squared distance of neighbours: below it both bounds read ln N, "
-        "so scale it with the layer (scale=layer) where D is large; no bound for a population",
+        "so scale it with the layer (scale=layer) where D is large; no bound for a population; published=true adds "
+        "kde-upper, the plane as it is published",
         cost="N^2 D",
         source="Kolchinsky & Tracey, Entropy 19 (2017) 361",
     )
@@ -116,7 +122,7 @@ class KDE:
         return noise_params(self.noise_variance, self.scale)
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """Upper and lower bounds on I(X;T) and, with labels, on I(T;Y) of each replica; nats.
+        """Upper and lower bounds on I(X;T) and, with labels, on I(T;Y) of each replica; nats. And those of `published`.
 
         Downstream of noise, I(X;T) is of the mean path, and I(T;Y) is bounded for the mixture about one noisy draw a
         point only, so what bounds it is an estimate for the layer.
@@ -128,23 +134,31 @@ class KDE:
         n = codes.shape[1]
 
         def add(quantity: str, bounds: KDEBounds, pair: tuple[Tensor, Tensor], ceiling: Tensor, path: str) -> None:
+            sampled = path == "sampled-codes"
             for r, row in enumerate(rows):
-                warnings = _warnings(bounds, r, n) + ([path] if path else [])
+                common = Estimate(
+                    quantity=quantity,
+                    value=math.nan,
+                    standing="estimate",
+                    channel=("noise-off, " if path == "noise-off" else "") + self.channel,
+                    estimator=self.name,
+                    params=self.params,
+                    n=n,
+                    ceiling=float(ceiling[r]),
+                    warnings=(*_warnings(bounds, r, n), *([path] if path else [])),
+                )
                 for side, value in zip(_SIDES, pair, strict=True):
-                    sampled = path == "sampled-codes"
-                    row.append(
-                        Estimate(
-                            quantity=quantity,
-                            value=float(value[r]),
-                            standing="estimate" if sampled else side,
-                            channel=("noise-off, " if path == "noise-off" else "") + self.channel,
-                            estimator=self.name,
-                            params=self.params + (f",bound={side}" if sampled else ""),
-                            n=n,
-                            ceiling=float(ceiling[r]),
-                            warnings=tuple(warnings),
-                        )
-                    )
+                    params = self.params + (f",bound={side}" if sampled else "")
+                    standing = "estimate" if sampled else side
+                    row.append(replace(common, value=float(value[r]), standing=standing, params=params))
+                if not self.published:
+                    continue
+                common = replace(common, estimator="kde-upper")
+                if quantity == "I(X;T)":
+                    row.append(replace(common, value=float(pair[0][r]), standing="upper"))
+                elif bounds.label_difference is not None:
+                    warnings = (*common.warnings, "not-a-bound")
+                    row.append(replace(common, value=float(bounds.label_difference[r]), warnings=warnings))
 
         log_n = torch.full((len(codes),), math.log(n), dtype=torch.float64)
         if reading.clean is None:
@@ -207,10 +221,11 @@ def _bounds(
             # upper - sum_y p(y) lower_y = mean_i ln(own wide / all narrow) + H(Y), and the other way round
             pair = (own / total.flip(0)).log().mean(1) + label_entropy[r]
             row += pair.clamp(0.0, float(label_entropy[r]))
+            row.append((own[1] / total[1]).log().mean() + label_entropy[r])
         rows.append(torch.stack(row))
-    columns = torch.stack(rows, 1)
-    label_upper, label_lower = (columns[3], columns[4]) if label_entropy is not None else (None, None)
-    return KDEBounds(columns[0], columns[1], label_upper, label_lower, label_entropy, columns[2])
+    upper, lower, self_weight, *of_label = torch.stack(rows, 1)
+    label_upper, label_lower, label_difference = of_label if of_label else (None, None, None)
+    return KDEBounds(upper, lower, label_upper, label_lower, label_difference, label_entropy, self_weight)
 
 
 def _kernel_sums(x: Tensor, ids: Tensor | None, chunk: int) -> tuple[Tensor, Tensor]:
