@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from .consistency import mark
 from .estimators.protocol import Estimator, Noise, Reading
 from .estimators.tap import Tap
-from .models import echo_layers, noisy_layers, plain, replica_axis, sent_to, torch_threads
+from .models import cores, echo_layers, noisy_layers, plain, replica_axis, sent_to, torch_threads
 from .passes import Passes, Seen
 from .rates import certificates_of, label_bounds, missing_rates, rates_of
 from .records import COLUMNS, Estimate, InfoplaneError, Measurement
@@ -57,6 +56,7 @@ class Recorder:
     population: the probe holds every input there is, and nothing is a sample (the 12-bit task).
     chain: each of the layers is a function of the one before it, so that none can hold more (warning data-processing);
         None: where that is known, in our networks and torch.nn.Sequential.
+    workers: threads that measure layers side by side; default: the cores.
 
     A snapshot leaves weights, buffers, flags, random states and `rate(model)` as they were. Layers at or above noise
     are measured on noisy draws (I(T;Y)) and on the mean path (I(X;T), channel "noise-off"): see `estimators.protocol`.
@@ -79,6 +79,7 @@ class Recorder:
         reduce: Callable[[Any], Tensor] | None = None,
         population: bool = False,
         chain: bool | None = None,
+        workers: int | None = None,
     ) -> None:
         from .estimators import KDE, Binning, parse_estimator
 
@@ -110,7 +111,7 @@ class Recorder:
         if self.passes.n < 2:
             raise InfoplaneError(f"Recorder: the probe holds {self.passes.n} inputs; expected at least 2.")
         self._same_law = law is None
-        self._population = population
+        self._population, self._workers = population, workers or cores()
         known = isinstance(self.model, nn.Sequential) or hasattr(self.model, "layer_names")
         given = self.layers
         if (known and not isinstance(self.model, Replay)) if chain is None else chain:
@@ -221,7 +222,9 @@ class Recorder:
             labels = None if self._labels is None else pick(self._labels)
             tasks += [(layer, good, estimator, reading, labels) for estimator in estimators]
         new: list[Measurement] = []
-        for (layer, good, estimator, _, _), (found, more) in zip(tasks, _side_by_side(_measure, tasks), strict=True):
+        for (layer, good, estimator, _, _), (found, more) in zip(
+            tasks, _side_by_side(_measure, tasks, self._workers), strict=True
+        ):
             rows = dict(zip(good, found, strict=True))
             for r, lines in zip(good, more, strict=False):
                 self.taps += [self._where(epoch, step, r, layer) | line for line in lines]
@@ -334,10 +337,9 @@ def _measure(
     return estimator.measure(reading, labels), []
 
 
-def _side_by_side(function: Callable[[T], S], tasks: Sequence[T]) -> Iterable[S]:
-    """Map over the cores, in order, a task a core: estimators are many small operations, work for one thread."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(cores, len(tasks))
+def _side_by_side(function: Callable[[T], S], tasks: Sequence[T], workers: int) -> Iterable[S]:
+    """Map in order, a task a thread: estimators are many small operations, work for one thread each."""
+    workers = min(workers, len(tasks))
     if workers < 2:
         return map(function, tasks)
     with ThreadPoolExecutor(workers) as pool:
