@@ -210,9 +210,10 @@ WARNINGS: dict[str, Warned] = {
     # one number beside another
     "data-processing": Warned(
         "more than the layer below holds, which no function of that layer can: noise or bins of each layer alone are "
-        "no chain, and here it shows",
-        "value > that of the layer below + 4 standard errors + 0.001 nats (same estimator, channel and quantity)",
-        "read it as geometry",
+        "no chain, and here it shows; or more of the label than of the input",
+        "value > that of the layer below, or of the input, through the same channel + 4 standard errors (3 between two "
+        "estimates) + 0.001 nats (between exact numbers their errors and 1e-9 of them)",
+        "read it as geometry; beside the input, ask for a standard error, or for more points",
     ),
     "over-ceiling": Warned(
         "the value is above what the quantity can be: the estimator errs",
