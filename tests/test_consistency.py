@@ -71,7 +71,7 @@ def test_noisy_layers_of_a_chain_are_compared():
     assert codes([row("a", 2.0, **NOISY), row("b", 2.1, stderr=0.05, **AGAIN)]) == [(), ()]
     # what Z2 tells of Z1 is no less than what Z1 tells of X
     assert codes([row("a", 2.0, **NOISY), row("b", 2.1, **NOISY | {"quantity": "I(Z2;Z1)"})]) == [(), ()]
-    # the mean-field bound of a Gaussian channel may lie below the exact rate of an Echo layer, and above that of another
+    # the mean-field bound of a Gaussian channel may lie below the exact rate of an Echo layer, and above another one
     echo = {"quantity": "I(Z;X)", "channel": "echo", "estimator": "echo"}
     mean_field = echo | {"channel": "gaussian noise of the std of the echo", "estimator": "mean-field"}
     rows = [row("a", 2.0, "exact", **echo), row("a", 1.0, "upper", **mean_field), row("b", 1.9, "upper", **mean_field)]
