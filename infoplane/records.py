@@ -146,8 +146,10 @@ WARNINGS: dict[str, Warned] = {
         "fewer units, or another estimator",
     ),
     "sample-bias": Warned(
-        "the value still rises as points are added: it is biased down, by 10 % or more",
-        "above the mean of those of two halves of the points by 3 % and by a standard error",
+        "the value would rise with more points: it is biased down, by 10 % or more",
+        "ksg: above its value with 4 times as many neighbours by 2 standard errors, and by extrapolation with "
+        "(k / N)^(2 / units) low by 14 % of itself; ross: above the mean of those of two halves of the points by 3 % "
+        "and by a standard error",
         "more points, fewer units, or another estimator",
     ),
     "saturated": Warned(
