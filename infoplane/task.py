@@ -119,7 +119,8 @@ def _rows(settings: Settings, points: Points, seed: int) -> tuple[Tensor, Tensor
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """(..., B) nats: -log softmax(logits)[y] of each row; logits (..., B, C), y (..., B)."""
-    return -log_softmax(logits, -1).gather(-1, y.unsqueeze(-1)).squeeze(-1)
+    # over an axis that is not the last one, log_softmax and gather work on many rows at a time
+    return -log_softmax(logits.mT.contiguous(), -2).gather(-2, y.unsqueeze(-2)).squeeze(-2)
 
 
 def squared_error(out: Tensor, y: Tensor) -> Tensor:
