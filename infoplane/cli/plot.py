@@ -27,7 +27,7 @@ __all__ = ["plot"]
     multiple=True,
     help="png, pdf or svg (of an animation gif or html); may be given several times.",
 )
-@click.option("--unit", default="bits", show_default=True, help="bits or nats.")
+@click.option("--unit", help="bits or nats; default: bits.")
 @click.option("--epochs-range", "shown", metavar="A..B", help="Which epochs; also A.. and ..B.")
 @click.option("--layers", help="Names with commas between; default: all.")
 @click.option("--estimator", help="Of plane, gap and animation; default: all, and Echo layers or the first.")
