@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .channels.gaussian import Gaussian as Gaussian
     from .channels.gaussian import mean_field_bound as mean_field_bound
     from .channels.layer import Echo as Echo
+    from .compression import falls as falls
+    from .compression import means as means
     from .data.icosahedron import icosahedron as icosahedron
     from .estimators import KDE as KDE
     from .estimators import KSG as KSG
@@ -116,6 +118,7 @@ _HOME = {
     "decoder_information": "estimators",
     "echo": "channels.echo",
     "echo_noise": "channels.echo",
+    "falls": "compression",
     "fill_banks": "chain",
     "gradient_statistics": "gradients",
     "icosahedron": "data.icosahedron",
@@ -126,6 +129,7 @@ _HOME = {
     "kde_bounds": "estimators",
     "ksg_information": "estimators",
     "mean_field_bound": "channels.gaussian",
+    "means": "compression",
     "mixture_information": "estimators",
     "nwj": "estimators",
     "rate": "models",

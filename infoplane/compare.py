@@ -14,7 +14,7 @@ from .rundir import RunDir
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["NOISE_VARIANCES", "SIDE_BY_SIDE", "WIDTHS", "compare_run", "compared", "render", "sweep"]
+__all__ = ["NOISE_VARIANCES", "SIDE_BY_SIDE", "WIDTHS", "compare_run", "compared", "last_snapshots", "render", "sweep"]
 
 #: What is measured on every layer, beside what Echo layers know of themselves.
 SIDE_BY_SIDE = (
@@ -26,6 +26,8 @@ WIDTHS = (0.01, 0.03, 0.07, 0.2, 0.5, 1.5)
 NOISE_VARIANCES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 #: Quantities that a rate I(Z;X) is the truth of.
 _OF_INPUT = ("I(X;T)", "I(Z;X)")
+#: A rate is the truth of its own snapshot alone.
+_SNAPSHOT = ["run", "probe", "epoch", "step"]
 
 
 def compare_run(
@@ -50,21 +52,25 @@ def compare_run(
 
 
 def compared(measurements: pd.DataFrame) -> pd.DataFrame:
-    """Means over replicas, one row an epoch, layer and number, with the truth beside it where one is known.
+    """Means over replicas, one row a snapshot (run, probe, epoch and step), layer and number, with the truth beside it
+    where one is known.
 
     truth_nats: the exact rate of the Echo layer for the information that it is the rate of (where it is exact in all
-    replicas); NaN elsewhere. off_nats: value - truth.
+    replicas of that snapshot); NaN elsewhere, and of matrix Renyi information, which is not Shannon's. off_nats:
+    value - truth.
     """
-    keys = ["epoch", "layer", "quantity", "channel", "estimator", "params", "standing"]
+    keys = [*_SNAPSHOT, "layer", "quantity", "channel", "estimator", "params", "standing"]
     rates = measurements[(measurements["estimator"] == "echo") & (measurements["quantity"] != "I(Z;Y)")]
-    whole = rates.groupby(["epoch", "layer", "quantity"]).filter(lambda own: own["standing"].eq("exact").all())
-    truths = whole.groupby(["epoch", "layer", "quantity"])["value_nats"].mean()
+    by_layer = rates.groupby([*_SNAPSHOT, "layer", "quantity"])
+    known = by_layer["standing"].agg(lambda own: own.eq("exact").all())
+    truths = by_layer["value_nats"].mean()[known].to_dict()
 
     def truth(row: Any) -> float:
         asked = "I(Z;X)" if row.quantity in _OF_INPUT else row.quantity
-        if row.channel != "echo" and not row.channel.startswith("echo, "):  # the rate is of that channel alone
+        of_channel = row.channel == "echo" or row.channel.startswith("echo, ")  # the rate is of that channel alone
+        if not of_channel or row.estimator == "renyi":
             return math.nan
-        return float(truths.get((row.epoch, row.layer, asked), math.nan))
+        return float(truths.get((row.run, row.probe, row.epoch, row.step, row.layer, asked), math.nan))
 
     grouped = measurements.groupby(keys, sort=False)
     rows = grouped.agg(
@@ -85,6 +91,13 @@ def compared(measurements: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
+def last_snapshots(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each run and probe, the rows of its last epoch and step."""
+    for time in ("epoch", "step"):
+        rows = rows[rows[time] == rows.groupby(["run", "probe"])[time].transform("max")]
+    return rows
+
+
 def sweep(rows: pd.DataFrame) -> pd.DataFrame:
     """Of `compared`, what was swept: I(X;T) of binning against the width of the bins, and of KDE against the variance
     of its noise, in the column `setting`."""
@@ -101,15 +114,23 @@ def _setting(rows: pd.DataFrame) -> pd.Series:
 
 
 def render(rows: pd.DataFrame, unit: str = "bits") -> str:
-    """The last epoch as text: layer by layer, what is known, what each estimator says, and how far that is off."""
+    """The last snapshot of each run and probe as text: layer by layer, what is known, what each estimator says, and how
+    far that is off."""
+    size = UNITS[choose(unit, UNITS, "unit")]
+    several = len(rows[["run", "probe"]].drop_duplicates()) > 1
+    return "\n\n".join(
+        f"{f'{run}, {probe}: ' if several else ''}epoch {last['epoch'].iloc[0]}, {unit}\n\n{_layers(last, unit, size)}"
+        for (run, probe), last in last_snapshots(rows).groupby(["run", "probe"], sort=False)
+    )
+
+
+def _layers(last: pd.DataFrame, unit: str, size: float) -> str:
     from .summary import columns
 
-    size = UNITS[choose(unit, UNITS, "unit")]
-    last = rows[rows["epoch"] == rows["epoch"].max()]
     swept = sweep(last)
     shown = last[_setting(last).isna()]
     shown = shown.assign(late=shown["estimator"].ne("echo")).sort_values("late", kind="stable")
-    text = [f"epoch {last['epoch'].iloc[0]}, {unit}"]
+    text = []
     for layer in dict.fromkeys(last["layer"]):
         own = shown[shown["layer"] == layer]
         known = own["truth_nats"].dropna()

@@ -158,7 +158,7 @@ class Passes:
                 outputs.append(self.model(x.narrow(self.axis, start, min(step, n - start))))
                 parts.append(taps.take())
         rows = 1 if self.replicas > 1 else 0
-        codes = {name: self._replicated(torch.cat([p[name] for p in parts], rows)) for name in self.layers}
+        codes = {name: self._replicated(_joined([p[name] for p in parts], rows)) for name in self.layers}
         for name, t in codes.items():
             if t.shape[1] != n:
                 raise InfoplaneError(
@@ -287,6 +287,10 @@ class _Affine:
             off = (t - offset - both.narrow(axis, size + 1, x.shape[axis]) @ w.mT).abs().amax(1)
             maps[layer] = w if bool((off <= _AFFINE * t.std(1) + 1e-12 * t.abs().amax(1)).all()) else None
         return maps
+
+
+def _joined(parts: list[Tensor], axis: int) -> Tensor:
+    return torch.cat(parts, axis) if len(parts) > 1 else parts[0]
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from .consistency import mark
 from .estimators.protocol import Estimator, Noise, Reading
 from .estimators.tap import Tap
 from .gradients import gradient_statistics
-from .models import echo_layers, noisy_layers, plain, replica_axis, sent_to, torch_threads
+from .models import cores, echo_layers, noisy_layers, plain, replica_axis, sent_to, torch_threads
 from .passes import Passes, Seen
 from .rates import certificates_of, label_bounds, missing_rates, rates_of
 from .records import COLUMNS, Estimate, InfoplaneError, Measurement
@@ -59,6 +58,7 @@ class Recorder:
     population: the probe holds every input there is, and nothing is a sample (the 12-bit task).
     chain: each of the layers is a function of the one before it, so that none can hold more (warning data-processing);
         None: where that is known, in our networks and torch.nn.Sequential.
+    workers: threads that measure layers side by side; default: the cores.
 
     A snapshot leaves weights, buffers, flags, random states and `rate(model)` as they were. Layers at or above noise
     are measured on noisy draws (I(T;Y)) and on the mean path (I(X;T), channel "noise-off"): see `estimators.protocol`.
@@ -81,6 +81,7 @@ class Recorder:
         reduce: Callable[[Any], Tensor] | None = None,
         population: bool = False,
         chain: bool | None = None,
+        workers: int | None = None,
     ) -> None:
         from .estimators import KDE, Binning, parse_estimator
 
@@ -112,7 +113,7 @@ class Recorder:
         if self.passes.n < 2:
             raise InfoplaneError(f"Recorder: the probe holds {self.passes.n} inputs; expected at least 2.")
         self._same_law = law is None
-        self._population = population
+        self._population, self._workers = population, workers or cores()
         known = isinstance(self.model, nn.Sequential) or hasattr(self.model, "layer_names")
         given = self.layers
         if (known and not isinstance(self.model, Replay)) if chain is None else chain:
@@ -244,22 +245,26 @@ class Recorder:
             codes, clean = seen.codes[layer], seen.clean.get(layer)
             good = self._finite(layer, epoch, codes)
             chosen = torch.tensor(good, dtype=torch.int64, device=codes.device)
+            # all, as a rule: what a large layer holds, and the inputs, are not copied
+            pick = _picker(good, self.replicas, chosen)
             reading = Reading(
                 layer=layer,
-                codes=codes[chosen] if good else codes,
-                clean=None if clean is None else clean[chosen] if good else clean,
+                codes=pick(codes),
+                clean=None if clean is None else pick(clean),
                 draw=None if clean is None else _drawer(seen, layer, chosen),
                 limits=None if limits is None else (limits[layer][0][chosen], limits[layer][1][chosen]),
                 affine=_mapper(seen, layer, chosen),
                 noise=self._noise(seen, layer, chosen),
-                inputs=None if self._inputs is None else self._inputs[chosen],
+                inputs=None if self._inputs is None else pick(self._inputs),
                 seeds=tuple(derive("estimate", self.name, self._seeds[r], epoch, step) for r in good),
                 population=self._population,
             )
-            labels = self._labels if self._labels is None or not good else self._labels[chosen]
+            labels = None if self._labels is None else pick(self._labels)
             tasks += [(layer, good, estimator, reading, labels) for estimator in estimators]
         new: list[Measurement] = []
-        for (layer, good, estimator, _, _), (found, more) in zip(tasks, _side_by_side(_measure, tasks), strict=True):
+        for (layer, good, estimator, _, _), (found, more) in zip(
+            tasks, _side_by_side(_measure, tasks, self._workers), strict=True
+        ):
             rows = dict(zip(good, found, strict=True))
             for r, lines in zip(good, more, strict=False):
                 self.taps += [self._where(epoch, step, r, layer) | line for line in lines]
@@ -313,7 +318,8 @@ class Recorder:
 
     def _finite(self, layer: str, epoch: int, codes: Tensor) -> list[int]:
         """The replicas whose codes are all finite; of each other it is said once where and when it was lost."""
-        good = codes.isfinite().flatten(1).all(1).tolist()
+        ends = torch.stack(torch.aminmax(codes.flatten(1), dim=1))  # NaN where any is; faster than isfinite
+        good = ends.isfinite().all(0).tolist()
         for r, fine in enumerate(good):
             if not fine and r not in self._diverged:
                 self._diverged.add(r)
@@ -371,14 +377,17 @@ def _measure(
     return estimator.measure(reading, labels), []
 
 
-def _side_by_side(function: Callable[[T], S], tasks: Sequence[T]) -> Iterable[S]:
-    """Map over the cores, in order, a task a core: estimators are many small operations, work for one thread."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(cores, len(tasks))
+def _side_by_side(function: Callable[[T], S], tasks: Sequence[T], workers: int) -> Iterable[S]:
+    """Map in order, a task a thread: estimators are many small operations, work for one thread each."""
+    workers = min(workers, len(tasks))
     if workers < 2:
         return map(function, tasks)
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(function, tasks))
+
+
+def _picker(good: list[int], replicas: int, chosen: Tensor) -> Callable[[Tensor], Tensor]:
+    return (lambda t: t[chosen]) if 0 < len(good) < replicas else (lambda t: t)
 
 
 def _drawer(seen: Seen, layer: str, chosen: Tensor) -> Callable[[int], Tensor]:

@@ -146,8 +146,10 @@ WARNINGS: dict[str, Warned] = {
         "fewer units, or another estimator",
     ),
     "sample-bias": Warned(
-        "the value still rises as points are added: it is biased down, by 10 % or more",
-        "above the mean of those of two halves of the points by 3 % and by a standard error",
+        "the value would rise with more points: it is biased down, by 10 % or more",
+        "ksg: above its value with 4 times as many neighbours by 2 standard errors, and by extrapolation with "
+        "(k / N)^(2 / units) low by 14 % of itself; ross: above the mean of those of two halves of the points by 3 % "
+        "and by a standard error",
         "more points, fewer units, or another estimator",
     ),
     "saturated": Warned(
@@ -178,10 +180,10 @@ WARNINGS: dict[str, Warned] = {
         "infonce, or more points",
     ),
     "not-a-bound": Warned(
-        "the terms are clipped, so the value is neither an upper nor a lower bound; it is low where the critic has not "
-        "learned all there is",
-        "any value of smile",
-        "infonce or nwj for a bound",
+        "neither an upper nor a lower bound: smile clips its terms, and is low where the critic has not learned all "
+        "there is; kde-upper takes upper bounds from an upper bound, and may err either way",
+        "any value of smile, and I(T;Y) of kde-upper",
+        "infonce or nwj; the bracket of kde",
     ),
     "untrained": Warned(
         "the fit had not settled when its steps were used up",
@@ -210,9 +212,10 @@ WARNINGS: dict[str, Warned] = {
     # one number beside another
     "data-processing": Warned(
         "more than the layer below holds, which no function of that layer can: noise or bins of each layer alone are "
-        "no chain, and here it shows",
-        "value > that of the layer below + 4 standard errors + 0.001 nats (same estimator, channel and quantity)",
-        "read it as geometry",
+        "no chain, and here it shows; or more of the label than of the input",
+        "value > that of the layer below, or of the input, through the same channel + 4 standard errors (3 between two "
+        "estimates) + 0.001 nats (between exact numbers their errors and 1e-9 of them)",
+        "read it as geometry; beside the input, ask for a standard error, or for more points",
     ),
     "over-ceiling": Warned(
         "the value is above what the quantity can be: the estimator errs",

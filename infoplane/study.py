@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,17 +49,23 @@ def studies() -> dict[str, Study]:
     return found
 
 
-def run(name: str, out: Path, *, quick: bool = False) -> None:
-    """Run a study: its `main(out, quick)`, which writes figures and the numbers behind them to the folder `out`."""
+def run(name: str, out: Path, *, quick: bool = False, download: bool = False) -> None:
+    """Run a study: its `main(out, quick)`, which writes figures and the numbers behind them to the folder `out`.
+
+    download: fetch the data of a study on real data, `main(out, quick, download)`, where they are not there.
+    """
     study = studies()[choose(name, studies(), "study")]
     spec = importlib.util.spec_from_file_location(f"infoplane_study_{name}", study.path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    main: Callable[[Path, bool], None] = module.main
+    main: Callable[..., None] = module.main
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InfoplaneError(f"Cannot make the folder {out}: {error.strerror or error}.") from error
-    main(out, quick)
+    if "download" in inspect.signature(main).parameters:
+        main(out, quick, download)
+    else:
+        main(out, quick)

@@ -92,12 +92,13 @@ def train_all(
         _work(next(iter(waiting.values())), progress)
     elif waiting:
         total = {name: len(snapshot_epochs(settings[name].snapshots, settings[name].epochs)) for name in waiting}
-        _run(waiting, total, processes or _cores(), progress)
+        from .models import cores
+
+        processes = min(processes or cores(), len(waiting))
+        for job in waiting.values():
+            job["options"] = options | {"workers": max(1, cores() // processes)}
+        _run(waiting, total, processes, progress)
     return Sweep({name: RunDir.open(path) for name, path in paths.items()})
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _job(settings: Settings, path: Path, options: dict[str, Any]) -> dict[str, Any] | None:

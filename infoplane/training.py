@@ -195,6 +195,7 @@ def train(
     progress: bool = True,
     keep_weights: bool = False,
     threads: int | None = None,
+    workers: int | None = None,
     download: bool = False,
 ) -> RunDir:
     """Train and record: the run directory `out`, complete, is what is left (see `rundir`).
@@ -202,7 +203,8 @@ def train(
     resume: go on with the run in `out` from its last checkpoint, with its own settings; it ends as if never killed.
     force: replace the run in `out`. keep_weights: keep the weights of every snapshot in checkpoints/.
     threads: of torch, on the CPU; default 1, for networks whose operations are too small to be shared, and the other
-    cores measure. A resumed run takes those it had: with another number it would not end bit-equal. download: the data
+    cores measure (workers: so many of them). A resumed run takes those it had: with another number it would not end
+    bit-equal. download: the data
     set, where its files are not there.
     Raises InfoplaneError for what cannot be done and DivergedError when no replica is left.
     """
@@ -221,7 +223,7 @@ def train(
     training = Training.start(settings, where, download=download)
     if resume:
         same_data(run, training.task)
-    recorder = recorder_of(training)
+    recorder = recorder_of(training, workers=workers)
     keep_weights = keep_weights or any(e.deferred for e in recorder.estimators)
     config = {"settings": settings.asdict(), "keep_weights": keep_weights, "device": where.type, "threads": threads}
     if not resume:

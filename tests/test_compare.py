@@ -61,21 +61,60 @@ def test_the_exact_rate_is_the_truth_of_the_layer(made):
     assert own.loc[own["channel"].str.startswith("gaussian noise of"), "truth_nats"].isna().all()
 
 
+ROW = {
+    "run": "r", "probe": "all", "epoch": 0, "step": 0, "replica": 0, "layer": "a.echo", "quantity": "I(Z;X)",
+    "standing": "estimate", "channel": "echo", "estimator": "ksg", "params": "", "law": "", "n": 9, "value_nats": 2.0,
+    "stderr_nats": 0.0, "ceiling_nats": 3.0, "warnings": "",
+}  # fmt: skip
+RATE = ROW | {"standing": "exact", "estimator": "echo"}
+
+
 def test_a_rate_that_is_a_bound_is_no_truth():
     frame = pd.DataFrame(
         [
-            {"standing": s, "replica": r, "value_nats": 2.0, "estimator": e, "quantity": "I(Z;X)", "layer": "a.echo",
-             "epoch": 0, "channel": "echo", "params": e, "law": "", "n": 9, "warnings": w, "stderr_nats": 0.0,
-             "ceiling_nats": 3.0}
-            for r, s, e, w in [(0, "exact", "echo", ""), (1, "upper", "echo", "wide"), (0, "estimate", "ksg", "ties"),
-                               (1, "estimate", "ksg", "ties;saturated")]
+            RATE,
+            RATE | {"replica": 1, "standing": "upper", "warnings": "wide"},
+            ROW | {"warnings": "ties"},
+            ROW | {"replica": 1, "warnings": "ties;saturated"},
         ]
-    )  # fmt: skip
+    )
     assert compared(frame)["truth_nats"].isna().all()
     ksg = compared(frame).query("estimator == 'ksg'").iloc[0]
     assert ksg["warnings"] == "ties;saturated"
     assert ksg["replicas"] == 2
     assert "no truth is known; the rate is an upper bound" in render(compared(frame))
+
+
+def test_a_rate_is_the_truth_of_its_own_snapshot_alone():
+    """Four snapshots that share an epoch, each of them with rate k, and ksg reads k + 0.5."""
+    places = [{}, {"run": "s"}, {"probe": "test"}, {"step": 7}]
+    frame = pd.DataFrame(
+        [of | place | {"value_nats": k + add} for k, place in enumerate(places) for of, add in ((RATE, 0), (ROW, 0.5))]
+    )
+    rows = compared(frame)
+    assert len(rows) == len(frame)
+    ksg = rows[rows["estimator"] == "ksg"]
+    assert list(ksg["truth_nats"]) == [0, 1, 2, 3]
+    assert set(ksg["off_nats"]) == {0.5}
+    # a rate that one snapshot lacks, or has as a bound, is that of no other
+    frame.loc[frame["estimator"].eq("echo") & frame["probe"].eq("test"), "standing"] = "upper"
+    some = compared(frame[~((frame["estimator"] == "echo") & (frame["run"] == "s"))])
+    assert list(some.loc[some["estimator"] == "ksg", "truth_nats"].isna()) == [False, True, True, False]
+    text = render(compared(frame), "nats")
+    assert [line for line in text.splitlines() if "epoch 0" in line] == [
+        "s, all: epoch 0, nats",
+        "r, test: epoch 0, nats",
+        "r, all: epoch 0, nats",
+    ]
+    assert "the exact rate is the truth, 3.000" in text  # of step 7, the last one
+    assert "exact rate is the truth, 0.000" not in text
+
+
+def test_information_that_is_not_shannons_is_held_against_no_rate():
+    frame = pd.DataFrame([RATE, ROW, ROW | {"estimator": "renyi", "channel": "echo, kernel of width 1"}])
+    rows = compared(frame).set_index("estimator")
+    assert rows.loc["ksg", "truth_nats"] == 2.0
+    assert math.isnan(rows.loc["renyi", "truth_nats"])
 
 
 def test_layers_without_a_truth_show_how_the_value_moves(made):

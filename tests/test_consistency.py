@@ -62,6 +62,82 @@ def test_a_bracket_must_lie_wholly_above():
     assert codes(sampled) == [(), (), (), ("data-processing",)]
 
 
+NOISY = {"quantity": "I(Z;X)", "channel": "gaussian", "estimator": "mixture", "params": "draws=10"}
+AGAIN = NOISY | {"params": "draws=10,replicates=8"}
+
+
+def test_noisy_layers_of_a_chain_are_compared():
+    assert codes([row("a", 2.0, **NOISY), row("b", 2.1, **AGAIN)]) == [(), ("data-processing",)]
+    assert codes([row("a", 2.0, **NOISY), row("b", 2.1, stderr=0.05, **AGAIN)]) == [(), ()]
+    # what Z2 tells of Z1 is no less than what Z1 tells of X
+    assert codes([row("a", 2.0, **NOISY), row("b", 2.1, **NOISY | {"quantity": "I(Z2;Z1)"})]) == [(), ()]
+    # the mean-field bound of a Gaussian channel may lie below the exact rate of an Echo layer, and above another one
+    echo = {"quantity": "I(Z;X)", "channel": "echo", "estimator": "echo"}
+    mean_field = echo | {"channel": "gaussian noise of the std of the echo", "estimator": "mean-field"}
+    rows = [row("a", 2.0, "exact", **echo), row("a", 1.0, "upper", **mean_field), row("b", 1.9, "upper", **mean_field)]
+    assert codes([*rows, row("b", 1.5, "exact", **echo)]) == [()] * 4
+    assert codes([*rows, row("b", 2.5, "exact", **echo)]) == [(), (), (), ("data-processing",)]
+    tap = {"quantity": "I(Z;X)", "channel": "echo tap", "estimator": "tap", "params": "beta=.1"}
+    assert codes([row("a", 2.0, "exact", **tap), row("b", 2.1, "exact", **tap)]) == [(), ()]
+
+
+@pytest.mark.parametrize(
+    ("of_label", "of_input", "found"),
+    [
+        # a bound above what bounds it, whatever the two are called
+        ({"standing": "lower"}, {"standing": "upper"}, True),
+        ({"standing": "lower", "estimator": "decoder"}, {"standing": "exact", "estimator": "echo"}, True),
+        ({"standing": "exact"}, {"standing": "upper"}, True),
+        ({"standing": "exact"}, {"standing": "exact"}, True),
+        # what may be
+        ({"standing": "upper"}, {"standing": "exact"}, False),
+        ({"standing": "lower"}, {"standing": "lower"}, False),
+        ({"standing": "lower", "channel": "noise 1"}, {"standing": "upper"}, False),
+        ({"standing": "lower", "layer": "b"}, {"standing": "upper"}, False),
+        ({"standing": "lower", "replica": 1}, {"standing": "upper"}, False),
+        ({"standing": "lower", "estimator": "decoder", "law": "population"}, {"standing": "exact"}, False),
+        ({"standing": "lower", "estimator": "decoder"}, {"standing": "estimate"}, False),
+        ({"standing": "lower", "stderr": 0.06}, {"standing": "upper"}, False),
+        ({"standing": "lower"}, {"standing": "exact", "error": 0.3}, False),
+        ({"standing": "lower"}, {"standing": "exact", "law": "these N points, at 1/1000 of the range"}, True),
+        # estimates of one estimator and its options
+        ({}, {}, True),
+        ({"stderr": 0.05}, {"stderr": 0.02}, True),
+        ({"stderr": 0.05}, {"stderr": 0.05}, False),
+        ({"estimator": "ross"}, {"estimator": "ksg"}, True),
+        ({"estimator": "ross", "params": "k=3"}, {"estimator": "ksg", "params": "k=4"}, False),
+        ({"estimator": "smile"}, {"estimator": "ksg"}, False),
+        ({"estimator": "renyi"}, {"estimator": "renyi"}, False),
+        ({"params": "s2=1,bound=lower"}, {"params": "s2=1,bound=upper"}, True),
+        ({"params": "s2=1,bound=upper"}, {"params": "s2=1,bound=upper"}, False),
+        # each tap has a code of its own
+        ({"standing": "lower", "channel": "echo tap", "params": "beta=.1"},
+         {"standing": "upper", "channel": "echo tap", "params": "beta=.1"}, True),
+        ({"standing": "lower", "channel": "echo tap", "params": "beta=.1"},
+         {"standing": "upper", "channel": "echo tap", "params": "beta=.3"}, False),
+    ],
+)  # fmt: skip
+def test_no_layer_holds_more_of_the_label_than_of_the_input(of_label, of_input, found):
+    marks = [("data-processing",), ()] if found else [(), ()]
+    for quantities in (("I(T;Y)", "I(X;T)"), ("I(Z;Y)", "I(Z;X)"), ("I(T;Y)", "I(Z2;Z1)")):
+        y, x = (
+            row(**{"layer": "a", "value": v, "quantity": q} | of)
+            for v, q, of in zip((0.7, 0.5), quantities, (of_label, of_input), strict=True)
+        )
+        assert codes([y, x]) == marks
+        assert codes([y, x], chain=()) == marks
+        assert codes([x, y]) == marks[::-1]
+
+
+def test_exact_numbers_differ_by_no_more_than_rounding():
+    """Between two of them nothing is slack but what they say of themselves, and 1e-9 of them."""
+    for size in (1e-3, 1.0, 1e4):
+        for off, found in ((5e-10, ()), (5e-9, ("data-processing",))):
+            a, b = (row(layer, v, "exact", ceiling=2e4) for layer, v in (("a", size), ("b", size * (1 + off))))
+            assert codes([a, b]) == [(), found]
+    assert codes([row("a", 1.0, "exact", error=1e-6), row("b", 1.0 + 1e-6, "exact")]) == [(), ()]
+
+
 @pytest.mark.parametrize(
     ("value", "standing", "found"),
     [

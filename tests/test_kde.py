@@ -173,6 +173,7 @@ def test_the_difference_of_two_upper_bounds_is_no_lower_bound(name):
     )
     found = kde_bounds(t, 1.0, torch.tensor(y))
     assert naive > truth + 0.02
+    assert float(kde_bounds(t, 1.0, torch.tensor(y)).label_difference) == pytest.approx(naive, abs=1e-6)
     assert float(found.label_lower) <= truth <= float(found.label_upper)
 
 
@@ -304,6 +305,29 @@ def test_downstream_of_noise_nothing_is_called_a_bound_of_the_noisy_layer():
     ]
     assert all("sampled-codes" in e.warnings and "noise-off" not in e.warnings for e in rows[2:])
     assert len(KDE().measure(reading(codes, clean), None)[0]) == 2
+
+
+def test_the_published_plane_stands_beside_the_brackets_under_its_own_name():
+    t = torch.randn(2, 300, 3, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(300) % 3
+    estimator, plain = parse_estimator("kde:noise_variance=0.1,published=true"), KDE(noise_variance=0.1)
+    bounds = kde_bounds(t, 0.1, y)
+    for r, (rows, without) in enumerate(
+        zip(estimator.measure(reading(t), y), plain.measure(reading(t), y), strict=True)
+    ):
+        assert [e for e in rows if e.estimator == "kde"] == without
+        of_input, of_label = (e for e in rows if e.estimator == "kde-upper")
+        assert (of_input.quantity, of_input.value, of_input.standing) == ("I(X;T)", float(bounds.upper[r]), "upper")
+        assert (of_label.quantity, of_label.standing) == ("I(T;Y)", "estimate")
+        assert of_label.value == float(bounds.label_difference[r])
+        assert "not-a-bound" in of_label.warnings
+        assert "not-a-bound" not in of_input.warnings
+    assert [e.estimator for e in estimator.measure(reading(t), None)[0]] == ["kde", "kde", "kde-upper"]
+    # downstream of noise: I(X;T) of the mean path, I(T;Y) of noisy draws
+    rows = estimator.measure(reading(t, t + 1.0), y)[0]
+    of_input, of_label = (e for e in rows if e.estimator == "kde-upper")
+    assert of_input.channel == "noise-off, noise 0.1"
+    assert "sampled-codes" in of_label.warnings
 
 
 def test_noise_scaled_with_the_layer():

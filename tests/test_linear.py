@@ -66,6 +66,22 @@ def test_the_generalisation_error_is_that_of_a_sample():
     assert float(generalisation_error(points.law.teacher, points.law)) == pytest.approx(0.2)
 
 
+def test_irrelevant_inputs_say_nothing_of_the_label_and_cost_no_signal():
+    points, plain = student_teacher(irrelevant=70), student_teacher()
+    law, last = points.law, torch.arange(30, 100)
+    assert float(subset_information(law.teacher, law.covariance, 0.2, last)) == pytest.approx(0.0, abs=1e-12)
+    correlation = torch.corrcoef(torch.cat([points.x, points.y], 1).T)[-1, last]
+    assert float(correlation.abs().max()) < 5 / math.sqrt(len(points.x))
+    # a sum of 30 squares of normal weights in place of 100
+    signals = torch.tensor(
+        [float(student_teacher(irrelevant=70, seed=s).law.teacher.square().sum()) for s in range(20)]
+    )
+    assert float(signals.mean()) == pytest.approx(100, abs=4 * 100 * math.sqrt(2 / 30 / 20))
+    assert plain.x.equal(points.x)
+    with pytest.raises(InfoplaneError, match="expected fewer than all"):
+        student_teacher(irrelevant=100)
+
+
 def test_a_run_has_the_information_of_its_weights():
     settings = Settings.of(dataset="student-teacher", widths=(20, 7), replicas=2, epochs=3)
     training = Training.start(settings, torch.device("cpu"))

@@ -453,8 +453,11 @@ def test_warnings():
     # the noise makes the sixth unit vary again in what is received, unless the layer has its own
     assert "high-dimension" in KSG().measure(reading(codes), None)[0][0].warnings
     assert Ross().measure(reading(codes, codes, same_noise), labels)[0][0].warnings == ("sampled-codes",)
-    (row,) = KSG(noise_variance=1e-9).measure(reading(codes[..., :1]), None)[0]
+    (row,) = KSG(noise_variance=1e-14).measure(reading(codes[..., :1]), None)[0]
     assert row.warnings == ("saturated", "sample-bias")
+    for n, warned in ((80, ("sample-bias",)), (300, ())):  # of 80 points none has 80 neighbours
+        (row,) = KSG(k=20, noise_variance=1e6).measure(reading(codes[:, :n, :1]), None)[0]
+        assert row.warnings == warned
     bits = torch.tensor(rng().integers(2, size=(1, 300, 1))).double()
     assert "ties" in KSG().measure(reading(bits, bits, Noise("dropout", bits)), None)[0][0].warnings
     assert "ties" in Ross().measure(reading(bits, bits, Noise("dropout", bits)), labels)[0][0].warnings
@@ -514,3 +517,38 @@ def test_a_value_that_is_biased_down_still_rises_and_says_so():
     for name in ("three, little noise", "five"):
         assert found[name][1] < -0.1, found
         assert found[name][0] == 6, found
+
+
+@pytest.mark.parametrize(
+    ("d", "rho", "n", "bias", "most", "least"),
+    [
+        (4, 0.5, 2000, -0.15, 12, 10),  # little information: halves of the points tell 8 of these 12
+        (5, 0.95, 1000, -0.42, 12, 12),
+        (2, 0.9, 1000, -0.02, 1, 0),
+        (2, 0.5, 1000, 0.0, 1, 0),
+        (1, 0.5, 2000, 0.0, 1, 0),
+        (1, 0.9999, 1000, -0.02, 1, 0),  # near saturation
+    ],
+)
+def test_more_neighbours_show_how_far_a_value_is_low(d, rho, n, bias, most, least):
+    """Gaussian pairs: what is low by 10 % is warned of in nearly all samples, what is within 5 % in hardly any."""
+    truth, values, warned = -d / 2 * math.log1p(-(rho**2)), [], 0
+    for seed in range(12):
+        x, y = (side.unsqueeze(0) for side in gaussian_pair(n, d, rho, 100 + seed))
+        (e,) = KSG().measure(reading(y, None, Noise("gaussian", x)), None)[0]
+        values.append(e.value / truth - 1)
+        warned += "sample-bias" in e.warnings
+    spread = float(np.std(values)) / math.sqrt(12)
+    assert float(np.mean(values)) == pytest.approx(bias, abs=4 * spread + 0.02)
+    assert least <= warned <= most
+
+
+def test_the_order_of_the_points_does_not_matter_to_the_value():
+    x, y = gaussian_pair(500, 3, 0.9, 0)
+    order = torch.tensor(rng().permutation(500))
+    one, other = (
+        KSG().measure(reading(b.unsqueeze(0), None, Noise("gaussian", a.unsqueeze(0))), None)[0][0]
+        for a, b in ((x, y), (x[order], y[order]))
+    )
+    assert one.value == pytest.approx(other.value, abs=1e-12)
+    assert one.warnings == other.warnings == ("sample-bias",)

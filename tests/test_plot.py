@@ -484,8 +484,23 @@ def test_rates_of_one_panel_and_several_runs():
     fig = rates(frame[frame.estimator == "binning"])
     assert [ax.get_title().partition("\n")[2] for ax in fig.axes] == ["tanh", "relu"]
     assert fig.axes[0].get_xlim()[0] > 0  # no epoch 0: an ordinary logarithm
-    assert fig.axes[0].get_xlabel() == ""
+    assert [ax.get_xlabel() for ax in fig.axes] == ["epoch", "epoch"]  # side by side, on one scale
+    assert [ax.get_ylabel() for ax in fig.axes] == ["$I(X;T)$ [bits]", ""]
+    assert fig.axes[0].get_ylim() == fig.axes[1].get_ylim()
     assert [label.get_text() for label in fig.axes[1].get_xticklabels()] == ["1", "9"]
+
+
+def test_one_panel_of_many_runs_fills_rows_of_three():
+    frame = make(runs=tuple("abcde"), epochs=(0, 10), replicas=1)
+    axes = plane(frame, estimator="kde").axes[:-1]
+    places = [(ax.get_subplotspec().rowspan.start, ax.get_subplotspec().colspan.start) for ax in axes]
+    assert places == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    assert [ax.get_title()[-1] for ax in axes] == list("abcde")
+    assert [bool(ax.get_xlabel()) for ax in axes] == [False, False, True, True, True]
+    four = plane(frame[frame.run != "e"], estimator="kde").axes[:-1]
+    assert [(s.rowspan.start, s.colspan.start) for s in (ax.get_subplotspec() for ax in four)] == [
+        (0, 0), (0, 1), (1, 0), (1, 1),
+    ]  # fmt: skip
 
 
 # what cannot be drawn

@@ -1,6 +1,7 @@
 """Studies are found, listed and run, installed or in a checkout."""
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from click.testing import CliRunner
 
 from infoplane.cli import main
 from infoplane.records import InfoplaneError
-from infoplane.study import run, studies
+from infoplane.study import Study, run, studies
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,9 +50,64 @@ def test_an_unknown_study_is_refused(tmp_path):
         run("echo_versus_bounds", tmp_path / "file")
 
 
+FINE = '''"""It works."""
+SOURCE, TIME = "none", "none"
+def main(out, quick):
+    (out / "fine.txt").write_text(str(quick))
+'''
+LACKING = """from infoplane.records import InfoplaneError
+def main(out, quick):
+    raise InfoplaneError("There are no data. Get some.")
+"""
+
+
+def test_all_studies_run_and_one_that_fails_stops_none(tmp_path, monkeypatch):
+    for name, text in (("a_broken", "def main(out, quick):\n    1 / 0\n"), ("b_lacking", LACKING), ("c_fine", FINE)):
+        (tmp_path / f"{name}.py").write_text(text)
+    found = {path.stem: Study(path.stem, path, "", "", "") for path in sorted(tmp_path.glob("*.py"))}
+    monkeypatch.setattr("infoplane.study.studies", lambda: found)
+    result = CliRunner().invoke(main, ["study", "--all", "--quick", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert (tmp_path / "out" / "fine.txt").read_text() == "True"
+    for name, how in (("a_broken", "failed"), ("b_lacking", "failed"), ("c_fine", "done")):
+        assert re.search(rf"^{name}: {how} after \d+ s$", result.stdout, re.MULTILINE)
+    assert "1 / 0" in result.stderr  # where in the study it was
+    end = result.stderr[result.stderr.index("2 of 3 studies failed:") :]
+    assert "a_broken: ZeroDivisionError: division by zero" in end
+    assert "b_lacking: There are no data. Get some." in end
+    assert "c_fine" not in end
+    del found["a_broken"], found["b_lacking"]
+    assert CliRunner().invoke(main, ["study", "--all", "--out", str(tmp_path / "out")]).exit_code == 0
+    assert (tmp_path / "out" / "fine.txt").read_text() == "False"
+
+
+def test_a_study_without_its_data_says_so_and_is_told_to_fetch_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("INFOPLANE_DATA", str(tmp_path / "nowhere"))
+    result = CliRunner().invoke(main, ["study", "saxe_mnist", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "Cannot read the training part of MNIST" in result.stderr
+    assert "$INFOPLANE_DATA, or fetch it with --download" in result.stderr
+    told = []
+    monkeypatch.setattr("infoplane.data.load_points", lambda name, place: told.append(place.download) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("saxe_mnist", tmp_path / "out", download=True)
+    assert told == [True]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [([], "neither a NAME nor --all"), (["x", "--all"], "both --all")])
+def test_one_study_or_all_of_them(arguments, message, tmp_path):
+    result = CliRunner().invoke(main, ["study", *arguments, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "echo_versus_bounds" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", studies())
 def test_a_study_runs(name, tmp_path):
     result = CliRunner().invoke(main, ["study", name, "--quick", "--out", str(tmp_path)])
+    if "fetch it with --download" in result.stderr:
+        pytest.skip(result.stderr)
     assert result.exit_code == 0, result.output
     assert {f"{name}.png", f"{name}.pdf", f"{name}.csv"} <= {p.name for p in tmp_path.iterdir()}

@@ -98,8 +98,7 @@ def echo_noise(f: Tensor, s: Tensor, *, echoes: int, end: Tensor | None = None, 
     b, a = f, s
     axis = -2 if diagonal else -3
     if order is not None:
-        b = torch.take_along_dim(b, order.unsqueeze(-1), -2)
-        a = torch.take_along_dim(a, order[(..., *[None] * (a.dim() - order.dim()))], axis)
+        b, a = _rows(b, order), _rows(a, order)
     if diagonal:
         b, a = _Doubling.apply(b, a, echoes)
     else:
@@ -112,9 +111,16 @@ def echo_noise(f: Tensor, s: Tensor, *, echoes: int, end: Tensor | None = None, 
     tail = a.roll(-1, axis)
     if order is not None:
         back = order.argsort(-1)
-        noise = torch.take_along_dim(noise, back.unsqueeze(-1), -2)
-        tail = torch.take_along_dim(tail, back[(..., *[None] * (tail.dim() - back.dim()))], axis)
+        noise, tail = _rows(noise, back), _rows(tail, back)
     return noise if end is None else noise + apply_scale(tail, end)
+
+
+def _rows(t: Tensor, order: Tensor) -> Tensor:
+    """The rows of t, (..., B, ...), in the order (..., B). (take_along_dim takes ten times as long.)"""
+    rows = order.shape[-1]
+    first = torch.arange(0, order.numel(), rows, device=order.device)
+    at = (order.reshape(-1, rows) + first[:, None]).flatten()
+    return t.flatten(0, order.dim() - 1).index_select(0, at).view(t.shape)
 
 
 class EchoSample(NamedTuple):

@@ -138,7 +138,7 @@ def _compare(
     )
     rows = comparing.compared(made.read("measurements"))
     rows.to_csv(made.path / "compared.csv", index=False)
-    last = rows[rows["epoch"] == rows["epoch"].max()]
+    last = comparing.last_snapshots(rows)
 
     from matplotlib import pyplot as plt
 

@@ -2,24 +2,58 @@
 
 from __future__ import annotations
 
+import time
+import traceback
 from pathlib import Path
 
 import click
 
+from ..records import InfoplaneError
 from .group import main
 
 __all__ = ["studies", "study"]
 
 
 @main.command()
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option("--all", "every", is_flag=True, help="All studies in turn; one that fails does not stop the others.")
 @click.option("--quick", is_flag=True, help="A few seconds, fewer points and seeds: to see that it runs.")
+@click.option("--download", is_flag=True, help="Fetch the data that a study needs, where they are not there.")
 @click.option("--out", type=click.Path(), default="figures", show_default=True, help="The folder for what it writes.")
-def study(name: str, quick: bool, out: str) -> None:
-    """Run a study: one figure of the debate, and the numbers behind it (`infoplane studies` lists them)."""
-    from ..study import run
+@click.pass_context
+def study(context: click.Context, name: str | None, every: bool, quick: bool, download: bool, out: str) -> None:
+    """Run a study: one figure of the debate, and the numbers behind it (`infoplane studies` lists them).
 
-    run(name, Path(out), quick=quick)
+    \b
+    infoplane study echo_versus_bounds
+    infoplane study --all --quick --out /tmp/figures
+    """
+    from ..study import run, studies
+
+    if (name is not None) == every:
+        got = f"both --all and {name!r}" if every else "neither a NAME nor --all"
+        raise InfoplaneError(f"study got {got}; expected one of them. There are: {', '.join(studies())}.")
+    if name is not None:
+        run(name, Path(out), quick=quick, download=download)
+        return
+    failed = []
+    for each in studies():
+        click.echo(f"{each} ...", err=True)
+        start = time.monotonic()
+        try:
+            run(each, Path(out), quick=quick, download=download)
+            how = "done"
+        except InfoplaneError as error:
+            failed.append(f"{each}: {error}")
+            how = "failed"
+        except Exception as error:
+            click.echo(traceback.format_exc(), err=True)
+            failed.append(f"{each}: {type(error).__name__}: {error}")
+            how = "failed"
+        click.echo(f"{each}: {how} after {time.monotonic() - start:.0f} s")
+    if failed:
+        click.echo("\n".join([f"{len(failed)} of {len(studies())} studies failed:", *failed]), err=True)
+        context.exit(1)
 
 
 @main.command()

@@ -40,7 +40,7 @@ def images(name: str, place: Place) -> Points:
         except (RuntimeError, OSError, ValueError, TypeError, AssertionError, KeyError, EOFError, zlib.error) as error:
             missing = "not found" in str(error)
             advice = (
-                "Give the folder that holds it with --data-root, or fetch it with --download."
+                "Give the folder that holds it with --data-root or $INFOPLANE_DATA, or fetch it with --download."
                 if missing
                 else "Remove the damaged files and fetch them again with --download."
                 if not place.download

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 
+from ..records import InfoplaneError
 from ..replicas import derive
 from ..theory.linear import LinearTask
 from .points import Points
@@ -20,14 +21,26 @@ _POOL, _TEST = 10_000, 1000
 
 
 def student_teacher(
-    inputs: int = 100, outputs: int = 1, label_noise: float = 0.2, teacher_variance: float = 1.0, seed: int = 0
+    inputs: int = 100,
+    outputs: int = 1,
+    label_noise: float = 0.2,
+    teacher_variance: float = 1.0,
+    seed: int = 0,
+    irrelevant: int = 0,
 ) -> Points:
     """A pool of 10 000 points for training sets to be drawn from, 1000 test points, and their law.
 
-    x: (11000, inputs); y: (11000, outputs). The task of a seed is always the same.
+    x: (11000, inputs); y: (11000, outputs). The task of a seed is always the same. irrelevant: so many of the inputs,
+    the last ones, have no weight in the teacher, and the weights of the others are the larger for it: the signal keeps
+    its variance.
     """
+    if not 0 <= irrelevant < inputs:
+        raise InfoplaneError(f"student_teacher: irrelevant={irrelevant} of {inputs} inputs; expected fewer than all.")
     generator = torch.Generator().manual_seed(derive("student-teacher", seed))
     teacher = teacher_variance**0.5 * torch.randn(outputs, inputs, generator=generator)
+    if irrelevant:
+        teacher[:, inputs - irrelevant :] = 0.0
+        teacher *= (inputs / (inputs - irrelevant)) ** 0.5
     x = torch.randn(_POOL + _TEST, inputs, generator=generator) / inputs**0.5
     y = x @ teacher.T + label_noise**0.5 * torch.randn(len(x), outputs, generator=generator)
     law = LinearTask(torch.eye(inputs, dtype=torch.float64) / inputs, teacher, label_noise)

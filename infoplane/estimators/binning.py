@@ -336,7 +336,11 @@ def _plug_in(ordered: Ints) -> tuple[Floats, Floats]:
     new = np.ones(ordered.shape, dtype=np.bool_)
     np.not_equal(ordered[:, 1:], ordered[:, :-1], out=new[:, 1:])
     starts = np.flatnonzero(new)
-    counts = np.diff(starts, append=rows * n)
-    occupied = new.sum(1)
+    counts = np.empty_like(starts)
+    np.subtract(starts[1:], starts[:-1], out=counts[:-1])  # np.diff with append= takes longer than all the rest
+    counts[-1] = rows * n - starts[-1]
     terms = counts * np.log(n / counts)  # exactly 0 for a single run
+    if rows == 1:
+        return np.array([terms.sum() / n]), np.array([float(len(counts))])
+    occupied = new.sum(1)
     return np.add.reduceat(terms, np.cumsum(occupied) - occupied) / n, occupied.astype(np.float64)

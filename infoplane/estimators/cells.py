@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -33,10 +33,14 @@ def cells(grid: Grid, points: Tensor, classes: int) -> Ints:
     `classes` times them still fits in 63 bits.
     """
     units = points.shape[2]
-    if units * math.log2(grid.size) + math.log2(classes) < 62:
+    bits = units * math.log2(grid.size) + math.log2(classes)
+    if bits < 62:
         digits = torch.tensor([[grid.size**d for d in range(units)]], device=points.device)
-        (keys,) = _linear_forms(grid, points, digits)
-        return keys
+        if bits >= 52:
+            return _linear_forms(grid, points, digits)[0]
+        weights = digits[0].to(torch.float64)  # counts so far, and its products with a vector are the fastest way
+        keys = [grid.bins(points[:, part]).to(torch.float64) @ weights for part in _parts(points)]
+        return _integers(torch.cat(keys, 1).to(torch.int64) if len(keys) > 1 else keys[0].to(torch.int64))
     # Too many cells to number: hash the rows with two linear forms modulo 2^64 of random odd coefficients, and number
     # the values of the first. Two rows that differ agree in one form with probability at most 2^-(63 - v), v the
     # trailing zeros of their difference (v < log2 of the bins). The second form shows it, and other coefficients are
@@ -63,18 +67,29 @@ def odd_coefficients(forms: int, units: int, seed: int) -> Tensor:
 
 def _linear_forms(grid: Grid, points: Tensor, coefficients: Tensor) -> list[Ints]:
     """F times (R, N): sums over the units of coefficient times bin, modulo 2^64. coefficients: (F, D)."""
-    replicas, n, units = points.shape
+    replicas, n, _ = points.shape
     forms = torch.empty(len(coefficients), replicas, n, dtype=torch.int64, device=points.device)
-    step = max(1, PIECE // (replicas * units))
-    for start in range(0, n, step):
-        bins = grid.bins(points[:, start : start + step])
+    for part in _parts(points):
+        bins = grid.bins(points[:, part]).to(torch.int64)
         for form, coefficient in zip(forms, coefficients, strict=True):
-            torch.sum(bins * coefficient, -1, out=form[:, start : start + step])
-    return list(forms.cpu().numpy())
+            torch.sum(bins * coefficient, -1, out=form[:, part])
+    return list(_integers(forms))
+
+
+def _integers(t: Tensor) -> Ints:
+    return t.cpu().numpy()
+
+
+def _parts(points: Tensor) -> Iterator[slice]:
+    """Slices of the points, PIECE values each."""
+    step = max(1, PIECE // (points.shape[0] * points.shape[2]))
+    for start in range(0, points.shape[1], step):
+        yield slice(start, start + step)
 
 
 class Grid(NamedTuple):
-    """bins: (R, n, D) values -> their bins as int64, 0 to size - 1; limits: what equal bins span, (R, 1, 1 or D)."""
+    """bins: (R, n, D) values -> their bins, whole numbers from 0 to size - 1, as float64 or (where size is more than
+    2^52, bit patterns) int64; limits: what equal bins span, (R, 1, 1 or D)."""
 
     bins: Callable[[Tensor], Tensor]
     size: int
@@ -123,7 +138,7 @@ class Rule(NamedTuple):
         length = torch.where(high > low, high - low, math.inf)
 
         def equal(t: Tensor) -> Tensor:
-            return (t.to(torch.float64) - low).div_(length).mul_(bins).floor_().clamp_(0, bins - 1).to(torch.int64)
+            return (t.to(torch.float64) - low).div_(length).mul_(bins).floor_().clamp_(0, bins - 1)
 
         return Grid(equal, bins, (low, high))
 
@@ -151,7 +166,7 @@ class Rule(NamedTuple):
 
         low, high = (float(floors(v)) for v in torch.aminmax(points))
         if max(-low, high) < 2**52:
-            return Grid(lambda t: floors(t).sub_(low).to(torch.int64), int(high - low) + 1)
+            return Grid(lambda t: floors(t).sub_(low), int(high - low) + 1)
         if not math.isfinite(high - low):
             raise InfoplaneError(f"{self.where}: values / width={width!r} overflows; expected a larger width.")
 

@@ -18,6 +18,7 @@ from .variational import (
     affine,
     batches,
     fit,
+    floored,
     is_count,
     seeds_of,
     split,
@@ -235,9 +236,10 @@ def _information(
     theta, improved = fit(decoder.initial(streams, train.shares), gain, score, steps, RATE, decay)
     with torch.no_grad():
         exact = (population and draws is None) or classes.size == 1
-        terms = _terms(decoder, theta, test, 0.0 if exact else 1 / test.size) - test.log_shares()
+        terms = _terms(decoder, theta, test) - test.log_shares()
+        terms = terms if exact else floored(terms)
         fitted = _terms(decoder, theta, train) - train.log_shares()
-    fall = terms.mean(1) + math.log(test.size)  # to that of a class that q holds for impossible
+    fall = terms.mean(1) + math.log(test.size)  # to the least that a term can be
     if draws is not None:
         by_input = terms.unflatten(1, (-1, n))
         stderr = (by_input.var(1) / by_input.shape[1]).sum(1).sqrt() / n
@@ -271,13 +273,10 @@ def _labelled(codes: Tensor, train: Tensor, ids: Tensor, classes: int) -> _Label
     return _Labelled(standardise(codes, train), ids, counts / ids.shape[1])
 
 
-def _terms(decoder: _Network, theta: Tensor, of: _Labelled, share: float = 0.0) -> Tensor:
-    """(R, n) float64: ln q(y|t), q mixed with this share of p(y), so that no class is held for impossible."""
+def _terms(decoder: _Network, theta: Tensor, of: _Labelled) -> Tensor:
+    """(R, n) float64: ln q(y|t)."""
     parts = zip(of.codes.split(CHUNK, 1), of.ids.split(CHUNK, 1), strict=True)
-    terms = torch.cat([_log_likelihood(decoder, theta, codes, ids) for codes, ids in parts], 1)
-    if not share:
-        return terms
-    return torch.logaddexp(terms + math.log1p(-share), of.log_shares() + math.log(share))
+    return torch.cat([_log_likelihood(decoder, theta, codes, ids) for codes, ids in parts], 1)
 
 
 def _log_likelihood(decoder: _Network, theta: Tensor, codes: Tensor, ids: Tensor) -> Tensor:

@@ -32,6 +32,12 @@ class Classes(NamedTuple):
         p = np.stack([np.bincount(row, minlength=self.size) for row in self.ids.cpu().numpy()]) / self.ids.shape[1]
         return torch.from_numpy(-(p * np.log(np.where(p > 0, p, 1.0))).sum(1)).to(self.ids.device)
 
+    def log_shares(self) -> Tensor:
+        """ln p of the class of each point, (R, N) float64."""
+        ones = torch.ones(self.ids.shape, dtype=torch.float64, device=self.ids.device)
+        counts = ones.new_zeros(len(self.ids), self.size).scatter_add_(1, self.ids, ones)
+        return (counts.gather(1, self.ids) / self.ids.shape[1]).log()
+
 
 def read_points(where: str, t: Tensor) -> Tensor:
     """(R, N, D) of (N, D) or (R, N, D), without gradients; float16 and bfloat16 as float32."""

@@ -6,7 +6,7 @@ import bisect
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -19,10 +19,18 @@ from .protocol import About, Reading
 
 __all__ = ["KDE", "KDEBounds", "kde_bounds"]
 
-#: Exponents of the wide kernel end here; what lies below adds less than N exp(-40) = N 4e-18 to a sum of at least 1.
-LEAST = -40.0
-#: Two points further apart than this, in units of 2 s, need no exponential: |x|^2 / 2 > 40.
-REACH = math.sqrt(-2 * LEAST)
+#: 0 for one class or 1 for two; rows i0 to i1, columns j0 to j1
+Block = tuple[int, int, int, int, int]
+
+#: Two points further apart than this, in units of 2 s, need no exponential: they add less than N exp(-26) = N 5e-12 to
+#: a sum of at least 1.
+REACH = math.sqrt(2 * 26.0)
+#: Exponents of the wide kernel end here: the narrow one, its fourth power, is exp(-87), and below that float32 is
+#: denormal and four times as slow. What that adds is taken off the sums.
+FLOOR = -21.75
+#: From this many coordinates on float32 is tried first; what its error may change a sum by, in the mean over points.
+MANY = 48
+ROUNDING = 5e-6
 #: With more classes than this, columns of other classes are not searched for those within reach.
 SEARCHED_CLASSES = 16
 
@@ -33,6 +41,7 @@ class KDEBounds:
 
     upper, lower: on I(X;T), X uniform over the N points.
     label_upper, label_lower: on I(T;Y), cut with [0, H(Y)]; None without labels.
+    label_difference: upper - sum_y p(y) upper_y, what is published as I(T;Y), which is no bound; None without labels.
     label_entropy: H(Y); None without labels.
     self_weight: the mean of 1 / sum_j exp(-|t_i - t_j|^2 / 2 s2), the weight a point has in its own kernel sum.
     """
@@ -41,6 +50,7 @@ class KDEBounds:
     lower: Tensor
     label_upper: Tensor | None
     label_lower: Tensor | None
+    label_difference: Tensor | None
     label_entropy: Tensor | None
     self_weight: Tensor
 
@@ -59,7 +69,7 @@ def kde_bounds(
     t: (N, D), or (R, N, D) for R replicas; real and finite.
     noise_variance: s2, a number or a tensor (R,).
     labels: (N,) or (R, N), classes as integers.
-    chunk: rows worked on at a time; memory is about 128 chunk^2 bytes. Default: 192, on a GPU 2048.
+    chunk: rows worked on at a time; memory is about 128 chunk^2 bytes. Default: 192 or 256, on a GPU 2048.
 
     Raises InfoplaneError for other shapes or types, values that are not finite, and s2 not above 0.
 
@@ -80,10 +90,13 @@ class KDE:
     noise_variance: s2; 1e-3 is Saxe et al.'s for the 12-bit task, 0.1 theirs for MNIST.
     scale: 'absolute', or 'layer': s2 is noise_variance times the mean square of the layer's centred values, for each
         replica at each snapshot.
+    published: beside the brackets, as an estimator of its own, `kde-upper`, the information plane as Saxe et al. and
+        others after them draw it: the upper bound on I(X;T), and for I(T;Y) the difference of upper bounds, no bound.
     """
 
     noise_variance: float = 1e-3
     scale: Literal["absolute", "layer"] = "absolute"
+    published: bool = False
 
     name = "kde"
     deferred = False
@@ -91,7 +104,8 @@ class KDE:
         quantity="I(X;T), I(T;Y)",
         standing="upper and lower, for these N points through Gaussian noise",
         conditions="noise_variance near the squared distance of neighbours: below it both bounds read ln N, "
-        "so scale it with the layer (scale=layer) where D is large; no bound for a population",
+        "so scale it with the layer (scale=layer) where D is large; no bound for a population; published=true adds "
+        "kde-upper, the plane as it is published",
         cost="N^2 D",
         source="Kolchinsky & Tracey, Entropy 19 (2017) 361",
     )
@@ -108,7 +122,7 @@ class KDE:
         return noise_params(self.noise_variance, self.scale)
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """Upper and lower bounds on I(X;T) and, with labels, on I(T;Y) of each replica; nats.
+        """Upper and lower bounds on I(X;T) and, with labels, on I(T;Y) of each replica; nats. And those of `published`.
 
         Downstream of noise, I(X;T) is of the mean path, and I(T;Y) is bounded for the mixture about one noisy draw a
         point only, so what bounds it is an estimate for the layer.
@@ -120,23 +134,31 @@ class KDE:
         n = codes.shape[1]
 
         def add(quantity: str, bounds: KDEBounds, pair: tuple[Tensor, Tensor], ceiling: Tensor, path: str) -> None:
+            sampled = path == "sampled-codes"
             for r, row in enumerate(rows):
-                warnings = _warnings(bounds, r, n) + ([path] if path else [])
+                common = Estimate(
+                    quantity=quantity,
+                    value=math.nan,
+                    standing="estimate",
+                    channel=("noise-off, " if path == "noise-off" else "") + self.channel,
+                    estimator=self.name,
+                    params=self.params,
+                    n=n,
+                    ceiling=float(ceiling[r]),
+                    warnings=(*_warnings(bounds, r, n), *([path] if path else [])),
+                )
                 for side, value in zip(_SIDES, pair, strict=True):
-                    sampled = path == "sampled-codes"
-                    row.append(
-                        Estimate(
-                            quantity=quantity,
-                            value=float(value[r]),
-                            standing="estimate" if sampled else side,
-                            channel=("noise-off, " if path == "noise-off" else "") + self.channel,
-                            estimator=self.name,
-                            params=self.params + (f",bound={side}" if sampled else ""),
-                            n=n,
-                            ceiling=float(ceiling[r]),
-                            warnings=tuple(warnings),
-                        )
-                    )
+                    params = self.params + (f",bound={side}" if sampled else "")
+                    standing = "estimate" if sampled else side
+                    row.append(replace(common, value=float(value[r]), standing=standing, params=params))
+                if not self.published:
+                    continue
+                common = replace(common, estimator="kde-upper")
+                if quantity == "I(X;T)":
+                    row.append(replace(common, value=float(pair[0][r]), standing="upper"))
+                elif bounds.label_difference is not None:
+                    warnings = (*common.warnings, "not-a-bound")
+                    row.append(replace(common, value=float(bounds.label_difference[r]), warnings=warnings))
 
         log_n = torch.full((len(codes),), math.log(n), dtype=torch.float64)
         if reading.clean is None:
@@ -183,14 +205,15 @@ def _bounds(
     if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
         raise InfoplaneError(f"{where}: chunk={chunk!r}; expected a number of rows, at least 1.")
     if chunk is None:
-        chunk = 192 if points.device.type == "cpu" else 2048
+        chunk = (192 if points.shape[2] < MANY else 256) if points.device.type == "cpu" else 2048
     label_entropy = None if classes is None else classes.entropy()
     rows = []
     for r, s2 in enumerate(variance.expand(replicas).tolist()):
         x = points[r].to(torch.float64)
-        x = (x - x.mean(0)) / (2 * math.sqrt(s2))
-        if not float(x.abs().amax()) < 1e70:
-            raise InfoplaneError(f"{where}: values / sqrt(noise_variance) reach {2 * float(x.abs().amax()):.3g}.")
+        x = (x - x.mean(0)).div_(2 * math.sqrt(s2))
+        largest = max(abs(float(v)) for v in x.aminmax())
+        if not largest < 1e70:
+            raise InfoplaneError(f"{where}: values / sqrt(noise_variance) reach {2 * largest:.3g}.")
         total, own = _kernel_sums(x, None if classes is None else classes.ids[r], chunk)
         lower, upper = (n / total).log().mean(1)  # exactly 0 where all points are one
         row = [upper, lower, total[1].reciprocal().mean()]
@@ -198,10 +221,11 @@ def _bounds(
             # upper - sum_y p(y) lower_y = mean_i ln(own wide / all narrow) + H(Y), and the other way round
             pair = (own / total.flip(0)).log().mean(1) + label_entropy[r]
             row += pair.clamp(0.0, float(label_entropy[r]))
+            row.append((own[1] / total[1]).log().mean() + label_entropy[r])
         rows.append(torch.stack(row))
-    columns = torch.stack(rows, 1)
-    label_upper, label_lower = (columns[3], columns[4]) if label_entropy is not None else (None, None)
-    return KDEBounds(columns[0], columns[1], label_upper, label_lower, label_entropy, columns[2])
+    upper, lower, self_weight, *of_label = torch.stack(rows, 1)
+    label_upper, label_lower, label_difference = of_label if of_label else (None, None, None)
+    return KDEBounds(upper, lower, label_upper, label_lower, label_difference, label_entropy, self_weight)
 
 
 def _kernel_sums(x: Tensor, ids: Tensor | None, chunk: int) -> tuple[Tensor, Tensor]:
@@ -210,13 +234,15 @@ def _kernel_sums(x: Tensor, ids: Tensor | None, chunk: int) -> tuple[Tensor, Ten
     x: (N, D) float64, centred. ids: (N,) or None, then there is one class. Returns two (2, N) float64 tensors, the
     points in an order of their own.
 
+    The points are sorted by class, so the sums of a class are those of whole blocks; within a class along the longest
+    axis of the layer, so that most pairs out of reach are never looked at; and a block above the diagonal serves for
+    its mirror image too.
+
     The exponents are products of float64: in float32 their error, 2^-24 |x|^2, is the same for all points of a
-    cluster and goes into the bounds whole (1e-3 nats for a saturated tanh layer at s2 = 1e-3), and it is the
-    exponential that takes the time, not the product. The points are sorted by class, so the sums of a class are those
-    of whole blocks; within a class along the longest axis of the layer, so that most pairs out of reach are never
-    looked at; and a block above the diagonal serves for its mirror image too.
+    cluster and goes into the bounds whole (1e-3 nats for a saturated tanh layer at s2 = 1e-3). But where there are so
+    many coordinates that the products take the time, float32 is tried first.
     """
-    n = len(x)
+    n, d = x.shape
     place = x @ _longest_axis(x)
     order = place.argsort()
     ends = [n]
@@ -225,35 +251,57 @@ def _kernel_sums(x: Tensor, ids: Tensor | None, chunk: int) -> tuple[Tensor, Ten
         sizes = torch.bincount(ids)
         ends = sizes[sizes > 0].cumsum(0).tolist()
     x = x[order]
-    half, one = -0.5 * x.square().sum(1, keepdim=True), torch.ones_like(x[:, :1])
-    left, right = torch.cat([x, half, one], 1), torch.cat([x, one, half], 1).T.contiguous()
+    half, one = torch.linalg.vector_norm(x, dim=1, keepdim=True).square_().mul_(-0.5), torch.ones_like(x[:, :1])
+    blocks = list(_blocks(place[order].tolist(), ends, chunk))
+    cpu = x.device.type == "cpu"
+    # below "highest", the precision that a user may have set, products in float32 are rounded as bfloat16 or TF32
+    if cpu and d >= MANY and torch.get_float32_matmul_precision() == "highest":
+        single = x.float()
+        left, right = (
+            torch.cat([single, *ends], 1) for ends in ((half.float(), one.float()), (one.float(), half.float()))
+        )
+        total, own = _sums(left, right.T, blocks)
+        radius = math.sqrt(-2 * float(half.min())) + REACH
+        if 2**-24 * radius**2 * float((total[0] - 1).clamp(0.0, 1.0).mean()) <= ROUNDING:
+            return total, own
+    return _sums(torch.cat([x, half, one], 1), torch.cat([x, one, half], 1).T.contiguous(), blocks)
 
-    sums = x.new_zeros(2, 2, n)  # same class, other classes; wide, narrow
-    largest = min(chunk, n) * min(8 * chunk, n)
-    exponents = x.new_empty(largest)
-    kernels = x.new_empty(2 * largest, dtype=torch.float32)
-    # narrow = (wide^2 + exp(-43))^2 >= exp(-86): below exp(-87) float32 is denormal and four times as slow
-    least = torch.tensor(math.exp(-43.0), dtype=torch.float32, device=x.device)
-    for other, i0, i1, j0, j1 in _blocks(place[order].tolist(), ends, chunk):
+
+def _sums(left: Tensor, right: Tensor, blocks: list[Block]) -> tuple[Tensor, Tensor]:
+    """The sums over all blocks, (2, N) each. left: (N, D + 2); right: (D + 2, N); their products are the exponents."""
+    sums = torch.zeros(2, 2, len(left), dtype=torch.float64, device=left.device)  # same class, other; wide, narrow
+    floors = torch.zeros(2, len(left), dtype=torch.float64, device=left.device)  # how many kernels are in each sum
+    largest = max((i1 - i0) * (j1 - j0) for _, i0, i1, j0, j1 in blocks)
+    exponents = left.new_empty(0 if left.dtype == torch.float32 else largest)
+    kernels = torch.empty(2 * largest, device=left.device)
+    for other, i0, i1, j0, j1 in blocks:
         shape = i1 - i0, j1 - j0
         size = shape[0] * shape[1]
-        exponent = torch.mm(left[i0:i1], right[:, j0:j1], out=exponents[:size].view(shape))
         kernel = kernels[: 2 * size].view(2, *shape)
         wide, narrow = kernel
-        wide.copy_(exponent).clamp_(LEAST, 0.0).exp_()
-        torch.addcmul(least, wide, wide, out=narrow)
+        if left.dtype == torch.float32:
+            torch.mm(left[i0:i1], right[:, j0:j1], out=wide)
+        else:
+            wide.copy_(torch.mm(left[i0:i1], right[:, j0:j1], out=exponents[:size].view(shape)))
+        wide.clamp_(FLOOR, 0.0).exp_()
+        torch.mul(wide, wide, out=narrow)
         torch.mul(narrow, narrow, out=narrow)
         if j0 == i0:
             kernel.diagonal(dim1=1, dim2=2).fill_(1.0)
         # at most 8 chunk float32 numbers, which torch adds pairwise; whole rows add up in float64
         sums[other, :, i0:i1] += kernel.sum(2)
+        floors[other, i0:i1] += j1 - j0
         beside = max(j0, i1)  # the mirror image of the square on the diagonal is itself
         if beside < j1:
             sums[other, :, beside:j1] += kernel[:, :, beside - j0 :].sum(1)
+            floors[other, beside:j1] += i1 - i0
+    wide = sums[:, 0]
+    wide -= math.exp(FLOOR) * (floors - wide)  # nothing where all kernels are 1
+    torch.maximum(wide, sums[:, 1], out=wide)  # as it is of each pair; by rounding it may be less
     return sums.sum(0), sums[0]
 
 
-def _blocks(place: list[float], ends: list[int], chunk: int) -> Iterator[tuple[int, int, int, int, int]]:
+def _blocks(place: list[float], ends: list[int], chunk: int) -> Iterator[Block]:
     """Blocks that hold every pair i <= j within reach: (0 for one class or 1 for two, i0, i1, j0, j1).
 
     place: of each point on the axis, ascending within a class. ends: where the classes end.
@@ -268,7 +316,11 @@ def _blocks(place: list[float], ends: list[int], chunk: int) -> Iterator[tuple[i
                 spans.append((1, end, ends[-1]))
             else:
                 for s, e in itertools.pairwise(ends[k:]):
-                    spans.append((1, bisect.bisect_left(place, low, s, e), bisect.bisect_right(place, high, s, e)))
+                    s, e = bisect.bisect_left(place, low, s, e), bisect.bisect_right(place, high, s, e)
+                    if s == spans[-1][2] and spans[-1][0] == 1:
+                        spans[-1] = (1, spans[-1][1], e)  # larger products are faster
+                    else:
+                        spans.append((1, s, e))
             for other, j_start, j_end in spans:
                 for j0 in range(j_start, j_end, 8 * chunk):
                     yield other, i0, i1, j0, min(j0 + 8 * chunk, j_end)
@@ -276,10 +328,12 @@ def _blocks(place: list[float], ends: list[int], chunk: int) -> Iterator[tuple[i
 
 
 def _longest_axis(x: Tensor) -> Tensor:
-    """(D,): about the first principal axis, by a few steps of the power method. Any unit vector would be right."""
+    """(D,): about the first principal axis of some of the points, by a few steps of the power method. Any unit vector
+    would be right."""
     axis = torch.zeros_like(x[0])
     axis[(x.amax(0) - x.amin(0)).argmax()] = 1.0
+    some = x[:: 1 + x.numel() // 2**18]
     for _ in range(4):
-        axis = x.T @ (x @ axis)
+        axis = some.T @ (some @ axis)
         axis = axis / axis.norm().clamp_min(1e-300)
     return axis

@@ -26,13 +26,17 @@ Method = Literal["auto", "tree", "blocks"]
 METHODS: tuple[str, ...] = get_args(Method)
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+_ALL = slice(None)
 
 #: A tree counts faster than blocks below so many units in all, on two cores at N = 1000 and 5000.
 TREE_UNITS = 8
 #: More units than this in one variable are warned of.
 FEW_UNITS = 5
-#: By this share of itself a value may rise from half of the points to all of them.
+#: By this share of itself a value by classes may rise from half of the points to all of them.
 RISE = 0.03
+#: So many times as many neighbours show how far a value of pairs is low: by extrapolation it may be so by a share of
+#: itself, or by so many standard errors.
+WIDER, LOW, ERRORS = 4, 0.14, 2.0
 #: Points near each other share neighbours, so their terms are not independent: sd / sqrt(N) alone is 0.6 to 1.0 of the
 #: spread over samples of Gaussian pairs (k = 3; 1 to 3 units a side; N = 500 and 2000), and falls as k grows.
 SHARED_NEIGHBOURS = math.sqrt(2.0)
@@ -93,7 +97,7 @@ def ksg_information(
             "(N, D_x) and (N, D_y), or (R, N, D_x) and (R, N, D_y)."
         )
     _check_options(where, k, chunk, method, sent.shape[1])
-    result = _ksg(sent, received, k, chunk, method)
+    result, _ = _ksg(sent, received, k, chunk, method)
     return result if x.ndim == 3 else only_replica(result)
 
 
@@ -164,13 +168,12 @@ class KSG:
         ends = pair(where, reading, self.noise_variance, self.scale)
         _check_options(where, self.k, None, "auto", ends.sent.shape[1])
         chosen = _subset(reading, ends.sent, self.points)
-
-        def of(rows: Tensor) -> NeighbourInformation:
-            return _ksg(_rows(ends.sent, rows), _rows(ends.received, rows), self.k, None, "auto")
-
-        result, ceilings = of(chosen), [math.nan] * len(ends.sent)
-        rising = _rising(reading, of, result, chosen, self.k)
-        return _estimates(self, result, ends.quantity, ends.channel, ceilings, ends.warnings, rising)
+        sent, received = _rows(ends.sent, chosen), _rows(ends.received, chosen)
+        n = chosen.shape[1]
+        some = _halves(reading, chosen)[:, : n // 2] if n > WIDER * self.k else None
+        result, low = _ksg(sent, received, self.k, None, "auto", some)
+        ceilings = [math.nan] * len(low)
+        return _estimates(self, result, ends.quantity, ends.channel, ceilings, ends.warnings, low)
 
 
 @dataclass(frozen=True)
@@ -265,6 +268,12 @@ def _rows(points: Tensor, chosen: Tensor) -> Tensor:
     return points.take_along_dim(chosen[..., None], 1)
 
 
+def _halves(reading: Reading, chosen: Tensor) -> Tensor:
+    """(R, N): the places of the chosen points in random order."""
+    seeds = [derive("halves", seed, reading.layer) for seed in reading.seed_of]
+    return Streams(seeds, chosen.device).permutations(chosen.shape[1])
+
+
 def _rising(
     reading: Reading,
     of: Callable[[Tensor], NeighbourInformation],
@@ -277,8 +286,7 @@ def _rising(
     half = chosen.shape[1] // 2
     if half <= k + 1:
         return [True] * len(chosen)
-    seeds = [derive("halves", seed, reading.layer) for seed in reading.seed_of]
-    shuffled = chosen.gather(1, Streams(seeds, chosen.device).permutations(chosen.shape[1]))
+    shuffled = chosen.gather(1, _halves(reading, chosen))
     try:
         parts = [of(shuffled[:, :half]), of(shuffled[:, half : 2 * half])]
     except InfoplaneError:  # too few points of a class in a half
@@ -324,22 +332,47 @@ def _estimates(
 # the estimators
 
 
-def _ksg(xs: Tensor, ys: Tensor, k: int, chunk: int | None, method: str) -> NeighbourInformation:
-    found = []
+def _ksg(
+    xs: Tensor, ys: Tensor, k: int, chunk: int | None, method: str, some: Tensor | None = None
+) -> tuple[NeighbourInformation, list[bool]]:
+    """The estimate, and whether it is low by some 10 % or more, as the points `some` (R, m) show; True without them.
+
+    The bias of smooth densities goes with the square of the distance to the k-th neighbour, so as (k / N)^(2 / units),
+    units of both sides. With WIDER k neighbours in place of k it is that much larger, on the same points, so that the
+    difference of the two values is known better than either; it tells more of the bias than halves of the points do.
+    (Of two units the power is taken for 2 / 3: near saturation the value falls by the logarithm of WIDER at most.)
+    """
+    found, low = [], []
     n = xs.shape[1]
-    for x, y in zip(map(_varying, xs), map(_varying, ys), strict=True):
+    for r, (x, y) in enumerate(zip(map(_varying, xs), map(_varying, ys), strict=True)):
         units = x.shape[1], y.shape[1]
         if 0 in units:
             found.append(_nothing(n, max(units)))
+            low.append(some is None)
             continue
         x, y = _unit_deviation(x), _unit_deviation(y)
-        if _by_tree(method, x, sum(units)):
-            radius, counts = _pair_tree(x.cpu().numpy(), y.cpu().numpy(), k)
-        else:
-            radius, counts = _pair_blocks(x, y, k, chunk)
-        terms = _psi(k) + _psi(n) - torch.digamma(counts.to(torch.float64) + 1).sum(0)
+        terms, radius = _pair_terms(x, y, k, chunk, method)
         found.append(_summary(terms, radius, _psi(k), n, max(units)))
-    return _stacked(found, xs.device)
+        if some is None:
+            low.append(True)
+            continue
+        wide, _ = _pair_terms(x, y, WIDER * k, chunk, method, some[r])
+        fall = float((terms[some[r]] - wide).mean())
+        value, stderr, *_ = found[-1]
+        grows = WIDER ** (2 / max(3, sum(units))) - 1
+        low.append(fall > LOW * abs(value) * grows and fall > ERRORS * stderr)
+    return _stacked(found, xs.device), low
+
+
+def _pair_terms(
+    x: Tensor, y: Tensor, k: int, chunk: int | None, method: str, at: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The terms of the points `at` (m,), all by default, and their distances to the k-th neighbour: (m,) float64."""
+    if _by_tree(method, x, x.shape[1] + y.shape[1]):
+        radius, counts = _pair_tree(x.numpy(), y.numpy(), k, _ALL if at is None else at.numpy())
+    else:
+        radius, counts = _pair_blocks(x, y, k, chunk, at)
+    return _psi(k) + _psi(len(x)) - torch.digamma(counts.to(torch.float64) + 1).sum(0), radius
 
 
 def _ross(where: str, points: Tensor, classes: Classes, k: int, chunk: int | None, method: str) -> NeighbourInformation:
@@ -413,12 +446,13 @@ def _by_tree(method: str, x: Tensor, units: int) -> bool:
 # k-th neighbour itself lies on the edge, and is on the right side of it everywhere.
 
 
-def _pair_tree(x: Floats, y: Floats, k: int) -> tuple[Tensor, Tensor]:
-    """(N,) distances to the k-th neighbour in (x, y); (2, N) numbers of other points nearer than that in x, in y."""
-    radius = _tree_radii(np.concatenate([x, y], 1), k)
+def _pair_tree(x: Floats, y: Floats, k: int, at: slice | Ints = _ALL) -> tuple[Tensor, Tensor]:
+    """Of the points `at`, (m,) distances to the k-th neighbour in (x, y); (2, m) numbers of other points nearer than
+    that in x, in y."""
+    radius = _tree_radii(np.concatenate([x, y], 1), k, at)
     nearer = np.nextafter(radius, -np.inf)
     itself = radius > 0
-    counts = np.stack([_counts_within(side, nearer) - itself for side in (x, y)])
+    counts = np.stack([_counts_within(side, nearer, at) - itself for side in (x, y)])
     return torch.from_numpy(radius), torch.from_numpy(counts)
 
 
@@ -432,39 +466,41 @@ def _class_tree(x: Floats, sizes: list[int], neighbours: list[int]) -> tuple[Ten
     return torch.from_numpy(radius), torch.from_numpy(_counts_within(x, radius) - 1)
 
 
-def _tree_radii(x: Floats, k: int) -> Floats:
-    distances, _ = cKDTree(x).query(x, [k + 1], p=np.inf, workers=1)  # a point is the first of its own neighbours
+def _tree_radii(x: Floats, k: int, at: slice | Ints = _ALL) -> Floats:
+    distances, _ = cKDTree(x).query(x[at], [k + 1], p=np.inf, workers=1)  # a point is the first of its own neighbours
     radii: Floats = distances[:, 0]
     return radii
 
 
-def _counts_within(x: Floats, radius: Floats) -> Ints:
-    """(N,): how many points, itself among them, are at most radius_i away from x_i."""
+def _counts_within(x: Floats, radius: Floats, at: slice | Ints = _ALL) -> Ints:
+    """(m,): how many points, itself among them, are at most radius_i away from the i-th of the points `at`."""
     if x.shape[1] == 1:
-        counts: Ints = len(x) - _left_of(x[:, 0], radius) - _left_of(-x[:, 0], radius)
+        counts: Ints = len(x) - _left_of(x[:, 0], radius, at) - _left_of(-x[:, 0], radius, at)
         return counts * (radius >= 0)  # within a radius below 0 lies nothing
-    counts = cKDTree(x).query_ball_point(x, radius, p=np.inf, workers=1, return_length=True)
+    counts = cKDTree(x).query_ball_point(x[at], radius, p=np.inf, workers=1, return_length=True)
     return counts
 
 
-def _left_of(x: Floats, radius: Floats) -> Ints:
-    """(N,): how many numbers are less than x_i by more than radius_i: bisection on the rounded difference itself."""
+def _left_of(x: Floats, radius: Floats, at: slice | Ints) -> Ints:
+    """(m,): how many numbers are less than the i-th of those `at` by more than radius_i: bisection on the rounded
+    difference itself."""
     n = len(x)
-    ordered = np.sort(x)
-    count = np.zeros(n, np.int64)
+    ordered, of = np.sort(x), x[at]
+    count = np.zeros(len(of), np.int64)
     for step in (1 << bit for bit in reversed(range(n.bit_length()))):
         further = np.minimum(count + step, n)
-        count = np.where(x - ordered[further - 1] > radius, further, count)
+        count = np.where(of - ordered[further - 1] > radius, further, count)
     return count
 
 
-def _pair_blocks(x: Tensor, y: Tensor, k: int, chunk: int | None) -> tuple[Tensor, Tensor]:
+def _pair_blocks(x: Tensor, y: Tensor, k: int, chunk: int | None, at: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """`_pair_tree` from all distances, some rows at a time."""
-    n = len(x)
-    radius, counts = x.new_empty(n), torch.empty(2, n, dtype=torch.int64, device=x.device)
+    these_x, these_y = (x, y) if at is None else (x[at], y[at])
+    m = len(these_x)
+    radius, counts = x.new_empty(m), torch.empty(2, m, dtype=torch.int64, device=x.device)
     rows = chunk or _chunk(x)
-    for i in (slice(start, start + rows) for start in range(0, n, rows)):
-        of_x, of_y = _distances(x[i], x), _distances(y[i], y)
+    for i in (slice(start, start + rows) for start in range(0, m, rows)):
+        of_x, of_y = _distances(these_x[i], x), _distances(these_y[i], y)
         radius[i] = _kth(torch.maximum(of_x, of_y), k)
         for count, distances in zip(counts, (of_x, of_y), strict=True):
             count[i] = (distances < radius[i, None]).sum(1)

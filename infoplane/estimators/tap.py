@@ -19,6 +19,7 @@ from ..records import POINTS, Estimate, InfoplaneError, choose
 from ..replicas import ReplicaLinear, Streams, derive
 from .inputs import Classes, is_positive, number, read_labels, read_points
 from .protocol import About, Reading
+from .variational import floored, with_unseen
 
 __all__ = ["OBJECTIVES", "Tap", "TapFit", "fit_taps"]
 
@@ -32,8 +33,8 @@ _LARGEST_GRADIENT = 1.0
 #: By how many nats the objective may still fall from one tenth of the steps to the next (beyond so many standard errors
 #: of it), and the rate move: at a small beta the objective hardly sees it.
 _SETTLED, _SIGMAS, _MOVED = 0.02, 3.0, 0.1
-#: Noisy draws a point for the cross-entropy and the distortion.
-_DRAWS = 2
+#: Noisy draws a point for the cross-entropy and the distortion, and of all points: few points have more draws each.
+_DRAWS, _ALL_DRAWS = 2, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,9 @@ class TapFit:
 
     replica, beta: which one it is. directions: those of the layer that it was given; units: K, of its code.
     rate: the certificate of I(Z;X), nats; None if the fit diverged, and then the other numbers are NaN.
-    cross_entropy: of the labels given single noisy draws of z, nats, and its standard error over the noise (label);
+    cross_entropy: of the labels given single noisy draws of z, n in all, the decoder mixed with a share 1/n of the
+        shares of the classes, nats; and its standard error over the noise, with what rare errors that the draws do not
+        show may be worth (`variational.with_unseen`) (label);
     distortion: the squared error of the layer's whitened directions given z, summed over them, in units of the variance
         of one, and its standard error (reconstruction); NaN under the other objective.
     improved, moved: by how much the objective fell, and the rate moved, over the last tenth of the steps at the full
@@ -467,7 +470,8 @@ def _measure(
     log_s = torch.take_along_dim(branches.echo.scales(f)[0], same, 1)
     s = log_s.exp()
     bank = Bank(f, s)
-    draws = [f + apply_scale(s, bank.noise(n, streams)) for _ in range(_DRAWS)]
+    k = max(_DRAWS, -(-_ALL_DRAWS // n))
+    draws = [f + apply_scale(s, e) for e in bank.noise(k * n, streams).split(n, 1)]
     errors = []
     for z in draws:
         out = branches.decode(z)
@@ -477,10 +481,16 @@ def _measure(
             ids = classes.ids.repeat_interleave(many, 0)
             scores = out.double().flatten(0, 1)
             errors.append(cross_entropy(scores, ids.flatten(), reduction="none").view(ids.shape))
-    of_point = torch.stack(errors)
-    error = of_point.mean((0, 2)).tolist()
+    terms = torch.stack(errors, 1)  # (R B, k, N)
+    surprise = None if classes is None else -classes.log_shares().repeat_interleave(many, 0).unsqueeze(1)
+    if surprise is not None:
+        terms = surprise - floored((surprise - terms).flatten(1)).view_as(terms)
+    mean = terms.mean((1, 2))
     # only the noise is random: the points are the law
-    stderr = (of_point.var(0).mean(1) / (n * _DRAWS)).sqrt().tolist()
+    spread = (terms.var(1).mean(1) / (n * k)).sqrt()
+    if surprise is not None:
+        spread = with_unseen(spread, surprise.mean((1, 2)) - mean + math.log(n * k), n * k)
+    error, stderr = mean.tolist(), spread.tolist()
     fits: list[list[TapFit]] = []
     for r, replica in enumerate(replicas):
         fits.append([])

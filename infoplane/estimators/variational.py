@@ -567,6 +567,13 @@ def standard_error(influences: Tensor) -> Tensor:
     return influences.std(1) / math.sqrt(influences.shape[1])
 
 
+def floored(gain: Tensor) -> Tensor:
+    """(..., n): the terms ln q(y|t) - ln p(y), q mixed with a share 1/n of p, so that no class is held for impossible;
+    each is then at least -ln n."""
+    n = gain.shape[-1]
+    return torch.logaddexp(gain + math.log1p(-1 / n), gain.new_tensor(-math.log(n)))
+
+
 def with_unseen(stderr: Tensor, fall: Tensor, n: int) -> Tensor:
     """(R,): the standard error of a mean of n terms, of which one that was not seen may lie lower by `fall`, (R,).
 

@@ -25,9 +25,9 @@ _CALLED = {"exact": "exact", "upper": "upper bound", "lower": "lower bound", "es
 def beside(rows: pd.DataFrame, *, unit: str = "bits") -> Figure:
     """Draw what each estimator says of each noisy layer, a panel a layer, with a line at the exact rate.
 
-    rows: of `infoplane.compare.compared`, of one epoch. Information about the input, or between what the layer is sent
-    and what it hands on; markers are hollow where a number has a warning. Raises InfoplaneError where there is no noisy
-    layer.
+    rows: of `infoplane.compare.compared`, of one snapshot. Information about the input, or between what the layer is
+    sent and what it hands on; markers are hollow where a number has a warning. Raises InfoplaneError where there is no
+    noisy layer.
     """
     size = UNITS[choose(unit, UNITS, "unit")]
     noisy = rows[rows["layer"].str.endswith((".echo", ".noise"))]
@@ -82,8 +82,8 @@ def beside(rows: pd.DataFrame, *, unit: str = "bits") -> Figure:
 def sweeps(swept: pd.DataFrame, *, unit: str = "bits") -> Figure:
     """Draw how I(X;T) of each layer moves with the width of the bins and the variance of KDE's noise.
 
-    swept: of `infoplane.compare.sweep`, of one epoch; noisy layers are left out. KDE: the upper bound as a line, down
-    to the lower one as a band. Hollow markers: warned. Raises InfoplaneError where nothing was swept.
+    swept: of `infoplane.compare.sweep`, of one snapshot; noisy layers are left out. KDE: the upper bound as a line,
+    down to the lower one as a band. Hollow markers: warned. Raises InfoplaneError where nothing was swept.
     """
     size = UNITS[choose(unit, UNITS, "unit")]
     own = swept[~swept["layer"].str.endswith((".echo", ".noise"))]

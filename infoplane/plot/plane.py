@@ -65,7 +65,8 @@ def plane(
     colour bar have bars.
     Dashed lines: the largest ceilings, H(Y) and ln N.
 
-    estimator: which to draw; default: a panel for each that has both quantities (a row of panels for each run). For
+    estimator: which to draw; default: a panel for each that has both quantities (a row of panels for each run, or the
+        runs side by side where there is one). For
         Echo layers x and y stand for I(Z;X) and I(Z;Y). layers, epochs: which; default all.
     ax: draw one panel there, in the style that is set. The legend goes below it: a figure with layout="constrained"
         makes room for it.

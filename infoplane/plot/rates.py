@@ -35,12 +35,12 @@ def rates(
 ) -> Figure:
     """Draw information against epoch (logarithmic, 0 included) of a frame of measurements (`records.COLUMNS`, nats).
 
-    A row of panels for each run: the rates of the Echo layers, I(Z;X) and I(Z2;Z1) and so on, and I(X;T) of each
-    estimator. Lines are means over replicas. Echo: exact values have filled markers and solid lines, upper bounds
-    hollow ones and dashed lines; a number with a warning has a hollow marker everywhere. A bracket is a band from the
-    lower to the upper bound, with each replica as a thin line; else the band is one standard deviation over replicas to
-    either side. Dashed grey: the ceiling, ln N. A layer has one colour in every panel, and an Echo layer a darker shade
-    of the colour of the layer before it.
+    A row of panels for each run, or the runs side by side where each has one panel: the rates of the Echo layers,
+    I(Z;X) and I(Z2;Z1) and so on, and I(X;T) of each estimator. Lines are means over replicas. Echo: exact values have
+    filled markers and solid lines, upper bounds hollow ones and dashed lines; a number with a warning has a hollow
+    marker everywhere. A bracket is a band from the lower to the upper bound, with each replica as a thin line; else the
+    band is one standard deviation over replicas to either side. Dashed grey: the ceiling, ln N. A layer has one colour
+    in every panel, and an Echo layer a darker shade of the colour of the layer before it.
 
     Raises InfoplaneError for what the frame does not hold.
     """

@@ -92,6 +92,7 @@ _SHADES = {
     "smile": ("infonce", 1.35),
     "linear": ("counting", 0.55),
     "tap": ("echo", 0.55),
+    "kde-upper": ("kde", 0.55),
 }
 _MARKUP = str.maketrans("", "", "${}_")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "*", ">", "h", "d", "8")
@@ -148,20 +149,25 @@ def grid(
     runs: Sequence[str], names: Sequence[str], legend: list[Artist], absent: Container[tuple[str, str]] = ()
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
     """A figure of panels that share their axes, up to three a row and each run in rows of its own, with a legend below.
+    Where there is one name the runs stand side by side, four of them as two and two.
 
     It is as wide as a page of two columns (7 in), or a little wider than one column for one panel. Returns the panels
     by (run, name), without those that are `absent`.
     """
+    keys = [[(run, name) for name in names] for run in runs]
     across = min(3, len(names))
-    down = -(-len(names) // across)
-    fig, axes = page(
-        [2.4] * (down * len(runs)), across, legend, width=7.0 if across > 1 else 4.2, sharex=True, sharey=True
-    )
+    shared: dict[str, Any] = {"sharex": True, "sharey": True}
+    if len(names) == 1 < len(runs):
+        keys = [[key for row in keys for key in row]]
+        across = -(-len(runs) // -(-len(runs) // 3))
+        shared["gridspec_kw"] = {"wspace": 0.06}  # the last tick of one panel, and the first of the next
+    down = -(-len(keys[0]) // across)
+    fig, axes = page([2.4] * (down * len(keys)), across, legend, width=7.0 if across > 1 else 4.2, **shared)
     panels = {
-        (run, name): axes[at * down + i // across, i % across]
-        for at, run in enumerate(runs)
-        for i, name in enumerate(names)
-        if (run, name) not in absent
+        key: axes[at * down + i // across, i % across]
+        for at, row in enumerate(keys)
+        for i, key in enumerate(row)
+        if key not in absent
     }
     keep(axes, panels.values())
     return fig, panels
@@ -172,7 +178,7 @@ def page(
 ) -> tuple[Figure, Any]:
     """A figure with rows of these heights (in), `across` panels each, and a legend below; and its axes, an array.
 
-    shared: sharex and sharey, as `plt.subplots` takes them.
+    shared: sharex, sharey and so on, as `plt.subplots` takes them.
     """
     columns = _legend_columns(legend, width)
     fig, axes = plt.subplots(

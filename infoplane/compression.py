@@ -1,0 +1,84 @@
+"""What layers lose while a network trains: means over replicas with intervals, and the fall from the peak.
+
+Frames in, frames out, as in `plot`; does not load torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .records import InfoplaneError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["falls", "means"]
+
+_LEVEL = 0.95
+#: what tells one number of a snapshot from another, but for the replica
+_NUMBER = ("run", "layer", "estimator", "channel", "params", "quantity", "standing")
+
+
+def means(frame: pd.DataFrame, by: Sequence[str] = (*_NUMBER, "epoch"), value: str = "value_nats") -> pd.DataFrame:
+    """The mean of a column over replicas, with its 95 % interval, Student's t: one row for each group of `by`.
+
+    frame: one row a replica in each group; default: measurements. Columns: those of `by` the frame has; mean; low and
+    high, NaN for one replica; sd; replicas, NaN values left out. All in the unit of the column.
+
+    Raises InfoplaneError where a replica has several rows in a group.
+    """
+    by = [column for column in by if column in frame]
+    if (twice := frame.duplicated([*by, "replica"])).any():
+        first = frame.loc[twice, [*by, "replica"]].iloc[0].to_dict()
+        raise InfoplaneError(f"means: a replica has several rows of one group, {first}; expected one.")
+    groups = frame.groupby(by, sort=False, dropna=False)[value]
+    out = groups.agg(mean="mean", sd="std", replicas="count").reset_index()
+    half = _half_width(out["sd"].to_numpy(), out["replicas"].to_numpy())
+    return out.assign(low=out["mean"] - half, high=out["mean"] + half)[[*by, "mean", "low", "high", "sd", "replicas"]]
+
+
+def falls(frame: pd.DataFrame, quantity: str = "I(X;T)") -> pd.DataFrame:
+    """How much a number falls from its peak to the last epoch: one row a run, layer, estimator, channel and standing.
+
+    The peak is that of the mean over replicas, and the fall is the mean over replicas of the value at that epoch less
+    the value at the last one: replicas that peak at other epochs do not add up to a fall that the mean does not have.
+    (The largest of several noisy means is a little high; the interval does not know of it.)
+
+    frame: measurements. Columns: those that name the number; peak_epoch, peak, start and end, means in nats; fall, low
+    and high, its mean and 95 % interval (NaN for one replica); replicas.
+    """
+    import pandas as pd
+
+    frame = frame[frame["quantity"] == quantity]
+    if frame.empty:
+        raise InfoplaneError(f"falls: the frame holds no {quantity}.")
+    rows = []
+    by = [column for column in _NUMBER if column in frame]
+    for key, own in frame.groupby(by, sort=False, dropna=False):
+        table = own.pivot(index="replica", columns="epoch", values="value_nats").dropna()
+        if table.empty:
+            continue
+        mean = table.mean()
+        peak, last = mean.idxmax(), mean.index.max()
+        fall = table[peak] - table[last]
+        n = len(fall)
+        half = float(_half_width(np.array([fall.std()]), np.array([n]))[0])
+        rows.append(
+            dict(zip(by, key, strict=True))
+            | {"start": mean.iloc[0], "peak": mean[peak], "end": mean[last], "peak_epoch": int(peak)}
+            | {"fall": fall.mean(), "low": fall.mean() - half, "high": fall.mean() + half, "replicas": n}
+        )
+    return pd.DataFrame(rows)
+
+
+def _half_width(sd: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Of the interval of a mean of n values with this standard deviation; NaN for one value."""
+    from scipy.stats import t
+
+    n = n.astype(float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        width: np.ndarray = t.ppf(0.5 + _LEVEL / 2, n - 1) * sd / np.sqrt(n)
+    return np.where(n > 1, width, np.nan)
