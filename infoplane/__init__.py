@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from .estimators import renyi_information as renyi_information
     from .estimators import ross_information as ross_information
     from .estimators import smile as smile
+    from .gradients import gradient_statistics as gradient_statistics
     from .insertion import insert_channel as insert_channel
     from .insertion import insert_echo as insert_echo
     from .models import rate as rate
@@ -119,6 +120,7 @@ _HOME = {
     "echo_noise": "channels.echo",
     "falls": "compression",
     "fill_banks": "chain",
+    "gradient_statistics": "gradients",
     "icosahedron": "data.icosahedron",
     "infonce": "estimators",
     "initialise": "networks",

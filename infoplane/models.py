@@ -31,6 +31,7 @@ __all__ = [
     "resolve",
     "sent_to",
     "torch_threads",
+    "trying",
 ]
 
 
@@ -163,11 +164,10 @@ def torch_threads(number: int) -> Iterator[None]:
 
 @contextmanager
 def _eval(model: nn.Module) -> Iterator[None]:
-    """Eval mode; afterwards the flags and buffers of every module (net.train() would un-freeze a frozen BatchNorm)."""
-    flags = {module: module.training for module in model.modules()}
+    """Eval mode, and the buffers of every module as they were afterwards."""
     buffers = [
         (module, name, t, t._version, t.clone())
-        for module in flags
+        for module in model.modules()
         for name, t in module._buffers.items()
         if t is not None and not t.is_inference()
     ]
@@ -175,8 +175,6 @@ def _eval(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, flag in flags.items():
-            module.training = flag
         for module, name, t, version, held in buffers:
             module._buffers[name] = t
             if t._version != version:  # only then, for a graph that is yet to be run backward may hold it
@@ -191,18 +189,49 @@ def measuring(model: nn.Module, phase: Phase = "draw", streams: Streams | None =
     The global random state is forked: what is drawn inside (by a data loader, say) does not change the training.
     """
     model = plain(model)
+    with _put_back(model) as layers, eager(), _eval(model), torch.no_grad():
+        for layer in layers.values():
+            layer.phase = phase
+            layer.streams = streams if streams is not None else layer.streams
+        yield layers
+
+
+@contextmanager
+def trying(model: nn.Module, streams: Streams | None = None) -> Iterator[None]:
+    """Forward passes as training takes them, for gradients, after which all is as it was, `rate(model)` too.
+
+    Within, buffers are copies: a graph that is yet to be run backward may hold the model's own.
+    """
+    model = plain(model)
+    buffers = [(m, name, t) for m in model.modules() for name, t in m._buffers.items() if t is not None]
+    with _put_back(model) as layers, torch.enable_grad():
+        try:
+            for module, name, t in buffers:
+                module._buffers[name] = t.clone()
+            for layer in layers.values():
+                layer.streams = streams if streams is not None else layer.streams
+            yield
+        finally:
+            for module, name, t in buffers:
+                module._buffers[name] = t
+
+
+@contextmanager
+def _put_back(model: nn.Module) -> Iterator[dict[str, Channel]]:
+    """Afterwards the global random state, the flag of every module (net.train() would un-freeze a frozen BatchNorm) and
+    what noisy layers hold are as they were."""
     layers = noisy_layers(model)
-    before = [(layer, layer.phase, layer.streams, layer.watch) for layer in layers.values()]
+    flags = {module: module.training for module in model.modules()}
+    before = [(layer, layer.phase, layer.streams, layer.watch, layer._rate) for layer in layers.values()]
     banks = [(layer, layer.bank) for layer in layers.values() if isinstance(layer, Echo)]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
-        with torch.random.fork_rng(devices=devices), eager(), _eval(model), torch.no_grad():
-            for layer in layers.values():
-                layer.phase = phase
-                layer.streams = streams if streams is not None else layer.streams
+        with torch.random.fork_rng(devices=devices):
             yield layers
     finally:
-        for layer, layer.phase, layer.streams, layer.watch in before:
-            layer.replay = None
+        for module, flag in flags.items():
+            module.training = flag
+        for layer, phase, streams, watch, rate in before:
+            layer.phase, layer.streams, layer.watch, layer._rate, layer.replay = phase, streams, watch, rate, None
         for echo, bank in banks:
             echo.bank = bank

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from .consistency import mark
 from .estimators.protocol import Estimator, Noise, Reading
 from .estimators.tap import Tap
+from .gradients import gradient_statistics
 from .models import cores, echo_layers, noisy_layers, plain, replica_axis, sent_to, torch_threads
 from .passes import Passes, Seen
 from .rates import certificates_of, label_bounds, missing_rates, rates_of
@@ -130,6 +132,7 @@ class Recorder:
         self.certificates: list[dict[str, object]] = []
         #: what Echo taps know beside their numbers, for taps.csv
         self.taps: list[dict[str, object]] = []
+        self.gradient_rows: list[dict[str, object]] = []
         #: weights of past snapshots, by (epoch, step), for estimators that need the range of the whole run
         self.held: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._diverged: set[int] = set()
@@ -150,6 +153,32 @@ class Recorder:
         self.measurements += new
         if len(now) < len(self.estimators):
             self.held[epoch, step] = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+        return new
+
+    def gradients(
+        self, epoch: int, loss: Callable[..., Tensor], batches: Iterable[Any], step: int | None = None
+    ) -> list[dict[str, object]]:
+        """Record how the gradient of a loss varies over the batches of the training set, which `gradient_frame` holds.
+
+        loss: of a batch, with the forward pass: lambda x, y: cross_entropy(model(x), y); with replicas (R,).
+        batches: a loader, or any iterable of batches; the model runs in the mode in which it is
+        (`gradients.gradient_statistics`). Returns the new rows. Changes nothing, as `snapshot`.
+        """
+        step = epoch if step is None else step
+        with _untouched(batches):
+            found = gradient_statistics(
+                self.model,
+                loss,
+                batches,
+                streams=self._streams(epoch, step, "gradients") if self.passes.order else None,
+            )
+        new: list[dict[str, object]] = []
+        for name, gradient in found.items():
+            columns = {n: getattr(gradient, n).tolist() for n in ("mean_norm", "std_norm", "weight_norm", "snr")}
+            for r in range(len(gradient.mean_norm)):
+                place = {"run": self.run, "epoch": epoch, "step": step, "replica": r, "layer": self._layer_of(name)}
+                new.append(place | {"batches": gradient.batches} | {n: values[r] for n, values in columns.items()})
+        self.gradient_rows += new
         return new
 
     def finish(self) -> list[Measurement]:
@@ -194,8 +223,19 @@ class Recorder:
 
         return pd.DataFrame(self.certificates)
 
-    def _streams(self, epoch: int, step: int) -> Streams:
-        return Streams([derive("measure", self.name, s, epoch, step) for s in self._seeds], self.passes.x.device)
+    def gradient_frame(self) -> pd.DataFrame:
+        """One row a weight matrix, replica and call of `gradients`: norms of the mean and the standard deviation."""
+        import pandas as pd
+
+        return pd.DataFrame(self.gradient_rows)
+
+    def _layer_of(self, weight: str) -> str:
+        """In our networks the layer that a weight matrix is of: hidden1 of hidden1.linear."""
+        own = weight.partition(".")[0]
+        return own if own in getattr(self.model, "layer_names", ()) else weight
+
+    def _streams(self, epoch: int, step: int, what: str = "measure") -> Streams:
+        return Streams([derive(what, self.name, s, epoch, step) for s in self._seeds], self.passes.x.device)
 
     def _estimates(
         self, seen: Seen, estimators: Sequence[Estimator], epoch: int, step: int, limits: Limits | None = None
@@ -399,12 +439,8 @@ def _probe(probe: Any) -> tuple[Tensor, Tensor | None]:
     if isinstance(probe, Dataset) and not isinstance(probe, DataLoader):
         probe = DataLoader(probe, batch_size=256)
     if isinstance(probe, DataLoader):
-        own = [g for g in (probe.generator, getattr(probe.sampler, "generator", None)) if g is not None]
-        before = [g.get_state() for g in own]
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _untouched(probe):
             batches = [b if isinstance(b, tuple | list) else (b,) for b in probe]
-        for generator, state in zip(own, before, strict=True):  # the loader may be the one that trains
-            generator.set_state(state)
         if not batches:
             raise InfoplaneError("Recorder: the probe's loader gave no batch; expected inputs.")
         columns = [torch.cat([b[i] for b in batches]) for i in range(min(len(batches[0]), 2))]
@@ -412,6 +448,19 @@ def _probe(probe: Any) -> tuple[Tensor, Tensor | None]:
     raise InfoplaneError(
         f"Recorder: the probe is a {type(probe).__name__}; expected (x, y) or x as tensors, a Dataset or a DataLoader."
     )
+
+
+@contextmanager
+def _untouched(batches: Iterable[Any]) -> Iterator[None]:
+    """The generators of a loader, which may be the one that trains, are afterwards where they were."""
+    sampler = getattr(batches, "sampler", None)
+    own = [getattr(each, "generator", None) for each in (batches, sampler)] if isinstance(batches, DataLoader) else []
+    before = [(g, g.get_state()) for g in own if g is not None]
+    try:
+        yield
+    finally:
+        for generator, state in before:
+            generator.set_state(state)
 
 
 def _labels(y: Tensor | None, replicas: int, n: int, device: torch.device) -> Tensor | None:

@@ -6,6 +6,7 @@
     certificates.csv   append-only, one row a layer, replica and snapshot
     taps.csv           append-only, where there are Echo taps: one row a tap, replica and snapshot
     metrics.csv        append-only, one row an epoch, replica and split
+    gradients.csv      append-only, where asked for: one row a weight matrix, replica and snapshot
     checkpoints/       NAME.pt, read back with weights_only=True
     figures/           made when first asked for
     done               there once the run is complete
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TABLES", "RunDir"]
 
-TABLES = ("measurements", "certificates", "metrics", "taps")
+TABLES = ("measurements", "certificates", "metrics", "taps", "gradients")
 
 _CONFIG, _ENVIRONMENT, _DONE, _LOCK = "config.json", "environment.json", "done", ".lock"
 #: whoever may hold a lock, so that a forked child can let go of it

@@ -43,7 +43,8 @@ class Settings:
     over another such share. echo_at: hidden layers, counted from 1, convolutions first, that get a noisy layer, before
     or after their activation (echo_on: None takes what suits the activation); bound, echoes, scale, mixing: see
     `channels.layer.Echo`. snapshots: see `snapshot_epochs`. split: the share of training points, where the data set
-    does not divide them; ordered: the first ones, not a random choice. Replica r has the seed seed + r.
+    does not divide them; ordered: the first ones, not a random choice. gradients: record at each snapshot how the
+    gradient varies over the training batches (`infoplane.gradients`). Replica r has the seed seed + r.
     """
 
     dataset: str = "icosahedron"
@@ -78,6 +79,7 @@ class Settings:
     probe: str = "all"
     split: float = 0.8
     ordered: bool = False
+    gradients: bool = False
     replicas: int = 5
     seed: int = 0
 
@@ -130,6 +132,8 @@ class Settings:
                 f"batch-size {self.batch_size} is too small for {self.echoes} echoes: expected at least "
                 f"{self.echoes + 1}, or fewer echoes (--echoes 16)."
             )
+        if self.gradients and not self.batch_size:
+            raise InfoplaneError("gradients are recorded over minibatches, and batch-size is full; expected a size.")
         snapshot_epochs(self.snapshots, self.epochs)
 
     @property

@@ -38,6 +38,7 @@ class Sweep(Mapping[str, RunDir]):
     metrics: pd.DataFrame
     certificates: pd.DataFrame
     taps: pd.DataFrame
+    gradients: pd.DataFrame
 
     def __init__(self, runs: dict[str, RunDir]) -> None:
         import pandas as pd

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -119,35 +120,49 @@ class Training:
             return s.beta
         return s.beta * min(max((epoch / s.epochs - s.warmup) / s.warmup, 0.0), 1.0)
 
+    @cached_property
+    def rated(self) -> bool:
+        """Whether there is a rate to train with."""
+        return any(layer.rated for layer in noisy_layers(self.model).values())
+
+    def batches(self, streams: Streams) -> Iterator[Tensor]:
+        """The minibatches of an epoch, (R, B) rows of the task, each replica's in an order drawn from its stream; a
+        last one too small for its echoes is left out."""
+        s, train = self.settings, self.task.train
+        order = torch.take_along_dim(train, streams.permutations(train.shape[1]), -1)
+        echoes = s.echoes if s.channel == "echo" and noisy_layers(self.model) else 0
+        for rows in order.split(s.batch_size or order.shape[1], dim=1):
+            if rows.shape[1] > echoes:
+                yield rows
+
+    def loss(self, rows: Tensor) -> Tensor:
+        """(R,): what a minibatch of this epoch is trained on, the mean loss and beta times the rate."""
+        many = self.settings.replicas > 1
+        x, y = (t.index_select(0, rows.flatten()).view(*rows.shape, *t.shape[1:]) for t in (self.task.x, self.task.y))
+        logits = self.model(x if many else x[0])
+        loss = self.task.loss(logits if many else logits.unsqueeze(0), y).mean(-1)
+        return loss + self.beta(self.epoch) * rate(self.model) if self.rated else loss
+
     def run_epoch(self) -> None:
         """One epoch for all replicas, each in its own order and with its own noise.
 
         The random streams start afresh in every epoch from (seed, epoch): a resumed run needs no random state.
         """
-        s, task = self.settings, self.task
-        streams = Streams([derive("epoch", seed, self.epoch) for seed in s.seeds], task.x.device)
+        streams = Streams([derive("epoch", seed, self.epoch) for seed in self.settings.seeds], self.task.x.device)
         layers = noisy_layers(self.model)
-        rated = any(layer.rated for layer in layers.values())
-        echoes = s.echoes if s.channel == "echo" and layers else 0
         for layer in layers.values():
             layer.streams = streams
         self.model.train()
-        beta = self.beta(self.epoch)
-        order = torch.take_along_dim(task.train, streams.permutations(task.train.shape[1]), -1)
         total, batches = torch.zeros_like(self.rates), 0
-        for rows in _batches(order, s.batch_size or order.shape[1], echoes):
-            x, y = (t.index_select(0, rows.flatten()).view(*rows.shape, *t.shape[1:]) for t in (task.x, task.y))
-            logits = self.model(x if s.replicas > 1 else x[0])
-            loss = task.loss(logits if s.replicas > 1 else logits.unsqueeze(0), y).mean(-1)
-            if rated:
-                rates = rate(self.model)
-                loss = loss + beta * rates
-                total += rates.detach()
+        for rows in self.batches(streams):
+            loss = self.loss(rows)
+            if self.rated:
+                total += rate(self.model).detach()
             self.optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             self.optimizer.step()
             batches += 1
-        self.rates = total / batches if rated else self.rates
+        self.rates = total / batches if self.rated else self.rates
         self.epoch += 1
         self.step += batches
 
@@ -168,13 +183,6 @@ class Training:
             self.rates = state["rates"].to(self.rates.device)
         except (KeyError, RuntimeError, ValueError) as error:
             raise InfoplaneError(f"The checkpoint does not fit the settings of its run: {error}") from error
-
-
-def _batches(order: Tensor, size: int, echoes: int) -> Iterator[Tensor]:
-    """Slices of `size` columns of (R, n); a last one too small for its echoes is left out."""
-    for rows in order.split(size, dim=1):
-        if rows.shape[1] > echoes:
-            yield rows
 
 
 def train(
@@ -316,6 +324,10 @@ def _record(run: RunDir, training: Training, recorder: Recorder, keep_weights: b
         run.append("certificates", recorder.certificates[seen:])
     if recorder.taps[tapped:]:
         run.append("taps", recorder.taps[tapped:])
+    if settings.gradients:
+        orders = Streams([derive("order", s, training.epoch) for s in settings.seeds], training.task.x.device)
+        rows = recorder.gradients(training.epoch, training.loss, training.batches(orders), training.step)
+        run.append("gradients", rows)
     run.append("metrics", [place | row | {"rate_nats": rates[int(str(row["replica"]))]} for row in metrics])
     if keep_weights:
         run.save_checkpoint(

@@ -19,6 +19,7 @@ from test_plot import make
 from infoplane.cli import main
 from infoplane.plot import (
     PLOTS,
+    Plot,
     between,
     certificate,
     correlations,
@@ -74,6 +75,19 @@ def make_certificates(epochs=EPOCHS, replicas=5, run="tanh", layers=ECHO):
                 row |= dict(independent_ok=True, tail_nats=1e-6, tail_ok=True, references=4096, references_ok=True)
                 row |= dict(bank_shift=1e-7 if at == 0 else 0.3, bank_ok=True, repeat=math.nan if at else 0.0)
                 rows.append(row | dict(deterministic_ok=True, law="probe", law_ok=True))
+    return pd.DataFrame(rows)
+
+
+def make_gradients(epochs=EPOCHS, replicas=3, run="tanh", layers=("hidden1", "output")):
+    """Means of 0.1 x 2^replica at epoch 0 that fall tenfold at each next epoch, deviations of 0.01, weights of 2."""
+    rows = [
+        dict(run=run, epoch=epoch, step=epoch, replica=replica, layer=layer, batches=13, mean_norm=mean)
+        | dict(std_norm=0.01, weight_norm=2.0, snr=mean / 0.01)
+        for at, epoch in enumerate(epochs)
+        for layer in layers
+        for replica in range(replicas)
+        for mean in [0.1 * 2**replica / 10**at]
+    ]
     return pd.DataFrame(rows)
 
 
@@ -529,13 +543,14 @@ def runs(tmp_path_factory, measurements, metrics):
         "metrics": metrics[metrics["run"] == "tanh"],
         "certificates": make_certificates(),
         "taps": make_taps(),
+        "gradients": make_gradients(),
     }
     for name in ("a/run", "b/run", "plain", "empty"):
         with RunDir.create(folder / name, {}) as run:
             for table, frame in tables.items():
                 if name == "plain" and table == "measurements":
                     frame = frame[~frame["estimator"].isin(["echo", "decoder"])]
-                if name != "empty" and not (name == "plain" and table in ("certificates", "taps")):
+                if name != "empty" and not (name == "plain" and table in ("certificates", "taps", "gradients")):
                     run.append(table, frame.to_dict("records"))
     return folder
 
@@ -549,23 +564,26 @@ def test_every_plot_of_one_run_and_of_two_of_the_same_name(kind, runs, tmp_path,
     monkeypatch.chdir(tmp_path)
     result = call(kind, runs / "a" / "run")
     assert result.exit_code == 0, result.output
-    assert result.output.strip() == str(runs / "a" / "run" / "figures" / f"{kind}.png")
+    plot = PLOTS[kind]
+    first, last = plot.formats[0], plot.formats[1]
+    assert result.output.strip() == str(runs / "a" / "run" / "figures" / f"{kind}.{first}")
     both = [runs / "a" / "run", runs / "b" / "run"]
     drawn = []
-    plot = PLOTS[kind]
     assert set(plot.tables) <= set(TABLES)
 
     def draw(*frames, **options):
         drawn.append([list(frame["run"].unique()) for frame in frames])
         return plot.draw(*frames, **options)
 
-    monkeypatch.setitem(
-        PLOTS, kind, type("P", (), {"draw": staticmethod(draw), "tables": plot.tables, "options": plot.options})
-    )
-    result = call(kind, *both, "--format", "svg", "--format", "pdf", "--epochs-range", "1..10", "--unit", "nats")
+    class Watched(Plot):
+        options = plot.options
+
+    monkeypatch.setitem(PLOTS, kind, Watched(draw, plot.tables, plot.save, plot.formats))
+    unit = ("--unit", "nats") if "unit" in plot.options else ()
+    result = call(kind, *both, "--format", last, "--format", first, "--epochs-range", "1..10", *unit)
     assert result.exit_code == 0, result.output
-    assert result.output.split() == [f"{kind}.svg", f"{kind}.pdf"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{kind}.pdf", f"{kind}.svg"]
+    assert result.output.split() == [f"{kind}.{last}", f"{kind}.{first}"]
+    assert {p.name for p in tmp_path.iterdir()} == {f"{kind}.{last}", f"{kind}.{first}"}
     assert drawn == [[["a/run", "b/run"]] * len(plot.tables)]
 
 
@@ -577,6 +595,8 @@ def test_every_plot_of_one_run_and_of_two_of_the_same_name(kind, runs, tmp_path,
         (["plane", "empty"], "empty holds no measurements. It was stopped before its first snapshot."),
         (["loss", "a/run", "empty"], "empty holds no metrics."),
         (["certificate", "plain"], "plain holds no certificates. It has no Echo layers"),
+        (["gradients", "plain"], "plain holds no gradients. It was trained without `infoplane train --gradients`"),
+        (["animation", "a/run", "--format", "png"], "Unknown format 'png'"),
         (["certificate", "a/run", "plain"], "plain holds no certificates. It has no Echo layers"),
         (["gap", "a/run", "plain"], "plain has none of the layers, estimators and epochs asked for."),
         (["loss", "a/run", "--epochs-range", "200.."], "No recorded epoch of run lies in 200..; it has 0, 1, 10, 100."),

@@ -596,4 +596,4 @@ def test_a_forked_child_does_not_keep_the_lock(run):
 
 
 def test_every_table_is_known():
-    assert TABLES == ("measurements", "certificates", "metrics", "taps")
+    assert TABLES == ("measurements", "certificates", "metrics", "taps", "gradients")

@@ -17,13 +17,20 @@ __all__ = ["plot"]
 @click.argument("kind")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(), metavar="RUN...")
 @click.option(
-    "--out", type=click.Path(), help="The file; default: RUN/figures/KIND.png; of several runs, KIND.png here."
+    "--out",
+    type=click.Path(),
+    help="The file; default: RUN/figures/KIND.png (or .gif); of several runs, KIND.png here.",
 )
-@click.option("--format", "formats", multiple=True, help="png, pdf or svg; may be given several times.")
-@click.option("--unit", default="bits", show_default=True, help="bits or nats.")
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    help="png, pdf or svg (of an animation gif or html); may be given several times.",
+)
+@click.option("--unit", help="bits or nats; default: bits.")
 @click.option("--epochs-range", "shown", metavar="A..B", help="Which epochs; also A.. and ..B.")
 @click.option("--layers", help="Names with commas between; default: all.")
-@click.option("--estimator", help="Of plane and gap; default: all, and Echo layers or the first.")
+@click.option("--estimator", help="Of plane, gap and animation; default: all, and Echo layers or the first.")
 @click.option("--epoch", type=int, help="Of gap; default: the last.")
 @click.option("--path", help="Of gap: noisy, noise-off or plain; default: noisy, or plain without Echo layers.")
 def plot(
@@ -39,6 +46,8 @@ def plot(
       gap          generalisation gap against information, with rank correlations
       taps         rate of Echo taps against cross-entropy or distortion (--echo-mode tap)
       certificate  why a rate is exact, or is not: each condition against epoch
+      gradients    mean and standard deviation of gradients over minibatches against epoch (--gradients)
+      animation    the plane from epoch to epoch, every replica a dot: a GIF, or HTML with a slider
     """
     from ..rundir import RunDir
 
@@ -46,8 +55,7 @@ def plot(
 
     from matplotlib import pyplot as plt
 
-    from ..plot import PLOTS, epochs_range, run_names, save
-    from ..plot.style import FORMATS
+    from ..plot import PLOTS, epochs_range, run_names
 
     chosen = PLOTS[choose(kind, PLOTS, "plot")]
     options = {name: value for name, value in given.items() if value is not None}
@@ -57,18 +65,21 @@ def plot(
         if name not in chosen.options:
             known = ", ".join(f"--{option}" for option in given if option in chosen.options)
             raise InfoplaneError(f"--{name} was given, which `plot {kind}` has no use for; expected {known}.")
-    target = Path(out) if out else Path(f"{kind}.png") if len(runs) > 1 else directories[0].figures / f"{kind}.png"
-    suffixes = [choose(f, FORMATS, "format") for f in formats or [target.suffix.lstrip(".") or "png"]]
+    name = f"{kind}.{chosen.formats[0]}"
+    target = Path(out) if out else Path(name) if len(runs) > 1 else directories[0].figures / name
+    suffixes = [
+        choose(f, chosen.formats, "format") for f in formats or [target.suffix.lstrip(".") or chosen.formats[0]]
+    ]
     names, ends = run_names(runs), epochs_range(shown) if shown is not None else (None, None)
     frames = [_together(table, dict(zip(names, directories, strict=True)), *ends) for table in chosen.tables]
-    figure = chosen.draw(*frames, **options)
+    drawn = chosen.draw(*frames, **options)
     try:
         for suffix in suffixes:
             path = target.with_suffix(f".{suffix}")
-            save(figure, path)
+            chosen.save(drawn, path)
             click.echo(str(path))
     finally:
-        plt.close(figure)
+        plt.close(drawn.figure)
 
 
 def _together(table: str, runs: dict[str, Any], first: int | None, last: int | None) -> Any:
@@ -84,6 +95,7 @@ def _together(table: str, runs: dict[str, Any], first: int | None, last: int | N
             why = {
                 "certificates": "It has no Echo layers (see `infoplane train --echo-layers`), or was",
                 "taps": "It has no Echo taps (see `infoplane train --echo-mode`), or was",
+                "gradients": "It was trained without `infoplane train --gradients`, or was",
                 "metrics": "It was measured and not trained here (see `infoplane measure`), or was",
             }.get(table, "It was")
             raise InfoplaneError(f"{run.path} holds no {table}. {why} stopped before its first snapshot.")

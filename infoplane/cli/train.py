@@ -83,6 +83,7 @@ _TRAIN_OPTIONS: list[Any] = [
     click.option("--probe", help="What is measured on: train, test or all points."),
     click.option("--split", type=float, help="Share of points to train on."),
     click.option("--ordered", is_flag=True, default=None, help="Train on the first points, not on a random choice."),
+    click.option("--gradients", is_flag=True, default=None, help="Record the gradient over batches at each snapshot."),
     click.option("--replicas", type=int, help="Networks trained at once, each with a seed of its own."),
     click.option("--seed", type=int, help="Of the first replica; replica r has seed + r."),
 ]

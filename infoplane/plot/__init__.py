@@ -9,18 +9,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from .animation import FILMS, Film, animate, dots, film
 from .calibration import calibration, calibration_errors
 from .certificate import certificate
 from .compare import beside, sweeps
 from .correlation import RankCorrelation, correlations, gap_table, rank_correlation
 from .gap import gap
+from .gradients import gradients
 from .loss import loss
 from .plane import plane
 from .rates import rates
 from .runs import between, epochs_range, run_names
-from .style import LOOK, in_unit, save
+from .style import FORMATS, LOOK, in_unit, save
 from .taps import taps
 
 __all__ = [
@@ -28,15 +31,19 @@ __all__ = [
     "PLOTS",
     "Plot",
     "RankCorrelation",
+    "animate",
     "beside",
     "between",
     "calibration",
     "calibration_errors",
     "certificate",
     "correlations",
+    "dots",
     "epochs_range",
+    "film",
     "gap",
     "gap_table",
+    "gradients",
     "in_unit",
     "loss",
     "plane",
@@ -51,10 +58,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """What `infoplane plot NAME` draws: draw(*frames, **options) gives a Figure; tables: the tables the frames are."""
+    """What `infoplane plot NAME` draws: draw(*frames, **options) gives a Figure, or a Film; tables: the tables the
+    frames are; save and formats: how it is written, the first format unless another is asked for."""
 
     draw: Callable[..., Any]
     tables: tuple[str, ...]
+    save: Callable[[Any, Path], Path] = save
+    formats: tuple[str, ...] = FORMATS
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -71,4 +81,6 @@ PLOTS: dict[str, Plot] = {
     "gap": Plot(gap, ("measurements", "metrics")),
     "certificate": Plot(certificate, ("certificates",)),
     "taps": Plot(taps, ("taps",)),
+    "gradients": Plot(gradients, ("gradients",)),
+    "animation": Plot(film, ("measurements",), Film.save, FILMS),
 }

@@ -33,7 +33,7 @@ from .style import (
     symbol,
 )
 
-__all__ = ["plane"]
+__all__ = ["lines", "panels_of", "plane"]
 
 #: how far the last epoch is from a power of ten to have a tick of its own in the colour bar
 _APART = 1.6
@@ -77,7 +77,7 @@ def plane(
     markers = layer_markers(layers_of(frame)) if "layer" in frame else {}
     rows = chosen(frame, unit=unit, estimator=estimator, layers=layers, epochs=epochs)
     table = points(rows, bound)
-    panels = _panels(table, x, y)
+    panels = panels_of(table, x, y)
     runs, names = (list(dict.fromkeys(key[at] for key in panels)) for at in (0, 1))
     norm, cmap = epoch_norm(table["epoch"].tolist()), epoch_colors()
     shown = [layer for layer in markers if any((each["layer"] == layer).any() for each in panels.values())]
@@ -90,7 +90,7 @@ def plane(
             raise InfoplaneError(f"There are {len(panels)} panels to draw and one Axes: choose {what}.")
         (both,) = panels.values()
         _draw(ax, both, markers, norm, cmap)
-        _lines(ax, both, unit)
+        lines(ax, both, unit)
         _colorbar(ax.figure.colorbar(mappable, ax=ax), table)
         ax.legend(
             handles=legend, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2,
@@ -103,13 +103,13 @@ def plane(
             _draw(cells[key], both, markers, norm, cmap)
             cells[key].set_title(title_of(rows, key[1], key[0] if len(runs) > 1 else ""), pad=12)
         for key, both in panels.items():  # after all points, for it fixes the limits that the panels share
-            _lines(cells[key], both, unit)
+            lines(cells[key], both, unit)
         label_once(cells.values())
         _colorbar(fig.colorbar(mappable, ax=list(cells.values()), aspect=30, pad=0.015), table)
         return fig
 
 
-def _panels(table: pd.DataFrame, x: str, y: str) -> dict[tuple[str, str], pd.DataFrame]:
+def panels_of(table: pd.DataFrame, x: str, y: str) -> dict[tuple[str, str], pd.DataFrame]:
     """For each run and panel that has both quantities: the points with the columns of either, suffixed _x and _y."""
     known = list(dict.fromkeys(table["quantity"]))
     for quantity in (x, y):
@@ -133,7 +133,7 @@ def _panels(table: pd.DataFrame, x: str, y: str) -> dict[tuple[str, str], pd.Dat
 
 
 def _mean(both: pd.DataFrame) -> pd.DataFrame:
-    """The means over replicas, quantity by quantity, side by side as in `_panels`."""
+    """The means over replicas, quantity by quantity, side by side as in `panels_of`."""
     keys = ["run", "panel", "layer", "epoch", "replica"]
     means = []
     for side in ("_x", "_y"):
@@ -192,7 +192,7 @@ def _barred(epochs: pd.Series) -> set[int]:
     return {int(epochs.loc[(epochs - tick).abs().idxmin()]) for tick in epoch_ticks(epochs.tolist(), _APART)}
 
 
-def _lines(ax: Axes, both: pd.DataFrame, unit: str) -> None:
+def lines(ax: Axes, both: pd.DataFrame, unit: str) -> None:
     """The ceilings as dashed lines, and the names of the axes."""
     for axis, set_label in (("x", ax.set_xlabel), ("y", ax.set_ylabel)):
         quantity = both[f"quantity_{axis}"].iloc[0]

@@ -1,0 +1,90 @@
+"""Gradients over minibatches against epoch: the norm of their mean beside that of their standard deviation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from ..records import choose
+from .points import layers_of
+from .runs import needs
+from .style import LOOK, epoch_axis, label_once, layer_colors, page
+
+__all__ = ["gradients"]
+
+_BAND = 0.13
+_COLUMNS = ("run", "epoch", "replica", "layer", "batches", "mean_norm", "std_norm", "weight_norm", "snr")
+_LINES: dict[str, Any] = {"mean": "-", "std": (0, (2.5, 1.2))}
+
+
+def gradients(
+    frame: pd.DataFrame, *, layers: Iterable[str] | None = None, epochs: Iterable[int] | None = None
+) -> Figure:
+    """Draw the gradient over minibatches against epoch, logarithmic, of a frame as gradients.csv is.
+
+    A row for each run. Left: the norm of the mean (solid) and of the standard deviation (dashed), each over the norm of
+    the weights; right: the first over the second, which is 1 at the thin line. A colour a layer; lines are geometric
+    means over replicas, and bands a standard deviation of the logarithm to either side.
+
+    Raises InfoplaneError for what the frame does not hold.
+    """
+    needs(frame, _COLUMNS, "gradients")
+    colors = layer_colors(layers_of(frame))
+    if layers is not None:
+        frame = frame[frame["layer"].isin([choose(layer, list(colors), "layer") for layer in layers])]
+    if epochs is not None:
+        known = [str(epoch) for epoch in sorted(set(frame["epoch"]))]
+        frame = frame[frame["epoch"].isin([int(choose(str(epoch), known, "epoch")) for epoch in epochs])]
+    values = {"mean": frame["mean_norm"] / frame["weight_norm"], "std": frame["std_norm"] / frame["weight_norm"]}
+    with np.errstate(divide="ignore"):
+        logs = pd.DataFrame({name: np.log10(v) for name, v in (values | {"snr": frame["snr"]}).items()})
+    logs = logs.where(np.isfinite(logs))  # a gradient of 0 has no place on a logarithmic axis
+    table = frame[["run", "layer", "epoch"]].join(logs)
+    mean = table.groupby(["run", "layer", "epoch"], sort=False).agg(["mean", "std"]).reset_index()
+    runs = list(dict.fromkeys(frame["run"]))
+    shown = [layer for layer in colors if layer in set(frame["layer"])]
+
+    with matplotlib.rc_context(LOOK):
+        legend = _legend(shown, colors, int(frame.groupby("run")["replica"].nunique().max()))
+        fig, axes = page([2.3] * len(runs), 2, legend, sharex=True, sharey="col")
+        for run, (left, right) in zip(runs, axes, strict=True):
+            for layer in shown:
+                own = mean[(mean["run"] == run) & (mean["layer"] == layer)].sort_values("epoch")
+                for ax, name in ((left, "mean"), (left, "std"), (right, "snr")):
+                    _draw(ax, own, name, colors[layer], f"_{layer} {name}")
+            right.axhline(1.0, color="0.35", linewidth=0.7, zorder=1)
+            left.set_ylabel("norm of gradient / norm of weights")
+            right.set_ylabel("norm of mean / norm of s.d. (SNR)")
+            batches = frame.loc[frame["run"] == run, "batches"].unique()
+            over = f"over {batches[0]} minibatches" if len(batches) == 1 else "over minibatches"
+            left.set_title(f"{run}, {over}" if len(runs) > 1 else over, loc="left")
+        for ax in axes.flat:
+            ax.set_yscale("log")
+            epoch_axis(ax, frame["epoch"].tolist())
+        label_once(axes.flat)
+        return fig
+
+
+def _draw(ax: Axes, line: pd.DataFrame, name: str, color: Any, label: str) -> None:
+    epoch, value, spread = line["epoch"], line[name, "mean"], line[name, "std"].fillna(0.0)
+    ax.fill_between(epoch, 10 ** (value - spread), 10 ** (value + spread), color=color, alpha=_BAND, linewidth=0)
+    marker: dict[str, Any] = {"marker": "o", "markersize": 3} if len(line) == 1 else {}  # one epoch makes no line
+    ax.plot(epoch, 10**value, color=color, linestyle=_LINES.get(name, "-"), label=label, **marker)
+
+
+def _legend(layers: list[str], colors: dict[str, Any], replicas: int) -> list[Artist]:
+    handles: list[Artist] = [Line2D([], [], color=colors[layer], label=layer) for layer in layers]
+    for name, label in (("mean", "of the mean, and SNR"), ("std", "of the standard deviation")):
+        handles.append(Line2D([], [], color="0.3", linestyle=_LINES[name], label=label))
+    if replicas > 1:
+        handles.append(Patch(color="0.3", alpha=_BAND, linewidth=0, label=f"s.d. over {replicas} replicas"))
+    return handles

@@ -1,0 +1,78 @@
+"""Gradients are larger than their spread over minibatches at first and smaller later, in whatever network.
+
+Claim: the norm of the mean gradient of each layer starts above that of its standard deviation over minibatches (drift)
+and falls below it near epoch 350 (diffusion), where compression of the input begins. Against this: a published attempt
+did not find that crossing; and Saxe et al. find a step in the ratio also in ReLU and linear networks, which do not
+compress.
+
+Expected, if the claim holds: SNR = |mean| / |standard deviation| above 1 in the first epochs, and below 1 for good from
+a few hundred epochs on, in every layer of tanh networks; if Saxe et al. are right, the same of ReLU and of a linear
+student of a linear teacher. Norms are of each weight matrix with the weights held fixed, over the training batches of
+an epoch (Adam 4e-4 and 7 batches of 512 on the 12-bit task; SGD 0.1 and 20 batches of 5 for the student). The mean of
+batches is the gradient of all training points, so that it has no noise of its own; 7 independent gradients of mean 0
+would have an SNR of 0.41, and 20 of 0.23.
+
+What came out: TODO
+"""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+import infoplane as ip
+
+SOURCE = "Shwartz-Ziv & Tishby (2017), figure 4; Saxe et al. (ICLR 2018), figures 9, 10, 20 and 21"
+TIME = "4 minutes"
+
+NETWORKS = 10
+TASK = {"preset": "tishby", "ordered": False, "epochs": 3000}
+KINDS = {
+    "tanh": {**TASK, "activation": "tanh"},
+    "ReLU": {**TASK, "activation": "relu", "init": "he"},
+    "linear student": {"dataset": "student-teacher", "batch_size": 5, "epochs": 1000, "estimators": ()},
+}
+QUICK_NETWORKS, QUICK_EPOCHS = 2, 10
+EARLY = 10
+
+
+def train(networks: int, epochs: int | None) -> ip.Sweep:
+    more = {} if epochs is None else {"epochs": epochs}
+    common = {"gradients": True, "replicas": networks, "snapshots": "log:40"}
+    return ip.train_all({kind: ip.Settings.of(**{**common, **given, **more}) for kind, given in KINDS.items()})
+
+
+def crossings(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a run, layer and network: the largest SNR in the first epochs, that at the end, and the first epoch from
+    which on it is below 1 (NaN where it is not below 1 at the end, 0 where it never was above)."""
+    rows = []
+    for (run, layer, replica), own in frame.groupby(["run", "layer", "replica"], sort=False):
+        snr = own.set_index("epoch")["snr"].sort_index()
+        above = snr.index[snr >= 1]
+        after = snr.index[snr.index > above.max()] if len(above) else snr.index
+        rows.append(
+            {"run": run, "layer": layer, "replica": replica, "early": snr[snr.index <= EARLY].max()}
+            | {"end": snr.iloc[-1], "crossing": after.min() if len(after) else np.nan}
+        )
+    return pd.DataFrame(rows)
+
+
+def check(table: pd.DataFrame) -> None:
+    by = table.groupby(["run", "layer"], sort=False)
+    said = by[["early", "end"]].median().join(by["crossing"].describe()[["count", "25%", "50%", "75%"]])
+    print(f"SNR: the largest up to epoch {EARLY} and the last, medians over networks")
+    print("count: of the networks whose SNR ends below 1; quartiles: of the first epoch from which on it is")
+    print(said.round(2).to_string())
+
+
+def main(out: Path, quick: bool) -> None:
+    sweep = train(QUICK_NETWORKS, QUICK_EPOCHS) if quick else train(NETWORKS, None)
+    frame, table = sweep.gradients, crossings(sweep.gradients)
+    frame.to_csv(out / "tishby_gradients.csv", index=False, float_format="%.6g")
+    table.to_csv(out / "tishby_gradients_crossings.csv", index=False, float_format="%.6g")
+    figure = ip.plot.gradients(frame)
+    for suffix in ("png", "pdf"):
+        ip.plot.save(figure, out / f"tishby_gradients.{suffix}")
+    plt.close(figure)
+    check(table)
