@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .channels.gaussian import mean_field_bound as mean_field_bound
     from .channels.layer import Echo as Echo
     from .data.icosahedron import icosahedron as icosahedron
+    from .data.icosahedron import icosahedron_law as icosahedron_law
     from .estimators import KDE as KDE
     from .estimators import KSG as KSG
     from .estimators import NWJ as NWJ
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from .estimators import Ross as Ross
     from .estimators import Tap as Tap
     from .estimators import binned_entropy as binned_entropy
+    from .estimators import cell_numbers as cell_numbers
     from .estimators import corrected_entropy as corrected_entropy
     from .estimators import counted_information as counted_information
     from .estimators import decoder_information as decoder_information
@@ -70,6 +72,8 @@ if TYPE_CHECKING:
     from .settings import Settings as Settings
     from .taps import TapError as TapError
     from .taps import Taps as Taps
+    from .theory.bottleneck import information_curve as information_curve
+    from .theory.bottleneck import partition_information as partition_information
     from .training import DivergedError as DivergedError
     from .training import train as train
 
@@ -107,6 +111,7 @@ _HOME = {
     "WARNINGS": "records",
     "binned_entropy": "estimators",
     "calibrate": "calibration",
+    "cell_numbers": "estimators",
     "corrected_entropy": "estimators",
     "counted_information": "estimators",
     "decoder_information": "estimators",
@@ -114,7 +119,9 @@ _HOME = {
     "echo_noise": "channels.echo",
     "fill_banks": "chain",
     "icosahedron": "data.icosahedron",
+    "icosahedron_law": "data.icosahedron",
     "infonce": "estimators",
+    "information_curve": "theory.bottleneck",
     "initialise": "networks",
     "insert_channel": "insertion",
     "insert_echo": "insertion",
@@ -123,6 +130,7 @@ _HOME = {
     "mean_field_bound": "channels.gaussian",
     "mixture_information": "estimators",
     "nwj": "estimators",
+    "partition_information": "theory.bottleneck",
     "rate": "models",
     "renyi_information": "estimators",
     "ross_information": "estimators",

@@ -136,7 +136,7 @@ class Training:
         order = torch.take_along_dim(task.train, streams.permutations(task.train.shape[1]), -1)
         total, batches = torch.zeros_like(self.rates), 0
         for rows in _batches(order, s.batch_size or order.shape[1], echoes):
-            x, y = task.x[rows], task.y[rows]
+            x, y = task.x[rows], task.targets(rows)
             logits = self.model(x if s.replicas > 1 else x[0])
             loss = task.loss(logits if s.replicas > 1 else logits.unsqueeze(0), y).mean(-1)
             if rated:
