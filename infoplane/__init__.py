@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .compression import falls as falls
     from .compression import means as means
     from .data.icosahedron import icosahedron as icosahedron
+    from .data.icosahedron import icosahedron_law as icosahedron_law
     from .estimators import KDE as KDE
     from .estimators import KSG as KSG
     from .estimators import NWJ as NWJ
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from .estimators import Ross as Ross
     from .estimators import Tap as Tap
     from .estimators import binned_entropy as binned_entropy
+    from .estimators import cell_numbers as cell_numbers
     from .estimators import corrected_entropy as corrected_entropy
     from .estimators import counted_information as counted_information
     from .estimators import decoder_information as decoder_information
@@ -75,6 +77,8 @@ if TYPE_CHECKING:
     from .sweep import train_all as train_all
     from .taps import TapError as TapError
     from .taps import Taps as Taps
+    from .theory.bottleneck import information_curve as information_curve
+    from .theory.bottleneck import partition_information as partition_information
     from .training import DivergedError as DivergedError
     from .training import train as train
 
@@ -113,6 +117,7 @@ _HOME = {
     "WARNINGS": "records",
     "binned_entropy": "estimators",
     "calibrate": "calibration",
+    "cell_numbers": "estimators",
     "corrected_entropy": "estimators",
     "counted_information": "estimators",
     "decoder_information": "estimators",
@@ -122,7 +127,9 @@ _HOME = {
     "fill_banks": "chain",
     "gradient_statistics": "gradients",
     "icosahedron": "data.icosahedron",
+    "icosahedron_law": "data.icosahedron",
     "infonce": "estimators",
+    "information_curve": "theory.bottleneck",
     "initialise": "networks",
     "insert_channel": "insertion",
     "insert_echo": "insertion",
@@ -132,6 +139,7 @@ _HOME = {
     "means": "compression",
     "mixture_information": "estimators",
     "nwj": "estimators",
+    "partition_information": "theory.bottleneck",
     "rate": "models",
     "renyi_information": "estimators",
     "ross_information": "estimators",

@@ -22,7 +22,8 @@ __all__ = ["Task", "cross_entropy", "load", "squared_error"]
 class Task:
     """Inputs x (N, ...), targets y, and for each replica which of them it trains on: (R, n_train), (R, n_test).
 
-    y: classes (N,), or (N, O) numbers to be regressed on, and classes is 0. whole: every replica has all points of the
+    y: classes (N,), or (R, N) where each replica has drawn its own (`Points.chances`); or (N, O) numbers to be
+    regressed on, and classes is 0. whole: every replica has all points of the
     data set, for training or for testing, and so the same ones. law: of a regression whose law is known. enumerated:
     part("all") is every input there is, if it is `whole`.
     fingerprint: of the data set that the points are from.
@@ -53,9 +54,15 @@ class Task:
             return self.x, self.y
         rows = {"train": [self.train], "test": [self.test], "all": [self.train, self.test]}[name]
         both = torch.cat(rows, 1)
-        if len(both) == 1:
-            return self.x[both[0]].unsqueeze(0), self.y[both[0]].unsqueeze(0)
-        return self.x[both], self.y[both]
+        return self.at(both)
+
+    def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The inputs and targets of rows (R, n), of each replica its own: (R, n, ...) and (R, n) or (R, n, O)."""
+        x, y = self.x, self.y
+        inputs = x.index_select(0, rows.flatten()).view(*rows.shape, *x.shape[1:])
+        if not self.regression and y.dim() == 2:
+            return inputs, torch.take_along_dim(y, rows, 1)
+        return inputs, y.index_select(0, rows.flatten()).view(*rows.shape, *y.shape[1:])
 
     @property
     def places(self) -> dict[str, Tensor]:
@@ -78,15 +85,17 @@ class Task:
 def load(settings: Settings, device: torch.device, *, download: bool = False) -> Task:
     """The task of the settings, on the device; only the points that some replica uses."""
     points = load_points(settings.dataset, Place(settings.data_root, download))
-    rows = [_rows(settings, points, seed) for seed in settings.seeds]
+    labels = [points.drawn(seed) for seed in settings.seeds]
+    rows = [_rows(settings, points, seed, y) for seed, y in zip(settings.seeds, labels, strict=True)]
     train, test = (torch.stack(part) for part in zip(*rows, strict=True))
-    x, y = points.x, points.y
+    x, y = points.x, points.y if points.chances is None else torch.stack(labels)
     whole = train.shape[1] + test.shape[1] == len(x)
     used = torch.unique(torch.cat([train, test], 1))
     if len(used) < len(x):
         at = torch.full((len(x),), -1)
         at[used] = torch.arange(len(used))
-        x, y, train, test = x[used], y[used], at[train], at[test]
+        x, train, test = x[used], at[train], at[test]
+        y = y[used] if points.chances is None else y[:, used]
     if settings.model == "mlp":
         x = x.flatten(1)
     elif x.dim() != 4:
@@ -98,8 +107,8 @@ def load(settings: Settings, device: torch.device, *, download: bool = False) ->
     return Task(x, y, train, test, points.classes, whole, points.law, points.fingerprint, points.enumerated)
 
 
-def _rows(settings: Settings, points: Points, seed: int) -> tuple[Tensor, Tensor]:
-    """The training and test points of one replica, from its seed alone."""
+def _rows(settings: Settings, points: Points, seed: int, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The training and test points of one replica with targets y, from its seed alone."""
     n = len(points.x)
     if points.test is not None:
         train, test = (~points.test).nonzero().squeeze(1), points.test.nonzero().squeeze(1)
@@ -111,7 +120,7 @@ def _rows(settings: Settings, points: Points, seed: int) -> tuple[Tensor, Tensor
     if not len(test):
         raise InfoplaneError(f"No test points are left of {n}: use a smaller --split.")
     if settings.subset:
-        labels = points.y[train] if points.classes else torch.zeros(len(train), dtype=torch.int64)
+        labels = y[train] if points.classes else torch.zeros(len(train), dtype=torch.int64)
         generator = torch.Generator().manual_seed(derive("subset", seed))
         train = train[stratified(labels, settings.subset, generator)]
     return train, test

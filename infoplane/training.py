@@ -138,7 +138,7 @@ class Training:
     def loss(self, rows: Tensor) -> Tensor:
         """(R,): what a minibatch of this epoch is trained on, the mean loss and beta times the rate."""
         many = self.settings.replicas > 1
-        x, y = (t.index_select(0, rows.flatten()).view(*rows.shape, *t.shape[1:]) for t in (self.task.x, self.task.y))
+        x, y = self.task.at(rows)
         logits = self.model(x if many else x[0])
         loss = self.task.loss(logits if many else logits.unsqueeze(0), y).mean(-1)
         return loss + self.beta(self.epoch) * rate(self.model) if self.rated else loss

@@ -11,10 +11,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+import infoplane as ip
 from infoplane.cli import main
 from infoplane.data import DATASETS, Place, load_points
-from infoplane.data.icosahedron import icosahedron
-from infoplane.data.points import stratified
+from infoplane.data.icosahedron import icosahedron, icosahedron_law
+from infoplane.data.points import label_entropy, stratified
 from infoplane.records import InfoplaneError
 from infoplane.settings import Settings
 from infoplane.task import load
@@ -119,6 +120,50 @@ def test_training_on_images_takes_the_published_division(fake, model):
         for both, one in zip(task.part(name), alone.part(name), strict=True):
             one = one if one.shape[:1] == (1,) else one.unsqueeze(0)
             assert sorted(map(str, both[1].tolist())) == sorted(map(str, one[0].tolist()))
+
+
+# -- labels of chance
+
+
+def test_every_replica_draws_its_labels_from_its_seed_and_the_law():
+    task = load(Settings.of(dataset="icosahedron-stochastic", replicas=40), CPU)
+    p = icosahedron_law()
+    assert task.y.shape == (40, 4096)
+    sure = (p < 1e-12) | (p > 1 - 1e-12)
+    assert (task.y[:, sure] == p[sure].round()).all()
+    drawn, variance = task.y.double().sum(0), p * (1 - p)
+    assert abs(float((drawn - 40 * p).sum())) < 5 * float((40 * variance).sum()) ** 0.5
+    flips = (task.y != p.round()).sum(1).double()
+    assert float(flips.mean()) == pytest.approx(float(torch.minimum(p, 1 - p).sum()), abs=5 * (5.1 / 40) ** 0.5)
+    assert len({tuple(y.tolist()) for y in task.y}) == 40
+    alone = load(Settings.of(dataset="icosahedron-stochastic", replicas=1, seed=3), CPU)
+    assert torch.equal(alone.y[0], task.y[3])
+    for name in ("train", "test", "all"):
+        x, y = task.part(name)
+        assert torch.equal(y[3], alone.part(name)[1][0])
+        numbers = (x if name == "all" else x[3]).long() @ 2 ** torch.arange(11, -1, -1)
+        assert torch.equal(y[3], task.y[3][numbers])  # each label is that of its own pattern
+    assert torch.equal(task.at(task.train)[1], task.part("train")[1])
+
+
+def test_a_subset_of_labels_of_chance_keeps_the_points_and_their_labels():
+    settings = Settings.of(dataset="icosahedron-stochastic", replicas=2, subset=100)
+    task = load(settings, CPU)
+    whole = load(Settings.of(dataset="icosahedron-stochastic", replicas=2), CPU)
+    x, y = task.part("train")
+    assert y.shape == (2, 100)
+    for r in range(2):
+        assert torch.equal(y[r], whole.y[r][x[r].long() @ 2 ** torch.arange(11, -1, -1)])
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_run_with_labels_of_chance(replicas, tmp_path):
+    settings = Settings.of(dataset="icosahedron-stochastic", replicas=replicas, epochs=1, estimators=("binning",))
+    frame = ip.train(settings, str(tmp_path / "run"), device="cpu", progress=False).read("measurements")
+    labels = load(settings, CPU).y
+    ceilings = frame[(frame.quantity == "I(T;Y)") & (frame.layer == "hidden1")].groupby("replica").ceiling_nats.first()
+    for r in range(replicas):
+        assert ceilings[r] == pytest.approx(label_entropy(labels[r]), abs=1e-12)
 
 
 # -- a subset

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from infoplane.data.icosahedron import ANTIPODE, NEAR, icosahedron, pair_counts
+from infoplane.data.icosahedron import ANTIPODE, NEAR, icosahedron, icosahedron_law, pair_counts
 from infoplane.data.points import label_entropy, split
 from infoplane.records import InfoplaneError
 
@@ -104,6 +104,37 @@ def test_the_published_file_says_the_same(task):
     published = loadmat(PUBLISHED)
     assert torch.equal(task[0], torch.from_numpy(published["F"]).float())
     assert torch.equal(task[1], torch.from_numpy(published["y"])[0].long())
+
+
+# the stochastic rule
+
+
+def information_bits(p):
+    h = torch.special.entr(torch.stack([p, 1 - p])).sum(0)
+    whole = torch.special.entr(torch.stack([p.mean(), 1 - p.mean()])).sum()
+    return float(whole - h.mean()) / math.log(2)
+
+
+def test_the_stochastic_rule_is_as_published(task, images):
+    p = icosahedron_law()
+    assert p.dtype == torch.float64
+    assert information_bits(p) == pytest.approx(0.99, abs=1e-3)
+    assert float(p.mean()) == pytest.approx(0.5168, abs=1e-4)
+    assert torch.equal((p > 0.5).long(), task[1])  # the hard rule is its likelier label
+    assert (p[images] == p).all()
+    assert len(p.unique()) <= 51
+    assert torch.equal((icosahedron_law(1e6) > 0.5).long(), task[1])
+    assert information_bits(icosahedron_law(1e6)) == pytest.approx(0.999157, abs=5e-7)
+    assert (icosahedron_law(0.0) == 0.5).all()
+
+
+def test_no_threshold_gives_half_the_labels_and_so_much_information():
+    for gamma in (1.0, 1.65, 5.0):
+        low, high = 400.0, 460.0
+        for _ in range(60):
+            theta = (low + high) / 2
+            low, high = (theta, high) if float(icosahedron_law(gamma, theta).mean()) > 0.5 else (low, theta)
+        assert information_bits(icosahedron_law(gamma, low)) < 0.955
 
 
 # dividing the points

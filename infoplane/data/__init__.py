@@ -55,6 +55,17 @@ def _icosahedron(_: Place) -> Points:
     return Points(x, y, classes=2, enumerated=True)
 
 
+def _icosahedron_stochastic(_: Place) -> Points:
+    from dataclasses import replace
+
+    from .icosahedron import icosahedron, icosahedron_law
+    from .points import Points
+
+    x, y = icosahedron()
+    points = Points(x, y, classes=2, enumerated=True, chances=icosahedron_law())
+    return replace(points, y=points.drawn(0))
+
+
 def _student_teacher(_: Place) -> Points:
     from .student_teacher import student_teacher
 
@@ -95,6 +106,12 @@ DATASETS: dict[str, Dataset] = {
         "4096 x 12, generated: the whole population",
         "Shwartz-Ziv & Tishby 2017",
         _icosahedron,
+    ),
+    "icosahedron-stochastic": Dataset(
+        "the same with a stochastic rule, I(X;Y) = .99 bits: labels drawn from p(y|x), anew for each replica",
+        "4096 x 12, generated: all inputs, some 5 labels of which differ from the hard ones",
+        "Shwartz-Ziv & Tishby 2017",
+        _icosahedron_stochastic,
     ),
     "student-teacher": Dataset(
         "regression on a random linear teacher with Gaussian inputs and noise; a linear student's plane is known in "

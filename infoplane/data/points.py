@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..records import InfoplaneError
+from ..replicas import derive
 from ..theory.linear import LinearTask
 
 __all__ = ["Points", "label_entropy", "split", "stratified"]
@@ -22,6 +23,8 @@ class Points:
     x: (N, ...) float32. y: (N,) int64 classes 0 ... classes - 1; or (N, O) float32 targets of a regression, and
     classes is 0. test: (N,) bool, which are test points, where the data set says so. law: of a regression whose law is
     known. enumerated: these are all the inputs there are, and each is as likely: not a sample of anything.
+    chances: (N,) float64, p(y=1|x), where labels are a matter of chance: a run draws those of each replica from its
+    seed (`drawn`), and y is the draw of seed 0.
     """
 
     x: Tensor
@@ -30,6 +33,14 @@ class Points:
     test: Tensor | None = None
     law: LinearTask | None = None
     enumerated: bool = False
+    chances: Tensor | None = None
+
+    def drawn(self, seed: int) -> Tensor:
+        """The labels of a replica of that seed: y, or a draw from `chances`, (N,) int64."""
+        if self.chances is None:
+            return self.y
+        generator = torch.Generator().manual_seed(derive("labels", seed))
+        return (torch.rand(len(self.chances), generator=generator, dtype=torch.float64) < self.chances).long()
 
     @property
     def fingerprint(self) -> str:

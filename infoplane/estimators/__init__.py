@@ -10,7 +10,7 @@ from dataclasses import Field, fields
 from typing import Any
 
 from ..records import InfoplaneError, choose
-from .binning import BinnedEntropy, Binning, binned_entropy
+from .binning import BinnedEntropy, Binning, binned_entropy, cell_numbers
 from .corrections import CORRECTIONS, corrected_entropy, corrected_information
 from .counting import CountedInformation, Counting, counted_information
 from .decoder import Decoder, DecoderInformation, decoder_information
@@ -55,6 +55,7 @@ __all__ = [
     "TapFit",
     "VariationalBound",
     "binned_entropy",
+    "cell_numbers",
     "corrected_entropy",
     "corrected_information",
     "counted_information",

@@ -16,7 +16,7 @@ from .corrections import corrected_entropy
 from .inputs import Classes, number, only_replica, read_labels, read_points
 from .protocol import About, Reading
 
-__all__ = ["BinnedEntropy", "Binning", "binned_entropy"]
+__all__ = ["BinnedEntropy", "Binning", "binned_entropy", "cell_numbers"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -83,14 +83,33 @@ def binned_entropy(
     Chelombiev et al., Adaptive estimators show information compression in deep neural networks, ICLR 2019 (EBAB).
     """
     where = "binned_entropy"
-    rule = Rule(where, width, bins, range)
-    rule.check()
-    if range == "run":
-        raise InfoplaneError(f"{where}: range='run' is known to a Recorder only; give the run's range as (low, high).")
+    rule = _rule(where, width, bins, range)
     choose(correction, CORRECTED, "correction")
     points = read_points(where, t)
     result = _binned(rule, points, None if labels is None else read_labels(where, labels, points), correction)
     return result if t.ndim == 3 else only_replica(result)
+
+
+def cell_numbers(
+    t: Tensor, *, width: float | None = None, bins: int | None = None, range: Range = "layer"
+) -> npt.NDArray[np.int64]:
+    """The number of the cell of each point, (N,) or (R, N): those that `binned_entropy` counts, under the same options.
+
+    Two points of a replica have one number exactly where all their units share a bin; the numbers mean nothing else.
+    Raises InfoplaneError as `binned_entropy` does.
+    """
+    where = "cell_numbers"
+    rule, points = _rule(where, width, bins, range), read_points(where, t)
+    numbers = cells(rule.grid(points), points, 1)
+    return numbers if t.ndim == 3 else numbers[0]
+
+
+def _rule(where: str, width: float | None, bins: int | None, range: Range) -> Rule:
+    rule = Rule(where, width, bins, range)
+    rule.check()
+    if range == "run":
+        raise InfoplaneError(f"{where}: range='run' is known to a Recorder only; give the run's range as (low, high).")
+    return rule
 
 
 def read_range(text: str) -> str | tuple[float, float]:
