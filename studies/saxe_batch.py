@@ -24,7 +24,7 @@ import infoplane as ip
 SOURCE = "Saxe et al., On the information bottleneck theory of deep learning (ICLR 2018), figure 5"
 TIME = "8 minutes"
 
-ACTIVATIONS, REPLICAS, EPOCHS, SNAPSHOTS = ("tanh", "relu"), 5, 2500, 24
+ACTIVATIONS, REPLICAS, EPOCHS, SNAPSHOTS = ("tanh", "relu"), 5, 2000, 16
 QUICK_ACTIVATIONS, QUICK_REPLICAS, QUICK_EPOCHS, QUICK_SNAPSHOTS = ("tanh",), 2, 1, 2
 STEPS = 13  # in an epoch of batches of 256: 3277 training points
 ESTIMATORS = ("kde:noise_variance=0.001,published=true", "binning:width=0.07")

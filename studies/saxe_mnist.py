@@ -7,8 +7,8 @@ Expected: of I(X;T) on the 10 000 test images, as kernel densities with noise of
 tanh layer loses a bit or more from its peak, and no hidden ReLU layer 0.5 bits.
 
 Networks, initial weights, batches of 128 and noise are those of Saxe et al., but not the length: they have 10 000
-epochs of SGD with steps of 0.001, which would take a day a network. Here there are 20 epochs with steps of 0.05, which
-goes as far as 1000 of theirs where the gradient changes little from step to step, and is noisier. 10 000 inputs hold
+epochs of SGD with steps of 0.001, which would take a day a network. Here there are 10 epochs with steps of 0.05, which
+goes as far as 500 of theirs where the gradient changes little from step to step, and is noisier. 10 000 inputs hold
 13.3 bits, and none of the numbers exceeds that. The planes are drawn with `kde-upper`, as in `saxe_tanh_relu`.
 
 What came out: TODO
@@ -24,11 +24,11 @@ import infoplane as ip
 from infoplane.data import Place, load_points
 
 SOURCE = "Saxe et al., On the information bottleneck theory of deep learning (ICLR 2018), figure 1, C and D"
-TIME = "20 minutes; needs MNIST"
+TIME = "10 minutes; needs MNIST"
 
 ACTIVATIONS = ("tanh", "relu")
 ESTIMATORS = ("kde:noise_variance=0.1,published=true", "binning:width=0.5")
-FULL = {"replicas": 5, "lr": 0.05, "epochs": 20, "snapshots": "log:12"}
+FULL = {"replicas": 5, "lr": 0.05, "epochs": 10, "snapshots": "log:6"}
 QUICK = {"replicas": 2, "lr": 0.05, "epochs": 1, "snapshots": "0,1", "subset": 500, "probe": "train"}
 QUICK |= {"widths": (64, 20, 20, 20)}
 HIDDEN = [f"hidden{k}" for k in range(1, 5)]

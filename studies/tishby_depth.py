@@ -20,10 +20,10 @@ import pandas as pd
 import infoplane as ip
 
 SOURCE = "Shwartz-Ziv & Tishby, Opening the black box of deep neural networks via information (2017), figure 5"
-TIME = "6 minutes"
+TIME = "4 minutes"
 
 WIDTHS, DEPTHS = (10, 7, 5, 4, 3, 3), (1, 2, 3, 4, 5, 6)
-NETWORKS, TRAINING = 10, {"epochs": 3000, "snapshots": "log:40"}
+NETWORKS, TRAINING = 6, {"epochs": 2000, "snapshots": "log:30"}
 QUICK_DEPTHS, QUICK_NETWORKS, QUICK_TRAINING = (1, 6), 2, {"epochs": 20, "snapshots": "0,5"}
 
 ACCURACY = 0.9

@@ -26,8 +26,8 @@ import infoplane as ip
 SOURCE = "Shwartz-Ziv & Tishby (2017), figure 4; Saxe et al. (ICLR 2018), figures 9, 10, 20 and 21"
 TIME = "4 minutes"
 
-NETWORKS = 10
-TASK = {"preset": "tishby", "ordered": False, "epochs": 3000}
+NETWORKS = 6
+TASK = {"preset": "tishby", "ordered": False, "epochs": 2000}
 KINDS = {
     "tanh": {**TASK, "activation": "tanh"},
     "ReLU": {**TASK, "activation": "relu", "init": "he"},
@@ -39,7 +39,7 @@ EARLY = 10
 
 def train(networks: int, epochs: int | None) -> ip.Sweep:
     more = {} if epochs is None else {"epochs": epochs}
-    common = {"gradients": True, "replicas": networks, "snapshots": "log:40"}
+    common = {"gradients": True, "replicas": networks, "snapshots": "log:30"}
     return ip.train_all({kind: ip.Settings.of(**{**common, **given, **more}) for kind, given in KINDS.items()})
 
 

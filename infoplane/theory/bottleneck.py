@@ -233,7 +233,7 @@ def _encoder(of_x: Floats, p_t: Floats, of_t: Floats, beta: float) -> tuple[Floa
 def _iterate(p_x: Floats, of_x: Floats, p_t: Floats, of_t: Floats, beta: float) -> tuple[Floats, Floats, Floats]:
     """The iterations of Blahut and Arimoto to the end: p(t), p(y|t) and ln Z(x)."""
     for step in range(STEPS):
-        given_x, z = _encoder(of_x, p_t, of_t, beta)
+        given_x, _ = _encoder(of_x, p_t, of_t, beta)
         p_xt = p_x[:, None] * given_x
         new_t = p_xt.sum(0)
         moved = (p_xt.T @ of_x) / np.maximum(new_t, 1e-300)[:, None]
