@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from .sweep import train_all as train_all
     from .taps import TapError as TapError
     from .taps import Taps as Taps
+    from .theory.bottleneck import InformationCurve as InformationCurve
     from .theory.bottleneck import information_curve as information_curve
     from .theory.bottleneck import partition_information as partition_information
     from .training import DivergedError as DivergedError
@@ -93,6 +94,7 @@ _HOME = {
     "Dropout": "channels.gaussian",
     "Echo": "channels.layer",
     "Gaussian": "channels.gaussian",
+    "InformationCurve": "theory.bottleneck",
     "InfoNCE": "estimators",
     "InfoplaneError": "records",
     "KDE": "estimators",

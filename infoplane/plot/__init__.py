@@ -23,7 +23,7 @@ from .loss import loss
 from .plane import plane
 from .rates import rates
 from .runs import between, epochs_range, run_names
-from .style import FORMATS, LOOK, in_unit, save
+from .style import FORMATS, LOOK, in_unit, layer_colors, save
 from .taps import taps
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "gap_table",
     "gradients",
     "in_unit",
+    "layer_colors",
     "loss",
     "plane",
     "rank_correlation",
