@@ -1,0 +1,160 @@
+"""Exact rates follow their price; at one price they say little of how well a network generalises.
+
+Claim: networks that compress their input more generalise better.
+
+Expected, if that is so: where I(Z;X) of the Echo layer is smaller the generalisation gap is smaller, across settings
+and among networks of one setting. Across settings the price beta drives both: a larger beta lowers the rate, and fits
+the training points less. That is the confounder, and only the correlation among the seeds of one setting is free of it.
+
+The 12-bit task, and MNIST with 1000 and 4000 images to train on (rates and gap of the 10 000 test images); tanh and
+ReLU; four prices; 5 networks each with one Echo layer. Exact are the rates that are certified; the others are upper
+bounds, drawn hollow. Beside them the binned value of the same layer. Of the same noisy law the superfluous information
+I(Z;X|Y) = I(Z;X) - I(Z;Y): with hard labels I(X;Y) = H(Y), and with R = I(Z;X) and CE the cross-entropy of single noisy
+draws it lies between max(0, R - H(Y)) and R - H(Y) + CE.
+
+What came out: TODO
+"""
+
+import math
+from itertools import product
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.colors import LogNorm
+from matplotlib.lines import Line2D
+
+import infoplane as ip
+from infoplane.data import Place, load_points
+
+SOURCE = (
+    "the question of Shwartz-Ziv & Tishby (2017) and Saxe et al. (2018), with the rates of Brekelmans et al. (2019)"
+)
+TIME = "8 minutes; needs MNIST"
+
+ACTIVATIONS, REPLICAS = ("tanh", "relu"), 5
+BETAS = {"12 bits": (0.01, 0.03, 0.1, 0.3), "MNIST": (0.003, 0.01, 0.03, 0.1)}
+EPOCHS = {"12 bits": 200, "MNIST": 30}
+SIZES = (1000, 4000)
+QUICK = {"replicas": 2, "epochs": 2}
+BITS = math.log(2)
+MARKERS = {"tanh": "o", "relu": "^"}
+
+
+def settings(quick: bool) -> dict[str, ip.Settings]:
+    out = {}
+    tasks: dict[str, dict[str, object]] = {"12 bits": {}}
+    for size in SIZES:
+        tasks[f"MNIST, {size}"] = {"dataset": "mnist", "model": "mlp", "widths": (64, 16), "subset": size}
+    for (task, given), activation in product(tasks.items(), ACTIVATIONS):
+        kind = task.partition(",")[0]
+        for beta in BETAS[kind]:
+            common = {"epochs": EPOCHS[kind], "replicas": REPLICAS, **given, **(QUICK if quick else {})}
+            common["snapshots"] = f"0,{common['epochs']}"
+            out[f"{task}; {activation}; {beta:g}"] = ip.Settings.of(
+                activation=activation, beta=beta, echo_layers=1, estimators=("binning:bins=30",), **common
+            )
+    return dict(list(out.items())[:: len(out) // 2]) if quick else out
+
+
+def points(sweep: ip.Sweep) -> pd.DataFrame:
+    """One row a network: rate and binned value, bits, the gaps, and the interval of the superfluous information."""
+    last = sweep.measurements
+    last = last[last["epoch"] == last.groupby("run")["epoch"].transform("max")]
+    keys = ["run", "replica"]
+    echo = last[last["estimator"] == "echo"]
+    gaps = [ip.plot.gap_table(own, sweep.metrics) for _, own in sweep.measurements.groupby("probe", sort=False)]
+    out = pd.concat(gaps, ignore_index=True).rename(columns={"value": "rate"})
+    out = out[[*keys, "layer", "rate", "standing", "gap_loss", "gap_error"]]
+    binned = last[(last["estimator"] == "binning") & (last["quantity"] == "I(X;T)")]
+    binned = binned.merge(out[[*keys, "layer"]], on=[*keys, "layer"])
+    out = out.merge(binned.assign(binned=binned["value_nats"] / BITS)[[*keys, "binned"]], on=keys)
+    label = last[(last["quantity"] == "I(Z;Y)") & (last["standing"] == "lower")].merge(out[[*keys, "layer"]])
+    known = label.assign(known=label["value_nats"] / BITS, entropy=label["ceiling_nats"] / BITS)
+    out = out.merge(known[[*keys, "known", "entropy"]], on=keys)
+    out["superfluous_low"] = (out["rate"] - out["entropy"]).clip(lower=0)
+    out["superfluous_high"] = out["rate"] - out["known"]
+    assert len(out) == len(echo[echo["quantity"] == "I(Z;X)"])
+    out[["task", "activation", "beta"]] = out["run"].str.split("; ", expand=True)
+    return out.astype({"beta": float})
+
+
+def correlations(table: pd.DataFrame) -> pd.DataFrame:
+    """Spearman's rho with each gap: over all networks of a task, and among those of one setting (their mean, and the
+    interval of that mean over settings)."""
+    rows = []
+    for (task, own), x, gap in product(
+        table.groupby("task", sort=False), ("rate", "binned"), ("gap_loss", "gap_error")
+    ):
+        across = ip.plot.rank_correlation(own[x], own[gap])
+        within = pd.DataFrame(
+            [
+                {"task": task, "replica": k, "rho": ip.plot.rank_correlation(run[x], run[gap]).rho}
+                for k, (_, run) in enumerate(own.groupby("run"))
+            ]
+        )
+        mean = ip.means(within, ("task",), "rho").iloc[0]
+        rows.append(
+            {"task": task, "of": x, "with": gap, "across": across.rho, "low": across.low, "high": across.high}
+            | {
+                "within": mean["mean"],
+                "within low": mean["low"],
+                "within high": mean["high"],
+                "exact": (own["standing"] == "exact").sum(),
+                "n": len(own),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@plt.rc_context(ip.plot.LOOK)
+def draw(table: pd.DataFrame, found: pd.DataFrame) -> plt.Figure:
+    tasks = list(table["task"].unique())
+    columns = [("rate", "gap_loss"), ("rate", "gap_error"), ("binned", "gap_loss")]
+    names = {"rate": "$I(Z;X)$ [bits]", "binned": "$I(X;T)$ in 30 bins [bits]"}
+    names |= {"gap_loss": "gap in loss [bits]", "gap_error": "gap in error"}
+    figure, axes = plt.subplots(len(tasks), 3, figsize=(7, 2.2 * len(tasks) + 0.5), squeeze=False, layout="constrained")
+    colors, norm = plt.get_cmap("viridis"), LogNorm(table["beta"].min(), 1.6 * table["beta"].max())
+    for task, panels in zip(tasks, axes, strict=True):
+        own = table[table["task"] == task]
+        for (x, y), ax in zip(columns, panels, strict=True):
+            for (activation, beta, exact), some in own.groupby(["activation", "beta", own["standing"] == "exact"]):
+                full = exact and x == "rate"
+                ax.plot(
+                    some[x], some[y], linestyle="", marker=MARKERS[activation], markersize=4, markeredgewidth=0.8,
+                    color=colors(norm(beta)), fillstyle="full" if full else "none",
+                )  # fmt: skip
+            said = found[(found["task"] == task) & (found["of"] == x) & (found["with"] == y)].iloc[0]
+            ax.set_title(
+                f"{task}\nacross: ρ = {said['across']:.2f} [{said['low']:.2f}, {said['high']:.2f}]\n"
+                f"in a setting: {said['within']:.2f} [{said['within low']:.2f}, {said['within high']:.2f}]",
+                loc="left", fontsize=6.5,
+            )  # fmt: skip
+            ax.set(xlabel=names[x], ylabel=names[y])
+            ax.axhline(0.0, color="0.35", linestyle=(0, (4, 3)), linewidth=0.7, zorder=1)
+    grey = {"color": "0.3", "linestyle": "", "markersize": 4}
+    handles = [Line2D([], [], marker=m, label="ReLU" if a == "relu" else a, **grey) for a, m in MARKERS.items()]
+    handles += [Line2D([], [], marker="s", fillstyle="none", label="hollow: upper bound, or estimate", **grey)]
+    handles += [
+        Line2D([], [], marker="s", linestyle="", markersize=4, color=colors(norm(b)), label=f"beta = {b:g}")
+        for b in np.unique(table["beta"])
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5)
+    return figure
+
+
+def main(out: Path, quick: bool, download: bool = False) -> None:
+    load_points("mnist", Place(download=download))  # or says where it should be
+    table = points(ip.train_all(settings(quick)))
+    found = correlations(table)
+    table.to_csv(out / "exact_generalisation.csv", index=False, float_format="%.6g")
+    found.to_csv(out / "exact_generalisation_correlations.csv", index=False, float_format="%.6g")
+    figure = draw(table, found)
+    for suffix in ("png", "pdf"):
+        ip.plot.save(figure, out / f"exact_generalisation.{suffix}")
+    plt.close(figure)
+    print(found.round(2).to_string(index=False))
+    by = table.assign(exact=table["standing"] == "exact").groupby(["task", "activation", "beta"], sort=False)
+    columns = ["rate", "binned", "gap_loss", "gap_error", "superfluous_low", "superfluous_high"]
+    print(by[columns].mean().join(by["exact"].sum()).round(3).to_string())

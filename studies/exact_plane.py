@@ -1,0 +1,117 @@
+"""Where rates are exact, layers lose information as far as the objective makes them, in tanh, ReLU and linear networks.
+
+Claim: networks fit first and compress later, tanh networks more than others. Estimates of deterministic layers cannot
+tell, for they follow their bins; Echo layers have a rate that is known exactly.
+
+Expected, if compression belongs to learning: the exact rate of the Echo layers rises and falls again, without a price
+on it (beta = 0) too, and more so in tanh networks than in linear ones. If it is made by the price: with beta = 0.03 it
+falls from its ceiling once beta has set in (after 40 of 400 epochs), in all networks alike, and with beta = 0 it
+does not.
+
+Chains: classifiers of the 12-bit task with two Echo layers, as `infoplane train` makes them; I(Z;X) of the first and
+I(Z2;Z1) of the second, beside KDE and bins of the same layers on the path without noise. A rate that is not exact is
+an upper bound, at or above 0.6 of ln N: it cannot be said to rise or fall there. Taps: plain tanh and ReLU networks,
+trained without noise; of each layer, before and after training, a code Z of the least rate at which the label can be
+told, or the layer be rebuilt. A tap's rate is of its code, and not of the layer.
+
+What came out: TODO
+"""
+
+import math
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+import infoplane as ip
+
+SOURCE = (
+    "Brekelmans, Moyer, Galstyan, Ver Steeg, Exact rate-distortion in autoencoders via Echo noise (2019); this package"
+)
+TIME = "8 minutes"
+
+CHAINS = {
+    "tanh": {"activation": "tanh"},
+    "ReLU": {"activation": "relu"},
+    "linear": {"activation": "linear"},
+    "tanh, beta = 0": {"activation": "tanh", "beta": 0.0},
+    "ReLU, beta = 0": {"activation": "relu", "beta": 0.0},
+}
+TAPS = {
+    f"{name}, {objective}": {"activation": name, "tap_objective": objective}
+    for objective in ("label", "reconstruction")
+    for name in ("tanh", "relu")
+}
+REPLICAS, EPOCHS, SNAPSHOTS = 5, 400, "log:16"
+TAP_REPLICAS, TAPPED, TAP_BETAS = 5, (1, 3, 5), (0.03, 0.3)
+QUICK = {"replicas": 1, "epochs": 2, "snapshots": "0,2"}
+BITS = math.log(2)
+
+
+def train(quick: bool) -> tuple[ip.Sweep, ip.Sweep]:
+    common = QUICK if quick else {"replicas": REPLICAS, "epochs": EPOCHS, "snapshots": SNAPSHOTS}
+    chains = {name: ip.Settings.of(echo_layers=2, **{**common, **given}) for name, given in CHAINS.items()}
+    if quick:
+        chains = {"tanh": chains["tanh"]}
+    common = {"epochs": EPOCHS, "snapshots": f"0,{EPOCHS}", "replicas": TAP_REPLICAS, "echo_at": TAPPED}
+    common |= {"tap_betas": TAP_BETAS, "echo_mode": "tap", "estimators": ()}
+    if quick:
+        common |= {"epochs": 2, "snapshots": "0,2", "replicas": 1, "echo_at": (5,), "tap_betas": (0.3,)}
+    taps = {name: ip.Settings.of(**{**common, **given}) for name, given in TAPS.items()}
+    if quick:
+        taps = {"tanh, label": taps["tanh, label"]}
+    return ip.train_all(chains), ip.train_all(taps)
+
+
+def phases(measurements: pd.DataFrame) -> pd.DataFrame:
+    """One row a run and Echo layer: its rate at the last epoch, bits, and its fall from the largest value among the
+    epochs at which it is exact, without a warning, in every replica, with 95 % intervals."""
+    echo = measurements[(measurements["estimator"] == "echo") & (measurements["standing"] != "lower")]
+    first = echo.groupby("run")["layer"].transform("first")
+    own = echo[(echo["quantity"] == "I(Z2;Z1)") | ((echo["quantity"] == "I(Z;X)") & (echo["layer"] == first))]
+    rows = []
+    for (run, layer, quantity), each in own.groupby(["run", "layer", "quantity"], sort=False):
+        table = each.pivot(index="replica", columns="epoch", values="value_nats") / BITS
+        sure = ((each["standing"] == "exact") & (each["warnings"] == "")).groupby(each["epoch"]).all()
+        epochs = list(sure.index[sure])
+        last = table.columns.max()
+        row = {"run": run, "layer": layer, "quantity": quantity, "ceiling": each["ceiling_nats"].max() / BITS}
+        row |= {"end": table[last].mean(), "sd": table[last].std()}
+        row["exact at the end"] = (each[each["epoch"] == last]["standing"] == "exact").sum()
+        row["exact in all from"] = min(epochs) if epochs else math.nan
+        if epochs and last in epochs:
+            peak = table[epochs].mean().idxmax()
+            fall = ip.means((table[peak] - table[last]).rename("fall").reset_index().assign(run=run), ("run",), "fall")
+            row |= {"peak at": peak, "peak": table[peak].mean()}
+            row |= {"fall": fall["mean"].item(), "low": fall["low"].item(), "high": fall["high"].item()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def main(out: Path, quick: bool) -> None:
+    chains, taps = train(quick)
+    found = phases(chains.measurements)
+    ip.means(chains.measurements).to_csv(out / "exact_plane.csv", index=False, float_format="%.6g")
+    found.to_csv(out / "exact_plane_phases.csv", index=False, float_format="%.6g")
+    taps.taps.to_csv(out / "exact_plane_taps.csv", index=False, float_format="%.6g")
+    priced = chains.measurements[~chains.measurements["run"].str.endswith("beta = 0")]
+    figures = {
+        "exact_plane": ip.plot.plane(chains.measurements, estimator="echo"),
+        "exact_plane_epochs": ip.plot.rates(priced),
+    }
+    for objective, table in taps.taps.groupby("objective", sort=False):
+        figures[f"exact_plane_{objective}"] = ip.plot.taps(table)
+    for name, figure in figures.items():
+        for suffix in ("png", "pdf"):
+            ip.plot.save(figure, out / f"{name}.{suffix}")
+        plt.close(figure)
+    print("Rates of Echo layers, bits; fall: from the largest value that is exact in every replica")
+    print(found.round(2).to_string(index=False))
+    last = chains.metrics[chains.metrics["epoch"] == chains.metrics["epoch"].max()]
+    print(last.groupby(["run", "split", "path"], sort=False)["accuracy"].mean().unstack().round(3).to_string())
+    print("Taps: rate [bits], loss of the label [bits] or distortion, exact in so many replicas")
+    table = taps.taps.assign(rate=taps.taps["value_nats"] / BITS, exact=taps.taps["standing"] == "exact")
+    table["lost"] = table["distortion"].where(table["objective"] != "label", table["cross_entropy_nats"] / BITS)
+    by = table.groupby(["run", "layer", "beta", "epoch"], sort=False)
+    said = by.agg(rate=("rate", "mean"), sd=("rate", "std"), lost=("lost", "mean"), exact=("exact", "sum"))
+    print(said.round(3).to_string())

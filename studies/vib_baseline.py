@@ -1,0 +1,122 @@
+"""At the same cross-entropy an Echo bottleneck has a rate, and a Gaussian one a bound on it that is larger.
+
+Claim: the variational bottleneck (Gaussian noise, held down by its mean-field bound) pays for more than its channel
+lets through, for the bound is loose where the codes are not Gaussian; Echo noise pays for its rate. So at equal
+cross-entropy the rate of Echo networks is smaller than the bound of Gaussian ones.
+
+Expected: over the price beta, the curve of the bound against cross-entropy lies above that of the Echo rate, by more
+than the scatter of the seeds, most where little noise is let in; and the bound exceeds the mixture estimate of what the
+Gaussian channel does let through.
+
+The 12-bit task, and MNIST with 2000 images to train on and measure on; tanh networks with one noisy layer, 5 of them at
+each price. The cross-entropy is of single noisy draws on test points. The mixture estimate is shown only where it has
+no warning.
+
+What came out: TODO
+"""
+
+import math
+from itertools import product
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+import infoplane as ip
+from infoplane.data import Place, load_points
+
+SOURCE = "Brekelmans, Moyer, Galstyan, Ver Steeg (2019); Alemi et al., Deep variational information bottleneck (2017)"
+TIME = "6 minutes; needs MNIST"
+
+REPLICAS = 5
+TASKS = {
+    "12 bits": {"epochs": 200, "echo_at": (4,)},
+    "MNIST, 2000": {
+        "dataset": "mnist", "model": "mlp", "widths": (64, 8), "subset": 2000, "epochs": 40, "echo_at": (2,),
+        "probe": "train",
+    },
+}  # fmt: skip
+BETAS = (0.003, 0.01, 0.03, 0.1, 0.3)
+QUICK = {"replicas": 2, "epochs": 2}
+CHANNELS = {
+    "echo": {"channel": "echo", "estimators": ("binning",)},
+    "gaussian": {"channel": "gaussian", "scale": "input", "estimators": ("mean-field", "mixture")},
+}
+KINDS = {
+    "Echo: rate": "black",
+    "Gaussian: mean-field bound": "tab:red",
+    "Gaussian: mixture Monte Carlo": "tab:orange",
+}
+BITS = math.log(2)
+
+
+def settings(quick: bool) -> dict[str, ip.Settings]:
+    out = {}
+    for (task, given), (channel, of), beta in product(TASKS.items(), CHANNELS.items(), BETAS):
+        common = {"activation": "tanh", "replicas": REPLICAS, **given, **of, **(QUICK if quick else {})}
+        out[f"{task}; {channel}; {beta:g}"] = ip.Settings.of(beta=beta, **common, snapshots=f"0,{common['epochs']}")
+    return {name: s for name, s in out.items() if name.startswith("12") and name.endswith("0.03")} if quick else out
+
+
+def points(sweep: ip.Sweep) -> pd.DataFrame:
+    """One row a network and kind of number: bits, whether it is exact, and the cross-entropy on test points, bits."""
+    frame, metrics = (
+        table[table["epoch"] == table.groupby("run")["epoch"].transform("max")]
+        for table in (sweep.measurements, sweep.metrics)
+    )
+    loss = metrics[(metrics["path"] == "noisy") & (metrics["split"] == "test")]
+    kinds = dict(zip(("echo", "mean-field", "mixture"), KINDS, strict=True))
+    frame = frame[frame["estimator"].isin(kinds) & (frame["quantity"] == "I(Z;X)")]
+    out = frame.assign(
+        kind=frame["estimator"].map(kinds), bits=frame["value_nats"] / BITS, exact=frame["standing"] == "exact"
+    ).merge(loss.assign(loss=loss["loss"] / BITS)[["run", "replica", "loss", "accuracy"]], on=["run", "replica"])
+    out[["task", "channel name", "beta"]] = out["run"].str.split("; ", expand=True)
+    names = ["task", "kind", "beta", "replica", "bits", "exact", "standing", "warnings", "loss", "accuracy"]
+    return out[names].astype({"beta": float})
+
+
+@plt.rc_context(ip.plot.LOOK)
+def draw(table: pd.DataFrame) -> plt.Figure:
+    tasks = list(table["task"].unique())
+    figure, axes = plt.subplots(1, len(tasks), figsize=(3.5 * len(tasks), 3), squeeze=False, layout="constrained")
+    for ax, task in zip(axes.flat, tasks, strict=True):
+        for kind, color in KINDS.items():
+            own = table[(table["task"] == task) & (table["kind"] == kind)]
+            if kind.endswith("Carlo"):
+                own = own[own["warnings"] == ""]
+            if own.empty:
+                continue
+            x, y = (ip.means(own, ("beta",), value).set_index("beta") for value in ("loss", "bits"))
+            exact = own.groupby("beta")["exact"].all().reindex(x.index)
+            ax.errorbar(
+                x["mean"], y["mean"], y["high"] - y["mean"], x["high"] - x["mean"], color=color, linewidth=1,
+                elinewidth=0.6, label=kind,
+            )  # fmt: skip
+            for full in (True, False):
+                some = exact == full
+                ax.plot(
+                    x["mean"][some], y["mean"][some], linestyle="", marker="o", markersize=4, color=color,
+                    fillstyle="full" if full else "none",
+                )  # fmt: skip
+        ax.set_title(task, loc="left")
+        ax.set(xlabel="test cross-entropy, noisy [bits]", ylabel="information on the input [bits]", ylim=(0, None))
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    (dot,) = axes.flat[0].plot([], [], linestyle="", marker="o", markersize=4, color="0.3")
+    figure.legend([*handles, dot], [*labels, "filled: exact in all networks"], loc="outside lower center", ncols=2)
+    return figure
+
+
+def main(out: Path, quick: bool, download: bool = False) -> None:
+    load_points("mnist", Place(download=download))  # or says where it should be
+    table = points(ip.train_all(settings(quick)))
+    table.to_csv(out / "vib_baseline.csv", index=False, float_format="%.6g")
+    figure = draw(table)
+    for suffix in ("png", "pdf"):
+        ip.plot.save(figure, out / f"vib_baseline.{suffix}")
+    plt.close(figure)
+    by = table.assign(warned=table["warnings"] != "").groupby(["task", "kind", "beta"], sort=False)
+    said = by.agg(
+        bits=("bits", "mean"), sd=("bits", "std"), exact=("exact", "sum"), warned=("warned", "sum"),
+        loss=("loss", "mean"), accuracy=("accuracy", "mean"),
+    )  # fmt: skip
+    print(said.round(3).to_string())
