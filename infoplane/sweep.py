@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -153,7 +154,7 @@ def _run(waiting: dict[str, dict[str, Any]], total: dict[str, int], processes: i
                         raise InfoplaneError(f"The run {name} stopped: {text.splitlines()[-1] if text else 'killed'}")
                     if text:
                         tqdm.write(text, file=sys.stderr)
-                    said.close()
+                    _close(process, said)
                     del running[name]
 
 
@@ -161,9 +162,25 @@ def _start(job: dict[str, Any]) -> tuple[subprocess.Popen[bytes], Any]:
     said = tempfile.TemporaryFile()
     process = subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=said, stderr=said)
     assert process.stdin is not None
-    with process.stdin as pipe:
-        pipe.write(json.dumps(job).encode())
+    process.stdin.write(json.dumps(job).encode() + b"\n")
+    process.stdin.flush()  # and not closed: that is how the process knows that this one is still there
     return process, said
+
+
+def _close(process: subprocess.Popen[bytes], said: Any) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    said.close()
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot stop its processes; what they have recorded can be gone on with."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
@@ -175,7 +192,7 @@ def _killed(running: dict[str, tuple[subprocess.Popen[bytes], Any]]) -> Iterator
         for process, said in running.values():
             process.terminate()
             process.wait()
-            said.close()
+            _close(process, said)
 
 
 def _snapshots(path: Path) -> int:
@@ -190,6 +207,8 @@ def _snapshots(path: Path) -> int:
 
 if __name__ == "__main__":
     try:
-        _work(json.loads(sys.stdin.buffer.read()))
+        job = json.loads(sys.stdin.buffer.readline())
+        _end_with_parent()
+        _work(job)
     except InfoplaneError as error:
         sys.exit(str(error))

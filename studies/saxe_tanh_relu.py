@@ -8,13 +8,17 @@ the published estimators, upper bounds through noise of variance 1e-3 that the n
 Expected: I(X;T) of the last hidden layer of tanh networks falls by 3 bits or more from its peak, that of no hidden ReLU
 layer by 0.5 bits; tanh > softsign > ReLU = softplus = 0. Networks 12-10-7-5-4-3-2 with Saxe et al.'s initial weights,
 Adam 4e-4, batches of 256, 10 000 epochs, measured on all 4096 inputs. (They have 50 networks of each kind and 211
-snapshots; REPLICAS = 50 and SNAPSHOTS = "saxe" take an hour more.)
+snapshots, which take an hour more: REPLICAS and TRAINING below.)
 
 The planes are drawn as theirs are: the upper bound against a difference of upper bounds (`kde-upper`), which is no
 bound on I(T;Y) and carries that warning. The bracket that is one reaches from 0 to H(Y) in the upper layers, and would
 put them all at one height. Against the epoch both bounds are drawn.
 
-What came out: TODO
+What came out (figures/saxe_tanh_relu_falls.csv): as they found. In the mean over 20 seeds the last hidden layer of tanh
+networks falls by 5.6 bits (95 % interval 5.1 to 6.2) in the KDE's upper bound and by 5.9 in bins, the layer before it
+by 1.2 and 1.1; no hidden ReLU layer by more than 0.02. Softsign (5 seeds) 1.3 [-0.3, 3.0], softplus 0.1. Not as they
+found: the last hidden layer of linear networks falls by 0.9 bits [0.3, 1.4] (binning 0.7). Test accuracy 0.965 (tanh),
+0.901 (ReLU: a few of the 20 networks never learn, the worst has 0.507), 0.950, 0.973 and 0.863.
 """
 
 import math

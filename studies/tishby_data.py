@@ -8,7 +8,10 @@ all. Layers 12-10-8-6-4-2 and an output of two logits, tanh, the published initi
 (with 5 %, all 205 points), a random choice of points for each network; measured on all 4096 patterns with 30 bins
 between -1 and 1, which show how the points of a layer cluster.
 
-What came out: TODO
+What came out (6 networks each; figures/tishby_data_falls.csv): as they found. With 5 % of the data I(T;Y) of the last
+two hidden layers falls from its peak by 0.11 bits (95 % interval 0.05 to 0.18) and 0.06 (0.05 to 0.08), with 45 and 85
+% by nothing. I(X;T) of the last hidden layer falls by 4.0 bits [3.3, 4.7] with 5 % of the data, 3.3 [1.6, 5.0] with 45
+% and 2.5 [1.0, 4.0] with 85 %: the more, the worse the networks generalise (test accuracy 0.87, 0.95 and 0.96).
 """
 
 from pathlib import Path
@@ -19,7 +22,7 @@ import pandas as pd
 import infoplane as ip
 
 SOURCE = "Shwartz-Ziv & Tishby, Opening the black box of deep neural networks via information (2017), figure 3"
-TIME = "4 minutes"
+TIME = "2 minutes"
 
 SHARES = (0.05, 0.45, 0.85)
 NETWORKS, TRAINING = 6, {"epochs": 3000, "snapshots": "log:30"}

@@ -12,7 +12,12 @@ an epoch (Adam 4e-4 and 7 batches of 512 on the 12-bit task; SGD 0.1 and 20 batc
 batches is the gradient of all training points, so that it has no noise of its own; 7 independent gradients of mean 0
 would have an SNR of 0.41, and 20 of 0.23.
 
-What came out: TODO
+What came out (6 networks each; figures/tishby_gradients_crossings.csv): there is a crossing, in ReLU networks as in
+tanh ones. SNR is 2 to 5 in the first epochs, rises to 20 in the upper tanh layers near epoch 40, and falls below 1
+between epochs 20 (first layer) and 700 (output) in the median; in ReLU networks between 12 and 320. It ends at 0.3,
+near that of 7 independent gradients; in tanh networks it returns to 0.8 at the last snapshot, where the loss is nearly
+0. In the linear student with batches of 5 it is below 1 from the first epoch on (0.3, then 0.12). So the step is there
+without compression (ReLU), and the layer that crosses last, the output, is not the one that compresses most.
 """
 
 from pathlib import Path
@@ -24,7 +29,7 @@ import pandas as pd
 import infoplane as ip
 
 SOURCE = "Shwartz-Ziv & Tishby (2017), figure 4; Saxe et al. (ICLR 2018), figures 9, 10, 20 and 21"
-TIME = "4 minutes"
+TIME = "2 minutes"
 
 NETWORKS = 6
 TASK = {"preset": "tishby", "ordered": False, "epochs": 2000}

@@ -1,5 +1,10 @@
 """Several settings trained side by side give what each gives alone."""
 
+import json
+import subprocess
+import sys
+import time
+
 import pandas as pd
 import pytest
 
@@ -60,3 +65,18 @@ def test_the_message_of_a_run_that_fails_is_passed_on(tmp_path):
     with pytest.raises(InfoplaneError, match="The run mad stopped: Every replica holds NaN"):
         ip.train_all(settings, tmp_path, progress=False)
     assert not ip.RunDir.open(tmp_path / "mad").read("metrics").empty
+
+
+def test_a_process_ends_with_the_one_that_started_it(tmp_path):
+    """And leaves a run that can be gone on with."""
+    settings = of("tanh", epochs=100_000, snapshots="0")
+    job = {"settings": settings.asdict(), "out": str(tmp_path / "run"), "resume": False}
+    process = subprocess.Popen([sys.executable, "-m", "infoplane.sweep"], stdin=subprocess.PIPE)
+    process.stdin.write(json.dumps(job | {"options": {}}).encode() + b"\n")
+    process.stdin.flush()
+    while not (tmp_path / "run" / "metrics.csv").exists():
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.stdin.close()
+    assert process.wait(timeout=30) == 1
+    assert not ip.RunDir.open(tmp_path / "run").done
