@@ -177,7 +177,8 @@ def _end_with_parent() -> None:
     """A parent that is killed cannot stop its processes; what they have recorded can be gone on with."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1):  # not through sys.stdin, whose lock would be held while the interpreter ends
+            pass
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
