@@ -8,9 +8,14 @@ seeds, and no hidden ReLU layer by 0.5 bits with either. The networks, the 12-bi
 `saxe_tanh_relu`. Runs are compared at equal numbers of steps of Adam, 13 to an epoch with batches of 256 and one with
 the full batch, whose epochs are counted in thirteens here; replica r has the same initial weights and the same training
 points in all runs of an activation.
-They are a quarter as long as those of `saxe_tanh_relu`.
+They are a fifth as long as those of `saxe_tanh_relu`.
 
-What came out: TODO
+What came out (5 networks each; figures/saxe_batch_falls.csv): the full batch compresses more, not less. At equal
+numbers of steps the last hidden tanh layer falls by 3.2 bits [1.5, 5.0] with batches of 256 and by 7.6 [6.9, 8.4] with
+the full batch (KDE; bins 3.1 and 8.2), and with the full batch hidden4 falls by 8.4 and hidden3 by 3.7, which batches
+of 256 leave in place. A step of Adam with the exact gradient saturates the units further. No ReLU layer falls by more
+than 0.02 bits with either. Test accuracy 0.953 and 0.966 (tanh), 0.858 and 0.850 (ReLU, of which one network in five
+learns nothing).
 """
 
 import math
@@ -22,7 +27,7 @@ import pandas as pd
 import infoplane as ip
 
 SOURCE = "Saxe et al., On the information bottleneck theory of deep learning (ICLR 2018), figure 5"
-TIME = "8 minutes"
+TIME = "10 minutes"
 
 ACTIVATIONS, REPLICAS, EPOCHS, SNAPSHOTS = ("tanh", "relu"), 5, 2000, 16
 QUICK_ACTIVATIONS, QUICK_REPLICAS, QUICK_EPOCHS, QUICK_SNAPSHOTS = ("tanh",), 2, 1, 2

@@ -1,4 +1,4 @@
-"""No layer lies above the information bottleneck curve, and trained layers come near it only where they hold little.
+"""No layer lies above the information bottleneck curve; trained ones end at its flat part, with bits of input to spare.
 
 Claim: after training, the layers of a network lie on, or near, the information bottleneck curve of the task: each
 holds as much of the label as anything can that holds so little of the input.
@@ -12,7 +12,11 @@ I(T;Y) is exact with the p(y|x) of the rule: both are of the one law that the cu
 an error. (With labels drawn at random instead, points would lie above.) The curve is that of Blahut and Arimoto,
 annealed; its gap to a proven bound is in the table.
 
-What came out: TODO
+What came out (6 networks; figures/tishby_bound.csv): no point lies above the curve, which a gap of 4e-6 bits or less
+to a proven bound holds in place. In training all layers rise to it: hidden3, hidden4 and hidden5 start 0.18, 0.69 and
+0.89 bits below it and end 0.007, 0.017 and 0.028 below, the lower layers nearer, and not the upper ones. But they
+arrive at its flat part: 2.02 bits of the input are enough for all that can be known of the label, and the layers hold
+11.6, 9.6 and 4.5 bits of it. Only hidden5 moves towards the bend.
 """
 
 import math
