@@ -12,7 +12,14 @@ bounds, drawn hollow. Beside them the binned value of the same layer. Of the sam
 I(Z;X|Y) = I(Z;X) - I(Z;Y): with hard labels I(X;Y) = H(Y), and with R = I(Z;X) and CE the cross-entropy of single noisy
 draws it lies between max(0, R - H(Y)) and R - H(Y) + CE.
 
-What came out: TODO
+What came out (figures/exact_generalisation_correlations.csv): in the 12-bit task 38 of the 40 rates are exact. Across
+settings the gap in error goes with the rate (rho = 0.46 [0.16, 0.69]) as with the binned value (0.58 [0.30, 0.77]);
+but at one price and activation the networks with the larger rate have the smaller gap, if anything (mean rho over 8
+settings -0.50 [-0.90, -0.10] with the gap in loss, -0.40 [-0.84, 0.04] in error). So the price lowers both, and what
+is left among seeds does not speak for compression; 5 seeds a setting are few. Superfluous information is known within
+0.1 to 0.3 bits: 2.5 to 2.6 bits at beta 0.01 and 0.4 to 0.6 at 0.3 (tanh). On MNIST no rate is exact at these prices:
+all but the largest leave it at its ceiling, log2 of 10 000 = 13.3 bits, and the correlations there (0.6 to 0.7 across
+settings) are of bounds: they show that the largest price has the smallest gap, and nothing else.
 """
 
 import math

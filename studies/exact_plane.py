@@ -14,7 +14,16 @@ an upper bound, at or above 0.6 of ln N: it cannot be said to rise or fall there
 trained without noise; of each layer, before and after training, a code Z of the least rate at which the label can be
 told, or the layer be rebuilt. A tap's rate is of its code, and not of the layer.
 
-What came out: TODO
+What came out (5 networks each; figures/exact_plane_phases.csv and _taps.csv): the price makes it. With beta = 0.03 the
+rates leave their ceiling once beta has set in, are exact in every network from epoch 81 or 121 on, and fall from there
+by 1.2 bits [0.6, 1.7] (tanh), 0.8 [0.05, 1.6] (ReLU) and 1.5 [0.9, 2.0] (linear) in the first Echo layer, to 4.3, 4.9
+and 3.7 bits at the end: linear networks compress as much. With beta = 0 no rate is ever exact: I(Z;X) stays at its
+ceiling of 12 bits, and the bound of I(Z2;Z1) grows to 37 and 53 bits, for the networks turn their noise off. So
+nothing compresses of itself, as far as this can see, which is not beyond 0.6 of ln N. Taps: the code that tells the
+label needs the more bits the longer the network has trained, and loses less (tanh hidden5 at 0.03: 0.6 bits and a
+cross-entropy of 0.97 before training, 2.1 and 0.06 after it), in ReLU networks alike. To rebuild the layer takes 4
+bits at beta 0.3 in all layers before training and 3.1 in tanh hidden5 after it (ReLU 3.3 before and after); at 0.03
+those rates are bounds, and say nothing.
 """
 
 import math
