@@ -45,6 +45,7 @@ BETAS = {"12 bits": (0.01, 0.03, 0.1, 0.3), "MNIST": (0.003, 0.01, 0.03, 0.1)}
 EPOCHS = {"12 bits": 200, "MNIST": 30}
 SIZES = (1000, 4000)
 QUICK = {"replicas": 2, "epochs": 2}
+FEWEST = 4  # settings with a rho
 BITS = math.log(2)
 MARKERS = {"tanh": "o", "relu": "^"}
 
@@ -101,7 +102,9 @@ def correlations(table: pd.DataFrame) -> pd.DataFrame:
                 for k, (_, run) in enumerate(own.groupby("run"))
             ]
         )
-        mean = ip.means(within, ("task",), "rho").iloc[0]
+        mean = ip.means(within, ("task",), "rho").iloc[0].copy()
+        if mean["replicas"] < FEWEST:  # where the rates of a setting are all at the ceiling, there is no rho
+            mean[["mean", "low", "high"]] = math.nan
         rows.append(
             {"task": task, "of": x, "with": gap, "across": across.rho, "low": across.low, "high": across.high}
             | {

@@ -1,4 +1,4 @@
-"""At the same cross-entropy an Echo bottleneck has a rate, and a Gaussian one a bound on it that is larger.
+"""The rate of an Echo bottleneck is known and that of a Gaussian one bounded; at equal cross-entropy they are alike.
 
 Claim: the variational bottleneck (Gaussian noise, held down by its mean-field bound) pays for more than its channel
 lets through, for the bound is loose where the codes are not Gaussian; Echo noise pays for its rate. So at equal
@@ -12,7 +12,14 @@ The 12-bit task, and MNIST with 2000 images to train on and measure on; tanh net
 each price. The cross-entropy is of single noisy draws on test points. The mixture estimate is shown only where it has
 no warning.
 
-What came out: TODO
+What came out (5 networks each; figures/vib_baseline.csv): not so. In the 12-bit task, where all Echo rates but those
+of the smallest price are exact, the two curves lie on each other within the scatter of the seeds, the bound of the
+Gaussian channel if anything below the Echo rate: at beta 0.01, 3.2 and 3.5 bits at cross-entropies of 0.153 and 0.168
+bits, at 0.1, 1.6 and 1.7 at 0.181 and 0.180. The bound is loose, by 0.2 to 1.8 bits (mixture estimate), so that what
+Gaussian networks let through is less than both. On MNIST the Echo rate is exact at the largest price only (2.0 bits,
+where the network hardly learns: 31 % right for 48 % with Gaussian noise and 2.0 bits); below it is a bound, as is the
+other, and nothing follows. What Echo noise has over Gaussian noise here is that its rate is known, and not that it is
+smaller.
 """
 
 import math
