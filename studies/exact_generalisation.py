@@ -136,9 +136,10 @@ def draw(table: pd.DataFrame, found: pd.DataFrame) -> plt.Figure:
                     color=colors(norm(beta)), fillstyle="full" if full else "none",
                 )  # fmt: skip
             said = found[(found["task"] == task) & (found["of"] == x) & (found["with"] == y)].iloc[0]
+            within = f"{said['within']:.2f} [{said['within low']:.2f}, {said['within high']:.2f}]"
             ax.set_title(
                 f"{task}\nacross: ρ = {said['across']:.2f} [{said['low']:.2f}, {said['high']:.2f}]\n"
-                f"in a setting: {said['within']:.2f} [{said['within low']:.2f}, {said['within high']:.2f}]",
+                f"in a setting: {within if math.isfinite(said['within']) else 'not known'}",
                 loc="left", fontsize=6.5,
             )  # fmt: skip
             ax.set(xlabel=names[x], ylabel=names[y])
