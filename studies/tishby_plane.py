@@ -12,7 +12,12 @@ Networks 12-10-7-5-4-3-2 with the initial weights of the published code, Adam 4e
 the points in counting order to train on; measured on all 4096. Only hidden layers are drawn: the published output is a
 softmax inside the bins, ours are logits, most of which lie outside.
 
-What came out: TODO
+What came out (50 networks; figures/tishby_plane_means.csv): as they found, in these bins. I(T;Y) of all layers rises
+(hidden5: 0.10 bits at initialisation, 0.84 at epoch 400, 0.97 at 9000) and none loses more than 0.001 bits of it
+again. I(X;T) of hidden5 rises from 6.2 to 7.5 bits at epoch 40 and falls by 4.8 bits [4.4, 5.2] to 2.7, that of
+hidden4 by 1.1 [0.6, 1.6]; the lower layers stay near 12 bits. The dots of hidden4 and hidden5 are closer together at
+400 than at initialisation (standard deviations of I(T;Y) 0.04 for 0.14 and 0.06), and of I(X;T) of hidden4 wider again
+at 9000.
 """
 
 from pathlib import Path
@@ -23,7 +28,7 @@ import pandas as pd
 import infoplane as ip
 
 SOURCE = "Shwartz-Ziv & Tishby, Opening the black box of deep neural networks via information (2017), figures 2 and 3"
-TIME = "8 minutes"
+TIME = "12 minutes"
 
 NETWORKS, EPOCHS, SHOWN = 50, 9000, (0, 400, 9000)
 SNAPSHOTS = "1,2,3,5,8,12,18,27,40,60,80,110,150,200,250,300,350,400,450,500,600,700,800,900,1000,1200,1400,1700,2000,"
