@@ -3,7 +3,7 @@
 Claim: what holds for the 12-bit task holds for convolutional networks on images: tanh layers compress, ReLU layers do
 not, and networks that compress generalise.
 
-Expected, if that is so: the exact rate of an Echo layer before the classifier rises and falls in tanh networks, and the
+Expected: if that is so, the exact rate of an Echo layer before the classifier rises and falls in tanh networks, and the
 generalisation gap is smaller where it is smaller. Bins of the deterministic layers of such a network can say nothing
 either way: with as many units as these have, every image has a cell of its own, and they read ln N throughout.
 

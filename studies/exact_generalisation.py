@@ -2,7 +2,7 @@
 
 Claim: networks that compress their input more generalise better.
 
-Expected, if that is so: where I(Z;X) of the Echo layer is smaller the generalisation gap is smaller, across settings
+Expected: if that is so, where I(Z;X) of the Echo layer is smaller the generalisation gap is smaller, across settings
 and among networks of one setting. Across settings the price beta drives both: a larger beta lowers the rate, and fits
 the training points less. That is the confounder, and only the correlation among the seeds of one setting is free of it.
 

@@ -3,7 +3,7 @@
 Claim: networks fit first and compress later, tanh networks more than others. Estimates of deterministic layers cannot
 tell, for they follow their bins; Echo layers have a rate that is known exactly.
 
-Expected, if compression belongs to learning: the exact rate of the Echo layers rises and falls again, without a price
+Expected: if compression belongs to learning, the exact rate of the Echo layers rises and falls again, without a price
 on it (beta = 0) too, and more so in tanh networks than in linear ones. If it is made by the price: with beta = 0.03 it
 falls from its ceiling once beta has set in (after 40 of 400 epochs), in all networks alike, and with beta = 0 it
 does not.

@@ -5,7 +5,7 @@ and falls below it near epoch 350 (diffusion), where compression of the input be
 did not find that crossing; and Saxe et al. find a step in the ratio also in ReLU and linear networks, which do not
 compress.
 
-Expected, if the claim holds: SNR = |mean| / |standard deviation| above 1 in the first epochs, and below 1 for good from
+Expected: if the claim holds, SNR = |mean| / |standard deviation| above 1 in the first epochs, and below 1 for good from
 a few hundred epochs on, in every layer of tanh networks; if Saxe et al. are right, the same of ReLU and of a linear
 student of a linear teacher. Norms are of each weight matrix with the weights held fixed, over the training batches of
 an epoch (Adam 4e-4 and 7 batches of 512 on the 12-bit task; SGD 0.1 and 20 batches of 5 for the student). The mean of

@@ -359,7 +359,5 @@ def _plug_in(ordered: Ints) -> tuple[Floats, Floats]:
     np.subtract(starts[1:], starts[:-1], out=counts[:-1])  # np.diff with append= takes longer than all the rest
     counts[-1] = rows * n - starts[-1]
     terms = counts * np.log(n / counts)  # exactly 0 for a single run
-    if rows == 1:
-        return np.array([terms.sum() / n]), np.array([float(len(counts))])
     occupied = new.sum(1)
     return np.add.reduceat(terms, np.cumsum(occupied) - occupied) / n, occupied.astype(np.float64)
