@@ -95,6 +95,7 @@ def test_the_table_says_it_all(small):
     assert (table[list(VERDICTS)].sum(axis=1) <= table["numbers"]).all()
 
 
+@pytest.mark.slow
 def test_the_same_numbers_on_one_process_and_on_two(small):
     again = calibrate(only=["binary"], seeds=1, processes=2, progress=False)
     own = small[small["family"] == "binary"].reset_index(drop=True)
