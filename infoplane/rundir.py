@@ -29,6 +29,7 @@ import sys
 import weakref
 from collections.abc import Sequence
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -316,6 +317,7 @@ def _environment() -> dict[str, Any]:
     gpu = torch.cuda.is_available()
     return {
         **{package: version(package) for package in ("infoplane", "torch", "numpy")},
+        "numba": version("numba") if find_spec("numba") else None,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name() if gpu else "cpu",

@@ -14,7 +14,17 @@ from scipy.special import logsumexp
 
 from infoplane.estimators import ESTIMATORS, KDE, kde, kde_bounds, parse_estimator
 from infoplane.estimators.protocol import Estimator, Reading
+from infoplane.models import torch_threads
 from infoplane.records import InfoplaneError
+
+
+@pytest.fixture(autouse=True, params=["compiled loops", "blocks"])
+def loops(request, monkeypatch):
+    """Everything holds with numba and without."""
+    if request.param == "blocks":
+        monkeypatch.setattr(kde, "COMPILED", False)
+    elif not kde.COMPILED:
+        pytest.skip("numba is not installed")
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -70,7 +80,7 @@ LAYERS = {
 def test_agrees_with_float64_reference(layer, dtype, s2, classes):
     t = torch.tensor(LAYERS[layer], dtype=dtype)
     y = None if classes is None else rng(3).integers(classes, size=len(t))
-    found = kde_bounds(t, s2, None if y is None else torch.tensor(y), chunk=24)
+    found = kde_bounds(t, s2, None if y is None else torch.tensor(y), chunk=None if kde.COMPILED else 24)
     assert values(found) == pytest.approx(reference(t.numpy(), s2, y), abs=1e-5)
     assert found.upper.dtype == torch.float64
     assert found.upper.shape == ()
@@ -81,6 +91,24 @@ def test_the_block_size_does_not_matter():
     expected = values(kde_bounds(t, 0.1, y))
     for chunk in (3, 7, 64, 4096):
         assert values(kde_bounds(t, 0.1, y, chunk=chunk)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_tiles_and_threads_and_coordinates_in_double_precision():
+    """Many tiles, some not full and some out of reach, of classes of many sizes; coordinates above 64 s in float64."""
+    generator = torch.Generator().manual_seed(0)
+    t = 4 * torch.randn(3, 700, 3, generator=generator, dtype=torch.float64) + torch.arange(3.0)[:, None, None]
+    t[1, :200] = t[1, 200:400]
+    y = torch.multinomial(torch.tensor([0.6, 0.3, 0.08, 0.02]), 700, replacement=True, generator=generator)
+    for s2 in (1e-4, 0.05, 2.0, 1e4):
+        found = {}
+        for threads in (1, 3):
+            with torch_threads(threads):
+                found[threads] = kde_bounds(t, s2, y)
+        for r in range(3):
+            expected = reference(t[r].numpy(), s2, y.numpy())
+            for bounds in found.values():
+                got = [float(v[r]) for v in (bounds.upper, bounds.lower, bounds.label_upper, bounds.label_lower)]
+                assert got == pytest.approx(expected[:4], abs=1e-6)
 
 
 def test_replicas_are_measured_one_by_one():

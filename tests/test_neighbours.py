@@ -13,8 +13,11 @@ from torch import Tensor
 from infoplane.estimators import neighbours
 from infoplane.estimators.neighbours import KSG, NeighbourInformation, Ross, ksg_information, ross_information
 from infoplane.estimators.protocol import Estimator, Noise, Reading
+from infoplane.models import torch_threads
 from infoplane.records import InfoplaneError
 from infoplane.theory.channels import rotated_neurons
+
+needs_numba = pytest.mark.skipif(not neighbours.COMPILED, reason="numba is not installed")
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -122,12 +125,43 @@ def test_trees_and_blocks_agree_to_the_last_point(layer, d, dtype):
     x, y = LAYERS[layer](d, dtype)
     same(ksg_information(x, y, method="tree"), ksg_information(x, y, method="blocks", chunk=37))
     same(ksg_information(x, y[:, :1], method="tree"), ksg_information(x, y[:, :1], method="blocks"))
+    if neighbours.COMPILED:
+        same(ksg_information(x, y, k=5, method="tree"), ksg_information(x, y, k=5, method="compiled"))
     same(ksg_information(x, y), ksg_information(x.double(), y.double()))
     labels = (y[:, 0] > y[:, 0].mean()).long() + 2 * (torch.arange(300) % 50 == 0)
     same(ross_information(x, labels, method="tree"), ross_information(x, labels, method="blocks", chunk=37))
 
 
+@needs_numba
+@pytest.mark.parametrize("threads", [1, 3])
+def test_compiled_loops_over_some_of_the_points(threads):
+    x, y = (v.double() for v in gaussian_pair(200, 2, 0.7, 0))
+    at = torch.tensor([199, 3, 3, 50, 0])
+    with torch_threads(threads):
+        terms, radius = neighbours._pair_terms(x, y, 4, None, "compiled", at)
+    expected = neighbours._pair_terms(x, y, 4, None, "tree", at)
+    assert torch.equal(terms, expected[0])
+    assert torch.equal(radius, expected[1])
+
+
+@needs_numba
+def test_compiled_loops_from_4_units_on_for_few_points_and_from_8_for_many(monkeypatch):
+    def by_loops(n, units):
+        return neighbours._by_loops(torch.empty(n, 0), units)
+
+    assert [by_loops(10_000, u) for u in (3, 4, 8)] == [False, True, True]
+    assert [by_loops(10_001, u) for u in (4, 7, 8)] == [False, False, True]
+    monkeypatch.setattr(neighbours, "COMPILED", False)
+    assert not by_loops(10_000, 8)
+    x, y = gaussian_pair(50, 4, 0.5, 0)
+    with pytest.raises(InfoplaneError, match="needs numba; pip install 'infoplane\\[fast]'"):
+        ksg_information(x, y, method="compiled")
+    with pytest.raises(InfoplaneError, match="Unknown method 'compiled'"):
+        ross_information(x, torch.arange(50) % 2, method="compiled")
+
+
 def test_a_tree_below_8_units_in_all(monkeypatch):
+    monkeypatch.setattr(neighbours, "COMPILED", False)
     used = []
 
     def noting(name, function):

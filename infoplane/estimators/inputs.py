@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,9 +16,11 @@ from ..records import InfoplaneError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["Classes", "is_positive", "number", "only_replica", "read_labels", "read_points"]
+__all__ = ["COMPILED", "Classes", "is_positive", "number", "only_replica", "read_labels", "read_points"]
 
 T = TypeVar("T", bound="DataclassInstance")
+#: Whether numba is there, for the loops of `compiled`: the extra `fast`.
+COMPILED = find_spec("numba") is not None
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..records import Estimate, InfoplaneError, Standing
-from .inputs import Classes, only_replica, read_labels, read_points
+from .inputs import COMPILED, Classes, only_replica, read_labels, read_points
 from .pairs import check_noise, noise_label, noise_params, noise_variances
 from .protocol import About, Reading
 
@@ -33,6 +33,8 @@ MANY = 48
 ROUNDING = 5e-6
 #: With more classes than this, columns of other classes are not searched for those within reach.
 SEARCHED_CLASSES = 16
+#: The compiled loops are for classes of at least so many points, in the mean.
+SMALLEST_CLASS = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +71,9 @@ def kde_bounds(
     t: (N, D), or (R, N, D) for R replicas; real and finite.
     noise_variance: s2, a number or a tensor (R,).
     labels: (N,) or (R, N), classes as integers.
-    chunk: rows worked on at a time; memory is about 128 chunk^2 bytes. Default: 192 or 256, on a GPU 2048.
+    chunk: rows worked on at a time; memory is about 128 chunk^2 bytes. Default: 192 or 256, on a GPU 2048. Where it is
+        not given, the points are on the CPU and there are fewer than 48 coordinates, loops compiled by numba do the
+        work, if numba is installed (`pip install 'infoplane[fast]'`), in N-linear memory.
 
     Raises InfoplaneError for other shapes or types, values that are not finite, and s2 not above 0.
 
@@ -204,6 +208,9 @@ def _bounds(
         )
     if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
         raise InfoplaneError(f"{where}: chunk={chunk!r}; expected a number of rows, at least 1.")
+    compiled = COMPILED and chunk is None and points.device.type == "cpu" and points.shape[2] < MANY
+    # tiles of small classes would be mostly empty
+    compiled = compiled and (classes is None or n >= SMALLEST_CLASS * classes.size)
     if chunk is None:
         chunk = (192 if points.shape[2] < MANY else 256) if points.device.type == "cpu" else 2048
     label_entropy = None if classes is None else classes.entropy()
@@ -214,7 +221,13 @@ def _bounds(
         largest = max(abs(float(v)) for v in x.aminmax())
         if not largest < 1e70:
             raise InfoplaneError(f"{where}: values / sqrt(noise_variance) reach {2 * largest:.3g}.")
-        total, own = _kernel_sums(x, None if classes is None else classes.ids[r], chunk)
+        ids = None if classes is None else classes.ids[r]
+        if compiled:
+            from .compiled import kernel_sums  # numba takes half a second to import
+
+            total, own = kernel_sums(x, ids)
+        else:
+            total, own = _kernel_sums(x, ids, chunk)
         lower, upper = (n / total).log().mean(1)  # exactly 0 where all points are one
         row = [upper, lower, total[1].reciprocal().mean()]
         if label_entropy is not None:

@@ -16,20 +16,22 @@ from torch import Tensor
 
 from ..records import POPULATION, Estimate, InfoplaneError, choose
 from ..replicas import Streams, derive
-from .inputs import Classes, only_replica, read_labels, read_points
+from .inputs import COMPILED, Classes, only_replica, read_labels, read_points
 from .pairs import check_noise, noise_params, pair
 from .protocol import About, Reading
 
 __all__ = ["KSG", "NeighbourInformation", "Ross", "ksg_information", "ross_information"]
 
-Method = Literal["auto", "tree", "blocks"]
+Method = Literal["auto", "tree", "blocks", "compiled"]
 METHODS: tuple[str, ...] = get_args(Method)
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 _ALL = slice(None)
 
-#: A tree counts faster than blocks below so many units in all, on two cores at N = 1000 and 5000.
+#: A tree counts faster than blocks below so many units in all, on two cores at N = 1000 and 5000. Compiled loops over
+#: all pairs beat it from fewer units on, while the points are few enough.
 TREE_UNITS = 8
+LOOP_UNITS, LOOP_POINTS = 4, 10_000
 #: More units than this in one variable are warned of.
 FEW_UNITS = 5
 #: By this share of itself a value by classes may rise from half of the points to all of them.
@@ -81,10 +83,13 @@ def ksg_information(
     x: (N, D_x), or (R, N, D_x) for R replicas; real and finite. y: (N, D_y) or (R, N, D_y).
     k: neighbours; more of them lower the variance and raise the bias.
     chunk: rows worked on at a time in blocks; memory is about 32 chunk N bytes. Default: 2^20 / N, on a GPU 2^25 / N.
-    method: 'tree' (on the CPU) or 'blocks' of all distances, one value by either; 'auto': a tree on the CPU where fewer
-        than 8 units vary.
+    method: 'tree' (on the CPU), 'blocks' of all distances, or 'compiled' (on the CPU, loops compiled by numba: `pip
+        install 'infoplane[fast]'`), one value by any; 'auto': on the CPU a tree where fewer than 8 units vary, or,
+        where numba is installed and no chunk given, compiled loops from 8 units on, and from 4 on for up to 10 000
+        points.
 
-    Raises InfoplaneError for other shapes or types, values that are not finite, tensors on two devices, and N <= k.
+    Raises InfoplaneError for other shapes or types, values that are not finite, tensors on two devices, N <= k, and
+    a method that is not to be had.
 
     Kraskov, Stoegbauer & Grassberger, Estimating mutual information, Phys. Rev. E 69 (2004) 066138, equation 8.
     """
@@ -114,7 +119,7 @@ def ross_information(
     or a constant T gives 0. It never exceeds psi(N) - mean_i psi(N_i), which estimates H(Y).
 
     t: (N, D), or (R, N, D) for R replicas; real and finite. labels: (N,) or (R, N), classes as integers.
-    k, chunk, method: as of `ksg_information`.
+    k, chunk, method: as of `ksg_information`, but for 'compiled'.
 
     Raises InfoplaneError for other shapes or types, values that are not finite, tensors on two devices, N <= k, and
     several classes of which fewer than two have two points.
@@ -125,6 +130,7 @@ def ross_information(
     _check_devices(where, t, labels)
     points = read_points(where, t)
     classes = read_labels(where, labels, points)
+    choose(method, ("auto", "tree", "blocks"), "method")
     _check_options(where, k, chunk, method, points.shape[1])
     result = _ross(where, points, classes, k, chunk, method)
     return result if t.ndim == 3 else only_replica(result)
@@ -235,6 +241,8 @@ def _check_options(where: str, k: int, chunk: int | None, method: str, n: int) -
         if not (_is_count(value) or (name == "chunk" and value is None)):
             raise InfoplaneError(f"{where}: {name}={value!r}; expected an integer of at least 1.")
     choose(method, METHODS, "method")
+    if method == "compiled" and not COMPILED:
+        raise InfoplaneError(f"{where}: method 'compiled' needs numba; pip install 'infoplane[fast]', or take 'auto'.")
     if n <= k:
         raise InfoplaneError(f"{where}: {n} points have no k-th neighbour for k={k}; expected at least {k + 1} points.")
 
@@ -368,7 +376,13 @@ def _pair_terms(
     x: Tensor, y: Tensor, k: int, chunk: int | None, method: str, at: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The terms of the points `at` (m,), all by default, and their distances to the k-th neighbour: (m,) float64."""
-    if _by_tree(method, x, x.shape[1] + y.shape[1]):
+    units = x.shape[1] + y.shape[1]
+    if method == "compiled" or (method == "auto" and chunk is None and _by_loops(x, units)):
+        from .compiled import pair_neighbours  # numba takes half a second to import
+
+        places = np.arange(len(x)) if at is None else at.cpu().numpy()
+        radius, counts = pair_neighbours(x.cpu().numpy(), y.cpu().numpy(), k, places)
+    elif _by_tree(method, x, units):
         radius, counts = _pair_tree(x.numpy(), y.numpy(), k, _ALL if at is None else at.numpy())
     else:
         radius, counts = _pair_blocks(x, y, k, chunk, at)
@@ -435,6 +449,11 @@ def _unit_deviation(x: Tensor) -> Tensor:
     x = x - x.mean(0)
     x = x / x.abs().amax()  # squares neither overflow nor vanish
     return x / x.square().mean().sqrt()
+
+
+def _by_loops(x: Tensor, units: int) -> bool:
+    fewest = LOOP_UNITS if len(x) <= LOOP_POINTS else TREE_UNITS
+    return COMPILED and x.device.type == "cpu" and units >= fewest
 
 
 def _by_tree(method: str, x: Tensor, units: int) -> bool:
