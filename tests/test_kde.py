@@ -111,6 +111,16 @@ def test_tiles_and_threads_and_coordinates_in_double_precision():
                 assert got == pytest.approx(expected[:4], abs=1e-6)
 
 
+def test_far_tiles_and_far_clusters():
+    """Of 700 points on a line, kernels reach over some tiles and not over others; clusters far apart keep their shape."""
+    for line in (10.0, 30.0, 100.0, 1000.0):
+        t = torch.linspace(0, line, 700, dtype=torch.float64)[:, None]
+        assert values(kde_bounds(t, 0.25)) == pytest.approx(reference(t.numpy(), 0.25, None), abs=1e-6)
+    t = torch.randn(300, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    t[::2] += 3e4
+    assert values(kde_bounds(t, 0.1)) == pytest.approx(reference(t.numpy(), 0.1, None), abs=1e-6)
+
+
 def test_replicas_are_measured_one_by_one():
     t = torch.randn(3, 200, 4, generator=torch.Generator().manual_seed(0))
     y = torch.randint(3, (3, 200), generator=torch.Generator().manual_seed(1))
