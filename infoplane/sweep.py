@@ -73,11 +73,12 @@ def train_all(
     folder: where the run directories go; a run that is there with the same settings is not trained again, and one that
         was killed goes on, so that a sweep may be interrupted. None: a temporary folder, gone afterwards: only the
         tables of the `Sweep` are left.
-    processes: how many at once; default: the cores. (With a GPU give 1: they would share it.)
+    processes: how many at once; default: the cores. 1: in this process, one after the other. (With a GPU give 1: they
+        would share it.)
     options: `device`, `keep_weights`, `threads`, `download` of `train`.
 
     Raises InfoplaneError where a run cannot be made or diverges, after the others have been stopped; what is recorded
-    stays in its folder. One run alone is trained in this process.
+    stays in its folder.
     """
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="infoplane-") as temporary:
@@ -89,13 +90,14 @@ def train_all(
         raise InfoplaneError(f"{odd[0]!r} cannot name a run; expected a plain folder name.")
     jobs = {name: _job(chosen, paths[name], options) for name, chosen in settings.items()}
     waiting = {name: job for name, job in jobs.items() if job is not None}
-    if len(waiting) == 1:
-        _work(next(iter(waiting.values())), progress)
+    from .models import cores
+
+    processes = min(processes or cores(), len(waiting))
+    if processes == 1:
+        for job in waiting.values():
+            _work(job, progress)
     elif waiting:
         total = {name: len(snapshot_epochs(settings[name].snapshots, settings[name].epochs)) for name in waiting}
-        from .models import cores
-
-        processes = min(processes or cores(), len(waiting))
         for job in waiting.values():
             job["options"] = options | {"workers": max(1, cores() // processes)}
         _run(waiting, total, processes, progress)

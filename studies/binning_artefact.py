@@ -14,7 +14,13 @@ alone is a loss, and the only one that no reader could undo.
 
 Networks, task and training are those of `saxe_tanh_relu`, tanh.
 
-What came out: TODO
+What came out: mostly as expected. (a) The initial net inputs, 12 bits all along (in float64 until the gain is above
+100), read 2.5 to 10.0 bits behind sigmoids. (b) The fall of 5.5 bits (s.d. 1.2 over five networks) with 30 bins even
+in the output is 0.00 with 30 or 300 bins even in the net input, whose entropy rises in training, and 0.15 with 3000.
+(c) The fall is largest, 6.0 bits, in bins of 0.01 (and for noise of that deviation), 1.6 in bins of 0.5, 0.5 in bins
+of 1e-6. For narrow bins it shrinks, but not to 0: the units saturate until values lie nearer than that, and in float32
+some are one. (d) Where the net input of the trained layer is as it is, float32 leaves 11.9 bits of 12 and float64 all;
+three times the net input leaves 7.0 and 11.4.
 """
 
 import math
@@ -31,7 +37,7 @@ SOURCE = (
     "Saxe et al. (ICLR 2018), figures 13 to 15; Ver Steeg, Exact information bottlenecks for arbitrary distributions "
     "with Echo noise (talk, 2019)"
 )
-TIME = "4 minutes"
+TIME = "5 minutes"
 
 NETWORKS, EPOCHS, SNAPSHOTS = 5, 4000, "0,30,100,200,300,500,700,1000,1500,2000,2500,3000,3500,4000"
 QUICK_NETWORKS, QUICK_EPOCHS, QUICK_SNAPSHOTS = 2, 30, "0,10,30"
@@ -135,7 +141,7 @@ def draw(table: pd.DataFrame) -> plt.Figure:
         ax.set_xscale("log")
         ax.set(xlabel=x + (" (0 at the left end)" if panel == "b" else ""), ylabel=y)
         ax.set_title(f"({panel}) {title}", loc="left")
-        ax.set_ylim(bottom=0 if panel != "c" else None)
+        ax.set_ylim(bottom=0 if panel != "c" else None, top=18 if panel == "b" else None)
         ax.legend(loc="best")
     return figure
 

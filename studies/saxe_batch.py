@@ -72,7 +72,7 @@ def main(out: Path, quick: bool) -> None:
         chosen = settings(QUICK_ACTIVATIONS, QUICK_REPLICAS, QUICK_EPOCHS, QUICK_SNAPSHOTS)
     else:
         chosen = settings(ACTIVATIONS, REPLICAS, EPOCHS, SNAPSHOTS)
-    sweep = ip.train_all(chosen)
+    sweep = ip.train_all(chosen, processes=1 if quick else None)
     for table in (sweep.measurements, sweep.metrics):
         table["epoch"] = table["step"] // STEPS
     measurements = sweep.measurements

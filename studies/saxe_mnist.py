@@ -54,7 +54,9 @@ def check(falls: pd.DataFrame, metrics: pd.DataFrame) -> None:
 def main(out: Path, quick: bool, download: bool = False) -> None:
     load_points("mnist", Place(download=download))  # or says where it should be, before anything is trained
     chosen = {"preset": "saxe-mnist", "estimators": ESTIMATORS, **(QUICK if quick else FULL)}
-    sweep = ip.train_all({name: ip.Settings.of(activation=name, **chosen) for name in ACTIVATIONS})
+    sweep = ip.train_all(
+        {name: ip.Settings.of(activation=name, **chosen) for name in ACTIVATIONS}, processes=1 if quick else None
+    )
     measurements = sweep.measurements
     falls = ip.falls(measurements)
     ip.means(measurements).to_csv(out / "saxe_mnist.csv", index=False, float_format="%.6g")

@@ -42,9 +42,12 @@ QUICK_TRAINING = {"epochs": 20, "snapshots": "0,20"}
 HIDDEN = [f"hidden{k}" for k in range(1, 6)]
 
 
-def train(replicas: dict[str, int], **training: object) -> ip.Sweep:
+def train(replicas: dict[str, int], processes: int | None, **training: object) -> ip.Sweep:
     common = {"preset": "saxe", "estimators": ESTIMATORS, **training}
-    return ip.train_all({name: ip.Settings.of(activation=name, replicas=r, **common) for name, r in replicas.items()})
+    return ip.train_all(
+        {name: ip.Settings.of(activation=name, replicas=r, **common) for name, r in replicas.items()},
+        processes=processes,
+    )
 
 
 def draw(measurements: pd.DataFrame) -> dict[str, plt.Figure]:
@@ -78,7 +81,7 @@ def check(falls: pd.DataFrame, metrics: pd.DataFrame) -> None:
 
 
 def main(out: Path, quick: bool) -> None:
-    sweep = train(QUICK_REPLICAS, **QUICK_TRAINING) if quick else train(REPLICAS, **TRAINING)
+    sweep = train(QUICK_REPLICAS, 1, **QUICK_TRAINING) if quick else train(REPLICAS, None, **TRAINING)
     falls = ip.falls(sweep.measurements)
     ip.means(sweep.measurements).to_csv(out / "saxe_tanh_relu.csv", index=False, float_format="%.6g")
     falls.to_csv(out / "saxe_tanh_relu_falls.csv", index=False, float_format="%.6g")

@@ -36,9 +36,9 @@ def name(share: float) -> str:
     return f"{share:.0%} of the data"
 
 
-def train(networks: int, **training: object) -> ip.Sweep:
+def train(networks: int, processes: int | None, **training: object) -> ip.Sweep:
     common = {"preset": "tishby", "widths": WIDTHS, "ordered": False, "replicas": networks, **training}
-    return ip.train_all({name(share): ip.Settings.of(split=share, **common) for share in SHARES})
+    return ip.train_all({name(share): ip.Settings.of(split=share, **common) for share in SHARES}, processes=processes)
 
 
 def check(falls: pd.DataFrame, metrics: pd.DataFrame) -> None:
@@ -57,7 +57,7 @@ def check(falls: pd.DataFrame, metrics: pd.DataFrame) -> None:
 
 
 def main(out: Path, quick: bool) -> None:
-    sweep = train(QUICK_NETWORKS, **QUICK_TRAINING) if quick else train(NETWORKS, **TRAINING)
+    sweep = train(QUICK_NETWORKS, 1, **QUICK_TRAINING) if quick else train(NETWORKS, None, **TRAINING)
     frame = sweep.measurements[sweep.measurements["layer"].isin(HIDDEN)]
     bits = ip.plot.in_unit(frame, "bits").rename(columns={"value": "value_nats"})
     falls = pd.concat([ip.falls(bits, quantity) for quantity in ("I(X;T)", "I(T;Y)")], ignore_index=True)

@@ -9,7 +9,12 @@ not known); tanh, the published initial weights, Adam 4e-4, batches of 512, a ra
 4096 with 30 bins between -1 and 1, which show how the points of a layer cluster. A narrower layer has fewer bins to
 spread over, so that falls of last layers of different widths do not compare depth alone: hidden1 is in every network.
 
-What came out: TODO
+What came out: partly. The median network of one hidden layer reaches 0.9 at epoch 701, those of two and three at 319,
+and of four to six at 246 to 283: most of the gain is from the second layer, and from four on there is none to be seen
+between six networks each (and snapshots a quarter apart). The last hidden layer does not lose more with every layer:
+0.0 bits with one (10 units, which hold all 12 bits throughout), 0.06 [0.02, 0.10] with two, 3.2 [1.5, 5.0] with three,
+2.5, 1.7 and 0.5 [0.1, 1.0] with four to six, whose last layers hold less from the first epoch on (6.0 bits at their
+peak with six) and are not done in 2000 epochs. Test accuracy at the end is 0.96 to 0.97 at every depth.
 """
 
 from pathlib import Path
@@ -20,7 +25,7 @@ import pandas as pd
 import infoplane as ip
 
 SOURCE = "Shwartz-Ziv & Tishby, Opening the black box of deep neural networks via information (2017), figure 5"
-TIME = "4 minutes"
+TIME = "5 minutes"
 
 WIDTHS, DEPTHS = (10, 7, 5, 4, 3, 3), (1, 2, 3, 4, 5, 6)
 NETWORKS, TRAINING = 6, {"epochs": 2000, "snapshots": "log:30"}
@@ -33,9 +38,11 @@ def name(depth: int) -> str:
     return f"{depth} hidden layer{'s' * (depth > 1)}"
 
 
-def train(depths: tuple[int, ...], networks: int, **training: object) -> ip.Sweep:
+def train(depths: tuple[int, ...], networks: int, processes: int | None, **training: object) -> ip.Sweep:
     common = {"preset": "tishby", "ordered": False, "replicas": networks, **training}
-    return ip.train_all({name(depth): ip.Settings.of(widths=WIDTHS[:depth], **common) for depth in depths})
+    return ip.train_all(
+        {name(depth): ip.Settings.of(widths=WIDTHS[:depth], **common) for depth in depths}, processes=processes
+    )
 
 
 def reached(metrics: pd.DataFrame, depths: tuple[int, ...]) -> pd.DataFrame:
@@ -87,7 +94,7 @@ def check(table: pd.DataFrame, measurements: pd.DataFrame, depths: tuple[int, ..
 
 def main(out: Path, quick: bool) -> None:
     depths = QUICK_DEPTHS if quick else DEPTHS
-    sweep = train(depths, QUICK_NETWORKS, **QUICK_TRAINING) if quick else train(depths, NETWORKS, **TRAINING)
+    sweep = train(depths, QUICK_NETWORKS, 1, **QUICK_TRAINING) if quick else train(depths, NETWORKS, None, **TRAINING)
     table = reached(sweep.metrics, depths)
     frame = sweep.measurements[sweep.measurements["layer"] != "output"]
     ip.means(frame).to_csv(out / "tishby_depth.csv", index=False, float_format="%.6g")

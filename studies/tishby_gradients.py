@@ -42,10 +42,12 @@ QUICK_NETWORKS, QUICK_EPOCHS = 2, 10
 EARLY = 10
 
 
-def train(networks: int, epochs: int | None) -> ip.Sweep:
+def train(networks: int, epochs: int | None, processes: int | None) -> ip.Sweep:
     more = {} if epochs is None else {"epochs": epochs}
     common = {"gradients": True, "replicas": networks, "snapshots": "log:30"}
-    return ip.train_all({kind: ip.Settings.of(**{**common, **given, **more}) for kind, given in KINDS.items()})
+    return ip.train_all(
+        {kind: ip.Settings.of(**{**common, **given, **more}) for kind, given in KINDS.items()}, processes=processes
+    )
 
 
 def crossings(frame: pd.DataFrame) -> pd.DataFrame:
@@ -72,7 +74,7 @@ def check(table: pd.DataFrame) -> None:
 
 
 def main(out: Path, quick: bool) -> None:
-    sweep = train(QUICK_NETWORKS, QUICK_EPOCHS) if quick else train(NETWORKS, None)
+    sweep = train(QUICK_NETWORKS, QUICK_EPOCHS, 1) if quick else train(NETWORKS, None, None)
     frame, table = sweep.gradients, crossings(sweep.gradients)
     frame.to_csv(out / "tishby_gradients.csv", index=False, float_format="%.6g")
     table.to_csv(out / "tishby_gradients_crossings.csv", index=False, float_format="%.6g")

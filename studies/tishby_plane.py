@@ -41,14 +41,15 @@ HIDDEN = [f"hidden{k}" for k in range(1, 6)]
 QUANTITIES = ("I(X;T)", "I(T;Y)")
 
 
-def train(networks: int, **training: object) -> pd.DataFrame:
+def train(networks: int, processes: int | None, **training: object) -> pd.DataFrame:
     """The measurements of all networks as one run: two halves side by side are faster than all in one process."""
     half = networks // 2
     sweep = ip.train_all(
         {
             "first": ip.Settings.of(preset="tishby", replicas=half, seed=0, **training),
             "second": ip.Settings.of(preset="tishby", replicas=networks - half, seed=half, **training),
-        }
+        },
+        processes=processes,
     )
     frame = sweep.measurements[sweep.measurements["layer"].isin(HIDDEN)]
     return frame.assign(replica=frame["replica"] + half * (frame["run"] == "second"), run="tanh")
@@ -75,7 +76,7 @@ def main(out: Path, quick: bool) -> None:
     networks, epochs, shown = (
         (QUICK_NETWORKS, QUICK_EPOCHS, QUICK_SHOWN) if quick else (NETWORKS, EPOCHS, SHOWN)
     )  # fmt: skip
-    frame = train(networks, epochs=epochs, snapshots=QUICK_SNAPSHOTS if quick else SNAPSHOTS)
+    frame = train(networks, 1 if quick else None, epochs=epochs, snapshots=QUICK_SNAPSHOTS if quick else SNAPSHOTS)
     dots(frame, shown).to_csv(out / "tishby_plane.csv", index=False, float_format="%.6g")
     ip.means(frame).to_csv(out / "tishby_plane_means.csv", index=False, float_format="%.6g")
     figure = ip.plot.dots(frame, epochs=shown)

@@ -112,7 +112,7 @@ def test_tiles_and_threads_and_coordinates_in_double_precision():
 
 
 def test_far_tiles_and_far_clusters():
-    """Of 700 points on a line, kernels reach over some tiles and not over others; clusters far apart keep their shape."""
+    """Of 700 points on a line, kernels reach over some tiles and not others; clusters far apart keep their shape."""
     for line in (10.0, 30.0, 100.0, 1000.0):
         t = torch.linspace(0, line, 700, dtype=torch.float64)[:, None]
         assert values(kde_bounds(t, 0.25)) == pytest.approx(reference(t.numpy(), 0.25, None), abs=1e-6)
