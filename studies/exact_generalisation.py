@@ -7,10 +7,10 @@ and among networks of one setting. Across settings the price beta drives both: a
 the training points less. That is the confounder, and only the correlation among the seeds of one setting is free of it.
 
 The 12-bit task, and MNIST with 1000, 4000 and 10 000 images to train on, as many steps each (rates and gap of the
-10 000 test images); tanh and ReLU; four prices; 8 networks each with one Echo layer. Exact are the rates that are certified; the others are upper
-bounds, drawn hollow. Beside them the binned value of the same layer. Of the same noisy law the superfluous information
-I(Z;X|Y) = I(Z;X) - I(Z;Y): with hard labels I(X;Y) = H(Y), and with R = I(Z;X) and CE the cross-entropy of single noisy
-draws it lies between max(0, R - H(Y)) and R - H(Y) + CE.
+10 000 test images); tanh and ReLU; four prices; 8 networks each with one Echo layer. Exact are the rates that are
+certified; the others are upper bounds, drawn hollow. Beside them the binned value of the same layer. Of the same noisy
+law the superfluous information I(Z;X|Y) = I(Z;X) - I(Z;Y): with hard labels I(X;Y) = H(Y), and with R = I(Z;X) and CE
+the cross-entropy of single noisy draws it lies between max(0, R - H(Y)) and R - H(Y) + CE.
 
 What came out (figures/exact_generalisation_correlations.csv): in the 12-bit task 38 of the 40 rates are exact. Across
 settings the gap in error goes with the rate (rho = 0.46 [0.16, 0.69]) as with the binned value (0.58 [0.30, 0.77]);

@@ -11,7 +11,12 @@ epochs of SGD with steps of 0.001, which would take a day a network. Here there 
 goes as far as 500 of theirs where the gradient changes little from step to step, and is noisier. 10 000 inputs hold
 13.3 bits, and none of the numbers exceeds that. The planes are drawn with `kde-upper`, as in `saxe_tanh_relu`.
 
-What came out: TODO
+What came out (5 networks each; figures/saxe_mnist_falls.csv): as expected for what is published, the upper bound, and
+less than that can bear. In tanh networks it falls in hidden2 to hidden4 by 2.0 [1.3, 2.8], 2.6 [2.0, 3.2] and 2.0 bits
+[1.3, 2.6], the binned value by 0.8, 1.6 and 2.2; no ReLU layer falls, all read ln N from the first epoch on. But all
+of the fall is before the first epoch is over, with no snapshot between, and hardly a phase of its own; and the lower
+bound of the last hidden layer, 5.9 bits at first and 6.9 at the end, does not fall (0.0 [-0.2, 0.2]): between the two
+bounds either is possible. Test accuracy is 0.951 (tanh) and 0.975 (ReLU).
 """
 
 import math
