@@ -275,7 +275,7 @@ def test_nothing_outside_is_touched_and_no_setting_matters():
         (torch.tensor([[1.0, math.nan]]), 1.0, None, "1 of the 2 values are NaN or infinite"),
         (torch.tensor([[math.inf, -math.inf]]), 1.0, None, "2 of the 2 values are NaN or infinite"),
         (torch.full((2, 2), 1e200, dtype=torch.float64), 1.0, None, "expected at most 1e100"),
-        (torch.tensor([[0.0], [1e90]], dtype=torch.float64), 1e-3, None, r"sqrt\(noise_variance\) reach"),
+        (torch.tensor([[0.0], [1e90]], dtype=torch.float64), 1e-3, None, r"sqrt\(noise_variance\) span"),
         (torch.zeros(5, 2), 0.0, None, "noise_variance=0.0; expected a finite number above 0"),
         (torch.zeros(5, 2), -1.0, None, "noise_variance=-1.0"),
         (torch.zeros(5, 2), math.nan, None, "noise_variance=nan"),

@@ -644,10 +644,12 @@ def test_the_same_figures_give_the_same_bytes(tmp_path, measurements, metrics):
     tables = {"measurements": measurements, "metrics": metrics, "certificates": make_certificates()}
     pd.to_pickle(tables, tmp_path / "tables.pkl")
     environment = {"PYTHONPATH": str(ROOT), "PATH": "", "MPLBACKEND": "Agg"}
+    drawn = []
     for name, seed in (("first", "1"), ("second", "2")):
         arguments = ["-W", "error", "-c", DRAW, str(tmp_path / "tables.pkl"), str(tmp_path / name)]
-        subprocess.run([sys.executable, *arguments], check=True, env=environment | {"PYTHONHASHSEED": seed})
+        drawn.append(subprocess.Popen([sys.executable, *arguments], env=environment | {"PYTHONHASHSEED": seed}))
         time.sleep(1.1)  # a date in a file counts seconds
+    assert [process.wait() for process in drawn] == [0, 0]
     files = sorted(tmp_path.glob("first-*"))
     assert len(files) == 9
     for file in files:

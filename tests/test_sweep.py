@@ -22,7 +22,7 @@ def of(activation, **more):
 def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     settings = {"tanh": of("tanh"), "relu": of("relu", echo_at=(1,))}
-    return folder, settings, ip.train_all(settings, folder, progress=False)
+    return folder, settings, ip.train_all(settings, folder, processes=2, progress=False)
 
 
 def test_the_tables_are_those_of_each_run_alone(swept, tmp_path):
@@ -38,12 +38,19 @@ def test_the_tables_are_those_of_each_run_alone(swept, tmp_path):
     assert sweep.taps.empty
 
 
+def test_one_process_is_this_one(swept, tmp_path, monkeypatch):
+    _, settings, sweep = swept
+    monkeypatch.setattr(subprocess, "Popen", None)
+    alone = ip.train_all(settings, tmp_path, processes=1, progress=False)
+    pd.testing.assert_frame_equal(alone.measurements, sweep.measurements)
+
+
 def test_a_complete_run_is_not_trained_again_and_a_killed_one_goes_on(swept):
     folder, settings, sweep = swept
     before = (folder / "relu" / "measurements.csv").read_bytes()
     stamp = (folder / "tanh" / "measurements.csv").stat().st_mtime_ns
     (folder / "relu" / "done").unlink()
-    again = ip.train_all(settings, folder, progress=False)
+    again = ip.train_all(settings, folder, processes=2, progress=False)
     assert (folder / "relu" / "measurements.csv").read_bytes() == before
     assert again["relu"].done
     assert (folder / "tanh" / "measurements.csv").stat().st_mtime_ns == stamp
@@ -63,7 +70,7 @@ def test_other_settings_names_and_nothing_are_refused(swept):
 def test_the_message_of_a_run_that_fails_is_passed_on(tmp_path):
     settings = {"fine": of("tanh"), "mad": of("relu", lr=1e30, optimizer="sgd")}
     with pytest.raises(InfoplaneError, match="The run mad stopped: Every replica holds NaN"):
-        ip.train_all(settings, tmp_path, progress=False)
+        ip.train_all(settings, tmp_path, processes=2, progress=False)
     assert not ip.RunDir.open(tmp_path / "mad").read("metrics").empty
 
 

@@ -184,7 +184,7 @@ def test_a_run_that_is_killed_and_resumed_ends_bit_equal(tmp_path):
     """Real kills (SIGKILL), at moments that are not chosen."""
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command("--out", str(whole), *OPTIONS), check=True, env=env)
+    other = subprocess.Popen(command("--out", str(whole), *OPTIONS), env=env)
     process = subprocess.Popen(command("--out", str(killed), *OPTIONS), env=env)
     for pause in (0.31, 0.47):
         deadline = time.monotonic() + 120
@@ -205,6 +205,7 @@ def test_a_run_that_is_killed_and_resumed_ends_bit_equal(tmp_path):
         process = subprocess.Popen(command("--resume", str(killed), "--quiet"), env=env)
     assert process.wait() in (0, -signal.SIGKILL)
     assert (killed / "done").exists()
+    assert other.wait() == 0
     expected, got = contents(whole), contents(killed)
     assert expected.keys() == got.keys()
     assert [name for name in expected if expected[name] != got[name]] == []

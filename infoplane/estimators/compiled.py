@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -14,17 +17,21 @@ from numba import njit
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-__all__ = ["TILE", "kernel_sums", "pair_neighbours"]
+__all__ = ["TILE", "block_sums", "kernel_sums", "pair_neighbours"]
 
 T = TypeVar("T")
 Floats = npt.NDArray[np.float64]
+#: 0 for one class or 1 for two; rows i0 to i1, columns j0 to j1
+Block = tuple[int, int, int, int, int]
 Ints = npt.NDArray[np.int64]
 
 #: Points in a tile, whose columns are then a loop of fixed length that the compiler lays out in vectors.
 TILE = 64
-#: The wide kernel is 2^-square in units of this module. Two points of a larger square need no exponential: they add
-#: less than N 2^-37.5 = N 5e-12 to a sum of at least 1.
-REACH = 37.5
+#: Points in a square on the diagonal of products, which are the faster the larger they are.
+SQUARE = 256
+#: The wide kernel is 2^-square in units of this module. N points whose square is larger than REACH + log2 N need no
+#: exponential: together they add less than 2^-REACH = 1e-6 to a sum of at least 1.
+REACH = 20.0
 #: Coordinates up to this are held in float32, in which a point then moves by 4e-6 of the noise at most.
 SINGLE = 64.0
 
@@ -32,17 +39,19 @@ SINGLE = 64.0
 _FAST = {"contract", "reassoc", "nsz"}
 
 
-def kernel_sums(x: Tensor, ids: Tensor | None) -> tuple[Tensor, Tensor]:
+def kernel_sums(t: Tensor, unit: float, ids: Tensor | None) -> tuple[Tensor, Tensor]:
     """sum_j of exp(-|x_i - x_j|^2 / 2) and of its fourth power, over all j and over those of the class of i.
 
-    x: (N, D) float64 on the CPU, centred. ids: (N,) or None, then there is one class. Returns two (2, N) float64
-    tensors, the points in an order of their own.
+    x = t / unit. t: (N, D) on the CPU. ids: (N,) or None, then there is one class. Returns two (2, N) float64 tensors,
+    the points in an order of their own.
 
-    The points of a class are put in the order of a k-d tree and cut into tiles. Two tiles whose boxes are out of reach
-    of each other are passed over, and any other two serve for their mirror image too. It is the differences of the
+    The points of a class are put in the order of a k-d tree and cut into tiles. A tile or a point whose box is out of
+    reach of a tile is passed over, and any other pair serves for its mirror image too. It is the differences of the
     coordinates that are squared, so nothing cancels; sums over 64 points are added in float32, the rest in float64.
     """
-    points = x.numpy() * math.sqrt(0.5 / math.log(2.0))
+    points = t.numpy().astype(np.float64)
+    points -= points.mean(0)
+    points *= math.sqrt(0.5 / math.log(2.0)) / unit
     n, d = points.shape
     dtype = np.float32 if float(np.abs(points).max(initial=0.0)) <= SINGLE else np.float64
     orders, ends, of = [], [0], []
@@ -58,9 +67,59 @@ def kernel_sums(x: Tensor, ids: Tensor | None) -> tuple[Tensor, Tensor]:
     rows[:, :d] = points[np.concatenate(orders)]
     boxes = np.minimum.reduceat(rows, starts[:-1]), np.maximum.reduceat(rows, starts[:-1])
     columns = np.full((len(of), even, TILE), np.inf, dtype)  # where a tile is not full, out of reach of all
+    reach = dtype(REACH + math.log2(n))
     tile = np.repeat(np.arange(len(of)), np.diff(starts))
     columns[tile, :, np.arange(n) - starts[tile]] = rows
-    sums = _in_threads(lambda k, threads: _tile_sums(columns, rows, *boxes, starts, np.array(of), k, threads), len(of))
+    sums = _in_threads(
+        lambda k, threads: _tile_sums(columns, rows, *boxes, starts, np.array(of), reach, k, threads), len(of)
+    )
+    return _totals(sums)
+
+
+def block_sums(x: Tensor, half: Tensor, blocks: list[Block]) -> tuple[Tensor, Tensor]:
+    """The same sums where there are many coordinates, from products of matrices.
+
+    x: (N, D) on the CPU, float32 or float64, sorted by class; half: (N,), -|x|^2 / 2. blocks: (0 for one class or 1 for
+    two, i0, i1, j0, j1), all of the upper triangle; those of one class or of two that begin at the diagonal hold it.
+    """
+    def pairs(block: Block) -> int:
+        _, i0, i1, j0, j1 = block
+        return (i1 - i0) * (j1 - j0)
+
+    parts = itertools.chain.from_iterable(map(_halved, blocks))
+    in_order = sorted(parts, key=pairs, reverse=True)
+
+    def part(k: int, threads: int) -> Floats:
+        sums = np.zeros((2, 2, len(x)))
+        products = x.new_empty(pairs(in_order[0]))
+        turn = 2 * threads  # dealt out to and fro, about as much for each thread
+        for other, i0, i1, j0, j1 in in_order[k::turn] + in_order[turn - 1 - k :: turn]:
+            block = products[: (i1 - i0) * (j1 - j0)].view(i1 - i0, j1 - j0)
+            torch.mm(x[i0:i1], x[j0:j1].T, out=block)
+            halves = half[i0:i1].numpy(), half[j0:j1].numpy()
+            _block_sums(block.numpy(), *halves, i0 == j0, sums[other, :, i0:i1], sums[other, :, j0:j1])
+        return sums
+
+    return _totals(_in_threads(part, len(blocks)))
+
+
+def _halved(block: Block) -> Iterator[Block]:
+    """A block that begins with a square on the diagonal, in which each pair is twice, as blocks with small squares."""
+    other, i0, i1, j0, j1 = block
+    if i0 != j0 or i1 - i0 <= SQUARE:
+        yield block
+        return
+    middle = (i0 + i1) // 2
+    yield from _halved((other, i0, middle, i0, middle))
+    yield from _halved((other, middle, i1, middle, i1))
+    yield other, i0, middle, middle, i1
+    if j1 > i1:
+        yield other, i0, i1, i1, j1
+
+
+def _totals(sums: list[Floats]) -> tuple[Tensor, Tensor]:
+    """Over all points, and over those of the same class, (2, N), of what the threads have: (2, 2, N), same class and
+    other, wide and narrow."""
     total = torch.from_numpy(np.sum(sums, axis=0))
     wide = total[:, 0]
     torch.maximum(wide, total[:, 1], out=wide)  # as it is of each pair; by rounding it may be less
@@ -85,13 +144,30 @@ def _members(n: int, ids: Tensor | None) -> list[Ints]:
     return np.split(order, np.flatnonzero(np.diff(classes[order])) + 1)
 
 
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    """Threads that stay: to start one takes as long as the sums of a small layer."""
+    return ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+
+
 def _in_threads(work: Callable[[int, int], T], most: int) -> list[T]:
-    """work(k, threads) for each of as many threads as torch uses, at most `most`; the loops release the GIL."""
-    threads = min(torch.get_num_threads(), most)
-    if threads == 1:
-        return [work(0, 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda k: work(k, threads), range(threads)))
+    """work(k, threads) for each of as many threads as torch uses, at most `most`, within which torch has one.
+
+    The loops release the GIL. What comes before is best done in NumPy: those threads of torch that an operation has
+    used go on spinning for milliseconds, on the cores that the loops are to have.
+    """
+    before = torch.get_num_threads()
+    threads = min(before, most)
+    others = [_pool().submit(work, k, threads) for k in range(1, threads)]
+    torch.set_num_threads(1)
+    try:
+        return [work(0, threads), *(other.result() for other in others)]
+    finally:
+        torch.set_num_threads(before)
 
 
 @njit(inline="always")
@@ -108,8 +184,18 @@ def _power_of_two(x):
     return np.int32(np.float32(p).view(np.int32) + (np.int32(whole) << np.int32(23))).view(np.float32)
 
 
+@njit(inline="always")
+def _apart(low, high, low_other, high_other):
+    """The square of the distance between two boxes, or a box and a point."""
+    square = low.dtype.type(0)
+    for c in range(len(low)):
+        gap = max(low_other[c] - high[c], low[c] - high_other[c], low.dtype.type(0))
+        square += gap * gap
+    return square
+
+
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _tile_sums(columns, rows, low, high, starts, of, first, step):
+def _tile_sums(columns, rows, low, high, starts, of, reach, first, step):
     """(2, 2, N): same class, other; wide, narrow. The tiles first, first + step, ... against those from themselves on.
 
     columns: (L, D, TILE); rows: (N, D), the same points; low, high: (L, D); starts: (L + 1,); of: (L,) classes.
@@ -118,14 +204,9 @@ def _tile_sums(columns, rows, low, high, starts, of, first, step):
     sums = np.zeros((2, 2, len(rows)))
     square = np.empty(TILE, np.float32)
     wide, narrow = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    zero = rows.dtype.type(0)
     for a in range(first, tiles, step):
         for b in range(a, tiles):
-            apart = zero
-            for c in range(d):
-                gap = max(low[b, c] - high[a, c], low[a, c] - high[b, c], zero)
-                apart += gap * gap
-            if apart > REACH:
+            if _apart(low[a], high[a], low[b], high[b]) > reach:
                 continue
             other = 0 if of[a] == of[b] else 1
             column = columns[b]
@@ -134,6 +215,8 @@ def _tile_sums(columns, rows, low, high, starts, of, first, step):
                 narrow[j] = 0
             for i in range(starts[a], starts[a + 1]):
                 row = rows[i]
+                if _apart(row, row, low[b], high[b]) > reach:
+                    continue
                 p, q, r, s = row[0], row[1], column[0], column[1]
                 for j in range(TILE):
                     u, v = r[j] - p, s[j] - q
@@ -161,6 +244,40 @@ def _tile_sums(columns, rows, low, high, starts, of, first, step):
                     sums[other, 0, starts[b] + j] += wide[j]
                     sums[other, 1, starts[b] + j] += narrow[j]
     return sums
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _block_sums(products, half, other_half, diagonal, of_rows, of_columns):
+    """Add the sums of a block, wide and narrow, over its columns to of_rows, (2, n), and over its rows to of_columns,
+    (2, m). products: (n, m); half: (n,); other_half: (m,). diagonal: whether it begins with the square on the
+    diagonal, which is its own mirror image."""
+    n, m = products.shape
+    per_nat = products.dtype.type(1.4426950408889634)
+    wide, narrow = np.empty(m, np.float32), np.empty(m, np.float32)
+    for i0 in range(0, n, TILE):
+        wide[:] = 0
+        narrow[:] = 0
+        for i in range(i0, min(i0 + TILE, n)):
+            row, own = products[i], half[i]
+            if diagonal:
+                row[i] = -2 * own  # its distance from itself is 0
+            sum_wide, sum_narrow = np.float32(0), np.float32(0)
+            for j in range(m):
+                exponent = np.float32(per_nat * (row[j] + (own + other_half[j])))
+                kernel = _power_of_two(min(max(exponent, np.float32(-100)), np.float32(0)))
+                # its fourth power is to be no denormal number: those take a hundred times as long
+                fourth = max(kernel, np.float32(4e-10))
+                fourth *= fourth
+                fourth *= fourth
+                sum_wide += kernel
+                sum_narrow += fourth
+                wide[j] += kernel
+                narrow[j] += fourth
+            of_rows[0, i] += sum_wide
+            of_rows[1, i] += sum_narrow
+        for j in range(n if diagonal else 0, m):
+            of_columns[0, j] += wide[j]
+            of_columns[1, j] += narrow[j]
 
 
 @njit(nogil=True, cache=True)

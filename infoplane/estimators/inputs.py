@@ -16,7 +16,7 @@ from ..records import InfoplaneError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["COMPILED", "Classes", "is_positive", "number", "only_replica", "read_labels", "read_points"]
+__all__ = ["COMPILED", "Classes", "finite_ends", "is_positive", "number", "only_replica", "read_labels", "read_points"]
 
 T = TypeVar("T", bound="DataclassInstance")
 #: Whether numba is there, for the loops of `compiled`: the extra `fast`.
@@ -51,7 +51,7 @@ def read_points(where: str, t: Tensor) -> Tensor:
         raise InfoplaneError(
             f"{where}: the layer has shape {tuple(t.shape)}; expected (N, D) or (R, N, D), none of them 0."
         )
-    low, high = torch.aminmax(t.detach())
+    low, high = finite_ends(t)
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int((~torch.isfinite(t)).sum())
         raise InfoplaneError(f"{where}: {bad} of the {t.numel()} values are NaN or infinite; expected finite values.")
@@ -59,6 +59,20 @@ def read_points(where: str, t: Tensor) -> Tensor:
         raise InfoplaneError(f"{where}: values up to {max(-low, high):.3g}; expected at most 1e100.")
     t = t.detach() if t.dtype in (torch.float32, torch.float64) else t.detach().to(torch.float32)
     return t if t.ndim == 3 else t[None]
+
+
+def finite_ends(t: Tensor) -> tuple[float, float]:
+    """The least and the largest value, NaN where any is.
+
+    On the CPU by NumPy: after an operation on several threads those of torch go on spinning for milliseconds, on the
+    cores that what follows is to have.
+    """
+    t = t.detach()
+    if t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64):
+        array = t.numpy()
+        return float(array.min()), float(array.max())
+    low, high = torch.aminmax(t)
+    return float(low), float(high)
 
 
 def read_labels(where: str, labels: Tensor, points: Tensor) -> Classes:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..records import Estimate, InfoplaneError, Standing
-from .inputs import COMPILED, Classes, only_replica, read_labels, read_points
+from .inputs import COMPILED, Classes, finite_ends, only_replica, read_labels, read_points
 from .pairs import check_noise, noise_label, noise_params, noise_variances
 from .protocol import About, Reading
 
@@ -33,6 +34,8 @@ MANY = 48
 ROUNDING = 5e-6
 #: With more classes than this, columns of other classes are not searched for those within reach.
 SEARCHED_CLASSES = 16
+#: Numbers made float64 at a time: their copies stay in the cache.
+PIECE = 2**20
 #: The compiled loops are for classes of at least so many points, in the mean.
 SMALLEST_CLASS = 32
 
@@ -71,7 +74,7 @@ def kde_bounds(
     t: (N, D), or (R, N, D) for R replicas; real and finite.
     noise_variance: s2, a number or a tensor (R,).
     labels: (N,) or (R, N), classes as integers.
-    chunk: rows worked on at a time; memory is about 128 chunk^2 bytes. Default: 192 or 256, on a GPU 2048. Where it is
+    chunk: rows worked on at a time; memory is about 128 chunk^2 bytes. Default: 192 to 1024, on a GPU 2048. Where it is
         not given, the points are on the CPU and there are fewer than 48 coordinates, loops compiled by numba do the
         work, if numba is installed (`pip install 'infoplane[fast]'`), in N-linear memory.
 
@@ -212,40 +215,40 @@ def _bounds(
     # tiles of small classes would be mostly empty
     compiled = compiled and (classes is None or n >= SMALLEST_CLASS * classes.size)
     if chunk is None:
-        chunk = (192 if points.shape[2] < MANY else 256) if points.device.type == "cpu" else 2048
+        chunk = (192 if points.shape[2] < MANY else 1024 if COMPILED else 256) if points.device.type == "cpu" else 2048
     label_entropy = None if classes is None else classes.entropy()
     rows = []
     for r, s2 in enumerate(variance.expand(replicas).tolist()):
-        x = points[r].to(torch.float64)
-        x = (x - x.mean(0)).div_(2 * math.sqrt(s2))
-        largest = max(abs(float(v)) for v in x.aminmax())
-        if not largest < 1e70:
-            raise InfoplaneError(f"{where}: values / sqrt(noise_variance) reach {2 * largest:.3g}.")
+        t, unit = points[r], 2 * math.sqrt(s2)
+        low, high = finite_ends(t)
+        if not (high - low) / unit < 1e70:
+            raise InfoplaneError(f"{where}: values / sqrt(noise_variance) span {2 * (high - low) / unit:.3g}.")
         ids = None if classes is None else classes.ids[r]
         if compiled:
             from .compiled import kernel_sums  # numba takes half a second to import
 
-            total, own = kernel_sums(x, ids)
+            total, own = kernel_sums(t, unit, ids)
         else:
-            total, own = _kernel_sums(x, ids, chunk)
-        lower, upper = (n / total).log().mean(1)  # exactly 0 where all points are one
-        row = [upper, lower, total[1].reciprocal().mean()]
+            total, own = _kernel_sums(t, unit, ids, chunk)
+        # by NumPy: torch takes the logarithm of few numbers on several threads, which then spin (`finite_ends`)
+        of_all, of_class = total.cpu().numpy(), own.cpu().numpy()
+        row = [*np.log(n / of_all).mean(1)[::-1], (1 / of_all[1]).mean()]  # bounds exactly 0 where all points are one
         if label_entropy is not None:
             # upper - sum_y p(y) lower_y = mean_i ln(own wide / all narrow) + H(Y), and the other way round
-            pair = (own / total.flip(0)).log().mean(1) + label_entropy[r]
-            row += pair.clamp(0.0, float(label_entropy[r]))
-            row.append((own[1] / total[1]).log().mean() + label_entropy[r])
-        rows.append(torch.stack(row))
-    upper, lower, self_weight, *of_label = torch.stack(rows, 1)
+            h = float(label_entropy[r])
+            pair = np.log(of_class / of_all[::-1]).mean(1) + h
+            row += [*pair.clip(0.0, h), np.log(of_class[1] / of_all[1]).mean() + h]
+        rows.append(row)
+    upper, lower, self_weight, *of_label = torch.tensor(np.array(rows).T, device=points.device)
     label_upper, label_lower, label_difference = of_label if of_label else (None, None, None)
     return KDEBounds(upper, lower, label_upper, label_lower, label_difference, label_entropy, self_weight)
 
 
-def _kernel_sums(x: Tensor, ids: Tensor | None, chunk: int) -> tuple[Tensor, Tensor]:
+def _kernel_sums(t: Tensor, unit: float, ids: Tensor | None, chunk: int) -> tuple[Tensor, Tensor]:
     """sum_j of exp(-|x_i - x_j|^2 / 2) and of its fourth power, over all j and over those of the class of i.
 
-    x: (N, D) float64, centred. ids: (N,) or None, then there is one class. Returns two (2, N) float64 tensors, the
-    points in an order of their own.
+    x = t / unit. t: (N, D). ids: (N,) or None, then there is one class. Returns two (2, N) float64 tensors, the points
+    in an order of their own.
 
     The points are sorted by class, so the sums of a class are those of whole blocks; within a class along the longest
     axis of the layer, so that most pairs out of reach are never looked at; and a block above the diagonal serves for
@@ -255,33 +258,54 @@ def _kernel_sums(x: Tensor, ids: Tensor | None, chunk: int) -> tuple[Tensor, Ten
     cluster and goes into the bounds whole (1e-3 nats for a saturated tanh layer at s2 = 1e-3). But where there are so
     many coordinates that the products take the time, float32 is tried first.
     """
-    n, d = x.shape
-    place = x @ _longest_axis(x)
+    n, d = t.shape
+    step = max(1, PIECE // d)
+    mean = t.mean(0).to(torch.float64)  # about: any common shift will do
+
+    def centred(part: Tensor) -> Tensor:
+        return (part.to(torch.float64) - mean).div_(unit)
+
+    axis = _longest_axis(centred(t[:: 1 + n // step]))
+    place = torch.cat([part.to(torch.float64) @ axis for part in t.split(step)]).div_(unit)
     order = place.argsort()
     ends = [n]
     if ids is not None:
         order = order[ids[order].argsort(stable=True)]
         sizes = torch.bincount(ids)
         ends = sizes[sizes > 0].cumsum(0).tolist()
-    x = x[order]
-    half, one = torch.linalg.vector_norm(x, dim=1, keepdim=True).square_().mul_(-0.5), torch.ones_like(x[:, :1])
     blocks = list(_blocks(place[order].tolist(), ends, chunk))
-    cpu = x.device.type == "cpu"
-    # below "highest", the precision that a user may have set, products in float32 are rounded as bfloat16 or TF32
-    if cpu and d >= MANY and torch.get_float32_matmul_precision() == "highest":
-        single = x.float()
-        left, right = (
-            torch.cat([single, *ends], 1) for ends in ((half.float(), one.float()), (one.float(), half.float()))
-        )
-        total, own = _sums(left, right.T, blocks)
+
+    def sums(dtype: torch.dtype, checked: Callable[[Tensor, Tensor], bool]) -> tuple[Tensor, Tensor] | None:
+        x, half = t.new_empty(n, d, dtype=dtype), t.new_empty(n, dtype=dtype)
+        for rows, x_part, half_part in zip(order.split(step), x.split(step), half.split(step), strict=True):
+            exact = centred(t.index_select(0, rows))
+            x_part.copy_(exact)
+            half_part.copy_(torch.linalg.vector_norm(exact, dim=1).square_().mul_(-0.5))
+        total, own = _sums(x, half, blocks)
+        return (total, own) if checked(half, total) else None
+
+    def harmless(half: Tensor, total: Tensor) -> bool:
         radius = math.sqrt(-2 * float(half.min())) + REACH
-        if 2**-24 * radius**2 * float((total[0] - 1).clamp(0.0, 1.0).mean()) <= ROUNDING:
-            return total, own
-    return _sums(torch.cat([x, half, one], 1), torch.cat([x, one, half], 1).T.contiguous(), blocks)
+        return 2**-24 * radius**2 * float((total[0] - 1).clamp(0.0, 1.0).mean()) <= ROUNDING
+
+    found = None
+    # below "highest", the precision that a user may have set, products in float32 are rounded as bfloat16 or TF32
+    if t.device.type == "cpu" and d >= MANY and torch.get_float32_matmul_precision() == "highest":
+        found = sums(torch.float32, harmless)
+    found = found or sums(torch.float64, lambda half, total: True)
+    assert found is not None
+    return found
 
 
-def _sums(left: Tensor, right: Tensor, blocks: list[Block]) -> tuple[Tensor, Tensor]:
-    """The sums over all blocks, (2, N) each. left: (N, D + 2); right: (D + 2, N); their products are the exponents."""
+def _sums(x: Tensor, half: Tensor, blocks: list[Block]) -> tuple[Tensor, Tensor]:
+    """The sums over all blocks, (2, N) each. x: (N, D); half: (N,), -|x|^2 / 2."""
+    if COMPILED and x.device.type == "cpu":
+        from .compiled import block_sums
+
+        return block_sums(x, half, blocks)
+    one = torch.ones_like(half)
+    left, right = torch.column_stack([x, half, one]), torch.column_stack([x, one, half]).T
+    right = right if x.dtype == torch.float32 else right.contiguous()
     sums = torch.zeros(2, 2, len(left), dtype=torch.float64, device=left.device)  # same class, other; wide, narrow
     floors = torch.zeros(2, len(left), dtype=torch.float64, device=left.device)  # how many kernels are in each sum
     largest = max((i1 - i0) * (j1 - j0) for _, i0, i1, j0, j1 in blocks)
@@ -340,12 +364,11 @@ def _blocks(place: list[float], ends: list[int], chunk: int) -> Iterator[Block]:
         start = end
 
 
-def _longest_axis(x: Tensor) -> Tensor:
-    """(D,): about the first principal axis of some of the points, by a few steps of the power method. Any unit vector
+def _longest_axis(some: Tensor) -> Tensor:
+    """(D,): about the first principal axis of some points (n, D), by a few steps of the power method. Any unit vector
     would be right."""
-    axis = torch.zeros_like(x[0])
-    axis[(x.amax(0) - x.amin(0)).argmax()] = 1.0
-    some = x[:: 1 + x.numel() // 2**18]
+    axis = torch.zeros_like(some[0])
+    axis[(some.amax(0) - some.amin(0)).argmax()] = 1.0
     for _ in range(4):
         axis = some.T @ (some @ axis)
         axis = axis / axis.norm().clamp_min(1e-300)
