@@ -20,13 +20,14 @@ from tqdm import tqdm
 
 from .data.files import arrays_of, classes_of
 from .data.points import Points
-from .models import plain, torch_threads
+from .models import plain
 from .performance import rows_a_pass
 from .recorder import Recorder
 from .records import InfoplaneError
 from .replay import Replay
 from .rundir import RunDir
 from .settings import Settings
+from .threads import torch_threads
 from .training import Training, choose_device, recorder_of, same_data
 
 __all__ = ["load_weights", "measure_activations", "measure_model", "measure_run", "model_of"]

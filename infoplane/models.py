@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,7 +17,6 @@ from .replicas import Streams
 
 __all__ = [
     "channel_of",
-    "cores",
     "eager",
     "echo_layers",
     "first_tensor",
@@ -30,7 +28,6 @@ __all__ = [
     "replica_axis",
     "resolve",
     "sent_to",
-    "torch_threads",
     "trying",
 ]
 
@@ -144,22 +141,6 @@ def eager() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """So many threads of torch within."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

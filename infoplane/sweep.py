@@ -90,7 +90,7 @@ def train_all(
         raise InfoplaneError(f"{odd[0]!r} cannot name a run; expected a plain folder name.")
     jobs = {name: _job(chosen, paths[name], options) for name, chosen in settings.items()}
     waiting = {name: job for name, job in jobs.items() if job is not None}
-    from .models import cores
+    from .threads import cores
 
     processes = min(processes or cores(), len(waiting))
     if processes == 1:

@@ -18,7 +18,7 @@ from .estimators import parse_estimator
 from .estimators.linear import LinearGaussian
 from .estimators.tap import Tap
 from .insertion import insert_channel
-from .models import noisy_layers, rate, torch_threads
+from .models import noisy_layers, rate
 from .networks import CNN, MLP, initialise
 from .performance import evaluate, rows_a_pass
 from .recorder import Recorder
@@ -27,6 +27,7 @@ from .replicas import Streams, derive
 from .rundir import RunDir
 from .settings import Settings, snapshot_epochs
 from .task import Task, load
+from .threads import torch_threads
 
 __all__ = ["DivergedError", "Training", "build", "choose_device", "recorder_of", "same_data", "train"]
 

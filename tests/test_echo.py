@@ -10,12 +10,25 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from infoplane.channels import echo as echo_module
 from infoplane.channels.echo import apply_scale, compose_scale, echo, echo_noise, moment_step, stationary_moments
 from infoplane.records import InfoplaneError
 
 DOUBLE = torch.float64
 Array = np.ndarray
 Curve = Callable[[Array], Array]
+
+
+@pytest.fixture(params=["compiled loops", "doubling"])
+def sampler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sums hold with numba and without."""
+    if request.param == "doubling":
+        monkeypatch.setattr(echo_module, "COMPILED", False)
+    elif not echo_module.COMPILED:
+        pytest.skip("numba is not installed")
+
+
+sampled = pytest.mark.usefixtures("sampler")
 
 
 def generator(seed: int) -> torch.Generator:
@@ -63,10 +76,11 @@ def direct(f: Tensor, s: Tensor, echoes: int, end: Tensor | None = None, order: 
 # -- the sampler ------------------------------------------------------------------------------------------------------
 
 
+@sampled
 @pytest.mark.parametrize("matrix", [False, True], ids=["diagonal", "matrix"])
 @pytest.mark.parametrize("shape", [(17, 3), (4, 17, 3), (2, 40, 2)], ids=str)
 @pytest.mark.parametrize(("ordered", "ended"), list(itertools.product([False, True], repeat=2)))
-def test_doubling_is_the_direct_sum(matrix: bool, shape: tuple[int, ...], ordered: bool, ended: bool) -> None:
+def test_the_sums_are_the_direct_ones(matrix: bool, shape: tuple[int, ...], ordered: bool, ended: bool) -> None:
     f, s = batch(*shape, matrix=matrix)
     end = normal(*shape, seed=9) if ended else None
     order = torch.rand(shape[:-1], generator=generator(5)).argsort(-1) if ordered else None
@@ -75,6 +89,43 @@ def test_doubling_is_the_direct_sum(matrix: bool, shape: tuple[int, ...], ordere
         torch.testing.assert_close(noise, direct(f, s, echoes, end, order), rtol=1e-12, atol=1e-12)
 
 
+@sampled
+@pytest.mark.parametrize("units", [67, 128, 130])
+@pytest.mark.parametrize("rows", [33, 65])
+def test_many_coordinates(rows: int, units: int) -> None:
+    f, s = batch(rows, units, matrix=False)
+    torch.testing.assert_close(echo_noise(f, s, echoes=32), direct(f, s, 32), rtol=1e-12, atol=1e-12)
+    single = echo_noise(f.float(), s.float(), echoes=32)
+    torch.testing.assert_close(single.double(), direct(f, s, 32), rtol=1e-5, atol=1e-5)
+
+
+@sampled
+def test_the_rows_of_a_batch_may_lie_apart_in_memory() -> None:
+    f, s = (v.mT for v in batch(3, 17, matrix=False))
+    torch.testing.assert_close(echo_noise(f, s, echoes=16), direct(f, s, 16), rtol=1e-12, atol=1e-12)
+
+
+@sampled
+def test_a_product_that_would_be_denormal_is_0_and_nothing_else_changes() -> None:
+    f = normal(65, 5, seed=0).float()
+    s = uniform(65, 5, low=0.01, high=0.1, seed=1).float()
+    noise, tail = echo_noise(f, s, echoes=64), echo_noise(torch.zeros_like(f), s, echoes=64, end=torch.ones_like(f))
+    assert torch.equal(tail, torch.zeros_like(f))  # .1^64
+    torch.testing.assert_close(noise.double(), direct(f.double(), s.double(), 64), rtol=1e-5, atol=1e-6)
+
+
+@sampled
+def test_what_is_no_number_stays_in_its_replica_and_unit() -> None:
+    f, s = batch(2, 9, 3, matrix=False)
+    f[1, 4, 2] = math.nan
+    noise = echo_noise(f, s, echoes=8)
+    bad = noise.isnan()
+    assert bad[1, :, 2].sum() == 8  # all but the row itself hear it
+    assert not bad[0].any()
+    assert not bad[1, :, :2].any()
+
+
+@sampled
 def test_leading_axes_are_independent() -> None:
     f, s = batch(2, 3, 9, 2, matrix=True)
     end = normal(2, 3, 9, 2, seed=8)
@@ -92,6 +143,7 @@ def jacobian(rows: int, echoes: int, order: Tensor | None, s: float = 0.5, width
     return torch.autograd.functional.jacobian(lambda v: echo_noise(v, scale, echoes=echoes, order=order), f)
 
 
+@sampled
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize(("rows", "echoes"), [(9, 8), (17, 16), (20, 8)])
 def test_each_echo_hears_each_other_row_at_most_once_and_never_itself(rows: int, echoes: int, ordered: bool) -> None:
@@ -107,6 +159,7 @@ def test_each_echo_hears_each_other_row_at_most_once_and_never_itself(rows: int,
         torch.testing.assert_close(row.sort(descending=True).values, expected, rtol=1e-14, atol=0)
 
 
+@sampled
 def test_own_scale_never_enters() -> None:
     f, s = batch(9, 2, matrix=False)
     by_scale = torch.autograd.functional.jacobian(lambda v: echo_noise(f, v, echoes=8, end=f), s)
@@ -145,6 +198,7 @@ def test_shapes_that_do_not_fit_are_refused(f: tuple[int, ...], s: tuple[int, ..
         echo_noise(torch.zeros(f), torch.zeros(s), echoes=2)
 
 
+@sampled
 @pytest.mark.parametrize("echoes", [1, 2, 8])
 @pytest.mark.parametrize("matrix", [False, True], ids=["diagonal", "matrix"])
 def test_gradcheck(matrix: bool, echoes: int) -> None:
@@ -156,6 +210,7 @@ def test_gradcheck(matrix: bool, echoes: int) -> None:
     )
 
 
+@sampled
 def test_a_diagonal_is_a_matrix_with_the_same_gradient() -> None:
     f, s = batch(3, 40, 2, matrix=False)
     end, weight = normal(3, 40, 2, seed=7), normal(3, 40, 2, seed=8)
@@ -199,6 +254,7 @@ def test_the_rate_is_of_the_tensor_that_was_sampled_with(mixed: bool) -> None:
     torch.testing.assert_close(torch.autograd.grad(rate.sum(), log_s)[0], torch.full_like(log_s, -1.0))
 
 
+@sampled
 def test_gradients_flow_through_the_echoes() -> None:
     f = normal(9, 1, seed=0).requires_grad_()
     z = echo(f, torch.full((9, 1), math.log(0.5), dtype=DOUBLE), echoes=8).z

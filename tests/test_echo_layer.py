@@ -17,7 +17,7 @@ from infoplane.channels.bank import Bank
 from infoplane.channels.echo import apply_scale, echo_noise, moment_step, stationary_moments
 from infoplane.channels.layer import MIXINGS, SCALES, Echo
 from infoplane.insertion import insert_echo
-from infoplane.models import echo_layers, measuring, rate
+from infoplane.models import echo_layers, measuring, rate, trying
 from infoplane.records import InfoplaneError
 from infoplane.replicas import Streams
 
@@ -199,7 +199,7 @@ def test_the_rate_is_not_of_a_measurement() -> None:
 
 def test_gradients_flow_through_the_echoes() -> None:
     """Cut off, |f| would run away: the code of one row depends on the other rows of its batch."""
-    layer = seeded(randomised(Echo(2, echoes=16)))
+    layer = seeded(randomised(Echo(2, echoes=16, bias=0.0)))  # loud enough for the last echo to be heard
     f = normal(20, 2, seed=0).requires_grad_()
     (gradient,) = torch.autograd.grad(layer(f)[0].sum(), f)
     heard = gradient.abs().sum(-1) > 0
@@ -329,6 +329,37 @@ def test_each_batch_has_its_share_in_the_running_moments() -> None:
         torch.testing.assert_close((layer.end_mean, layer.end_second), expected)
 
 
+def wide() -> Echo:
+    return seeded(randomised(Echo(65, echoes=16, bias=-0.5), size=0.1))
+
+
+def test_a_wide_layer_follows_its_moments_at_one_batch_in_eight() -> None:
+    layer, moved = wide(), []
+    for count in range(20):
+        before = layer.end_second.clone()
+        layer(normal(1, 40, 65, seed=count))
+        moved.append(not torch.equal(layer.end_second, before))
+    assert [k for k, yes in enumerate(moved) if yes] == [0, 8, 16]
+
+
+def test_which_batch_it_is_is_part_of_the_state_and_no_trial_changes_it() -> None:
+    layer, resumed, tried = wide(), wide(), wide()
+    for count in range(20):
+        f = normal(1, 40, 65, seed=count)
+        if count == 6:
+            resumed.load_state_dict(layer.state_dict())
+            resumed.end_mean += 0.0  # another version of the same numbers
+        with trying(tried, Streams((1,))):
+            tried(f)
+        z = [seeded(each, count)(f) for each in (layer, tried, resumed)]
+        assert torch.equal(z[0], z[1])
+        if count >= 6:
+            assert torch.equal(z[0], z[2])
+    for name, value in layer.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name])
+        assert torch.equal(value, tried.state_dict()[name])
+
+
 def test_a_training_echo_ends_with_the_running_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     """The innermost bracket is a Gaussian with the stationary mean and covariance, one number for each row."""
     ends: list[Tensor] = []
@@ -403,7 +434,7 @@ def test_one_row_at_a_time_with_a_bank() -> None:
 
 def test_training_with_a_bank_still_hears_the_batch() -> None:
     """A detached bank would let |f| run away."""
-    layer = seeded(randomised(Echo(2, echoes=16)))
+    layer = seeded(randomised(Echo(2, echoes=16, bias=0.0)))
     f = normal(20, 2, seed=0)
     layer.bank = Bank(f.unsqueeze(0), layer.scales(f.unsqueeze(0))[1].detach())
     inputs = f.clone().requires_grad_()

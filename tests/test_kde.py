@@ -14,8 +14,8 @@ from scipy.special import logsumexp
 
 from infoplane.estimators import ESTIMATORS, KDE, kde, kde_bounds, parse_estimator
 from infoplane.estimators.protocol import Estimator, Reading
-from infoplane.models import torch_threads
 from infoplane.records import InfoplaneError
+from infoplane.threads import torch_threads
 
 
 @pytest.fixture(autouse=True, params=["compiled loops", "blocks"])

@@ -13,9 +13,9 @@ from torch import Tensor
 from infoplane.estimators import neighbours
 from infoplane.estimators.neighbours import KSG, NeighbourInformation, Ross, ksg_information, ross_information
 from infoplane.estimators.protocol import Estimator, Noise, Reading
-from infoplane.models import torch_threads
 from infoplane.records import InfoplaneError
 from infoplane.theory.channels import rotated_neurons
+from infoplane.threads import torch_threads
 
 needs_numba = pytest.mark.skipif(not neighbours.COMPILED, reason="numba is not installed")
 

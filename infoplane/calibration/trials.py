@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from ..estimators import parse_estimator
 from ..estimators.protocol import Estimator
-from ..models import torch_threads
 from ..records import POINTS, POPULATION, Estimate, InfoplaneError, format_warnings
+from ..threads import torch_threads
 from .cases import INPUT, LABEL, Case, Shown, Truth, cases
 from .verdict import verdict
 

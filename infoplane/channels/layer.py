@@ -16,6 +16,8 @@ __all__ = ["MIXINGS", "SCALES", "Echo"]
 
 SCALES = ("input", "constant")
 MIXINGS = ("diagonal", "rotation", "full")
+#: A layer wider than this follows its moments at one batch in so many: they would take longer than its echoes.
+WIDE, FOLLOWED = 64, 8
 
 
 class Echo(Channel):
@@ -91,6 +93,8 @@ class Echo(Channel):
         self.register_buffer("end_mean", torch.zeros(replicas, features))
         self.register_buffer("end_second", torch.zeros(replicas, features, features))
         self.register_buffer("end_count", torch.zeros(()))
+        self._counted: tuple[Tensor | None, int, int] = (None, 0, 0)
+        self._rooted: tuple[Tensor | None, int, Tensor] = (None, 0, self.end_second)
 
         self.bank: Bank | None = None
 
@@ -143,23 +147,40 @@ class Echo(Channel):
             )
         if self.training:
             self._follow(f.detach(), s.detach())
-        covariance = self.end_second - self.end_mean.unsqueeze(-1) * self.end_mean.unsqueeze(-2)
-        # a jitter far below what the tail is worth keeps the factor defined for a unit that is constant
-        jitter = 1e-6 * self.end_second.diagonal(dim1=-2, dim2=-1) + 1e-12
-        root, _ = torch.linalg.cholesky_ex(covariance + torch.diag_embed(jitter))
         xi = streams.normal(f.shape[-2], self.features, dtype=f.dtype)
-        end = self.end_mean.unsqueeze(-2).to(f.dtype) + xi @ root.to(f.dtype).transpose(-1, -2)
+        end = self.end_mean.unsqueeze(-2).to(f.dtype) + xi @ self._end_root().to(f.dtype).transpose(-1, -2)
         order = streams.permutations(f.shape[-2]) if self.shuffle else None
         return echo_noise(f, s, echoes=self.echoes, end=end, order=order)
 
     @torch.no_grad()
     def _follow(self, f: Tensor, s: Tensor) -> None:
         """One step of the contraction whose fixed point the stationary moments are, averaged over batches."""
-        mean, second = moment_step(f, s, self.end_mean.to(f.dtype), self.end_second.to(f.dtype))
-        weight = (1.0 / (1.0 + self.end_count)).clamp(min=0.1)
-        self.end_mean.lerp_(mean.to(self.end_mean.dtype), weight)
-        self.end_second.lerp_(second.to(self.end_second.dtype), weight)
+        count, every = self._batches(), FOLLOWED if self.features > WIDE else 1
+        if count % every == 0:
+            mean, second = moment_step(f, s, self.end_mean.to(f.dtype), self.end_second.to(f.dtype))
+            weight = max(1.0 / (1.0 + count // every), 0.1)
+            self.end_mean.lerp_(mean.to(self.end_mean.dtype), weight)
+            self.end_second.lerp_(second.to(self.end_second.dtype), weight)
         self.end_count += 1.0
+        self._counted = (self.end_count, self.end_count._version, count + 1)
+
+    def _batches(self) -> int:
+        """`end_count`, which on a GPU takes time to read, so it is read only where it is not this layer's own count."""
+        buffer, version, count = self._counted
+        if buffer is self.end_count and version == self.end_count._version:
+            return count
+        return int(self.end_count)
+
+    def _end_root(self) -> Tensor:
+        """(R, K, K), a root of the covariance that the moments imply; made again where they have moved."""
+        buffer, version, root = self._rooted
+        if buffer is not self.end_second or version != self.end_second._version:
+            covariance = self.end_second - self.end_mean.unsqueeze(-1) * self.end_mean.unsqueeze(-2)
+            # a jitter far below what the tail is worth keeps the factor defined for a unit that is constant
+            jitter = 1e-6 * self.end_second.diagonal(dim1=-2, dim2=-1) + 1e-12
+            root, _ = torch.linalg.cholesky_ex(covariance + torch.diag_embed(jitter))
+            self._rooted = (self.end_second, self.end_second._version, root)
+        return root
 
     def _filled(self) -> Bank:
         if self.bank is None:
@@ -174,7 +195,8 @@ class Echo(Channel):
         return float(-self.features * torch.log(torch.tensor(self.bound, dtype=torch.float64)))
 
     def __getstate__(self) -> dict[str, object]:
-        return super().__getstate__() | {"bank": None}  # a bank belongs to these very weights
+        own = {"_counted": (None, 0, 0), "_rooted": (None, 0, self.end_second)}  # of these very tensors
+        return super().__getstate__() | own | {"bank": None}  # and a bank of these very weights
 
     def extra_repr(self) -> str:
         text = f"{self.features}, bound={self.bound}, echoes={self.echoes}, scale={self.scale}, mixing={self.mixing}"

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +13,10 @@ from numba import njit
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from ..threads import in_threads
+
 __all__ = ["TILE", "block_sums", "kernel_sums", "pair_neighbours"]
 
-T = TypeVar("T")
 Floats = npt.NDArray[np.float64]
 #: 0 for one class or 1 for two; rows i0 to i1, columns j0 to j1
 Block = tuple[int, int, int, int, int]
@@ -70,7 +67,7 @@ def kernel_sums(t: Tensor, unit: float, ids: Tensor | None) -> tuple[Tensor, Ten
     reach = dtype(REACH + math.log2(n))
     tile = np.repeat(np.arange(len(of)), np.diff(starts))
     columns[tile, :, np.arange(n) - starts[tile]] = rows
-    sums = _in_threads(
+    sums = in_threads(
         lambda k, threads: _tile_sums(columns, rows, *boxes, starts, np.array(of), reach, k, threads), len(of)
     )
     return _totals(sums)
@@ -82,6 +79,7 @@ def block_sums(x: Tensor, half: Tensor, blocks: list[Block]) -> tuple[Tensor, Te
     x: (N, D) on the CPU, float32 or float64, sorted by class; half: (N,), -|x|^2 / 2. blocks: (0 for one class or 1 for
     two, i0, i1, j0, j1), all of the upper triangle; those of one class or of two that begin at the diagonal hold it.
     """
+
     def pairs(block: Block) -> int:
         _, i0, i1, j0, j1 = block
         return (i1 - i0) * (j1 - j0)
@@ -100,7 +98,7 @@ def block_sums(x: Tensor, half: Tensor, blocks: list[Block]) -> tuple[Tensor, Te
             _block_sums(block.numpy(), *halves, i0 == j0, sums[other, :, i0:i1], sums[other, :, j0:j1])
         return sums
 
-    return _totals(_in_threads(part, len(blocks)))
+    return _totals(in_threads(part, len(blocks)))
 
 
 def _halved(block: Block) -> Iterator[Block]:
@@ -131,7 +129,7 @@ def pair_neighbours(x: Floats, y: Floats, k: int, at: Ints) -> tuple[Tensor, Ten
     that in x, in y. Distances are maxima over coordinates; x and y: (N, D) float64."""
     sides = np.ascontiguousarray(x.T), np.ascontiguousarray(y.T)
     radius, counts = np.empty(len(at)), np.empty((2, len(at)), np.int64)
-    _in_threads(lambda first, threads: _count_nearer(*sides, k, at, first, threads, radius, counts), len(at))
+    in_threads(lambda first, threads: _count_nearer(*sides, k, at, first, threads, radius, counts), len(at))
     return torch.from_numpy(radius), torch.from_numpy(counts)
 
 
@@ -142,32 +140,6 @@ def _members(n: int, ids: Tensor | None) -> list[Ints]:
     classes = ids.numpy()
     order = classes.argsort(kind="stable")
     return np.split(order, np.flatnonzero(np.diff(classes[order])) + 1)
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    """Threads that stay: to start one takes as long as the sums of a small layer."""
-    return ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
-
-
-def _in_threads(work: Callable[[int, int], T], most: int) -> list[T]:
-    """work(k, threads) for each of as many threads as torch uses, at most `most`, within which torch has one.
-
-    The loops release the GIL. What comes before is best done in NumPy: those threads of torch that an operation has
-    used go on spinning for milliseconds, on the cores that the loops are to have.
-    """
-    before = torch.get_num_threads()
-    threads = min(before, most)
-    others = [_pool().submit(work, k, threads) for k in range(1, threads)]
-    torch.set_num_threads(1)
-    try:
-        return [work(0, threads), *(other.result() for other in others)]
-    finally:
-        torch.set_num_threads(before)
 
 
 @njit(inline="always")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -16,11 +15,9 @@ from ..records import InfoplaneError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["COMPILED", "Classes", "finite_ends", "is_positive", "number", "only_replica", "read_labels", "read_points"]
+__all__ = ["Classes", "ends_of", "is_positive", "number", "only_replica", "read_labels", "read_points"]
 
 T = TypeVar("T", bound="DataclassInstance")
-#: Whether numba is there, for the loops of `compiled`: the extra `fast`.
-COMPILED = find_spec("numba") is not None
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -51,7 +48,7 @@ def read_points(where: str, t: Tensor) -> Tensor:
         raise InfoplaneError(
             f"{where}: the layer has shape {tuple(t.shape)}; expected (N, D) or (R, N, D), none of them 0."
         )
-    low, high = finite_ends(t)
+    low, high = ends_of(t)
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int((~torch.isfinite(t)).sum())
         raise InfoplaneError(f"{where}: {bad} of the {t.numel()} values are NaN or infinite; expected finite values.")
@@ -61,7 +58,7 @@ def read_points(where: str, t: Tensor) -> Tensor:
     return t if t.ndim == 3 else t[None]
 
 
-def finite_ends(t: Tensor) -> tuple[float, float]:
+def ends_of(t: Tensor) -> tuple[float, float]:
     """The least and the largest value, NaN where any is.
 
     On the CPU by NumPy: after an operation on several threads those of torch go on spinning for milliseconds, on the

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..extras import COMPILED
 from ..records import Estimate, InfoplaneError, Standing
-from .inputs import COMPILED, Classes, finite_ends, only_replica, read_labels, read_points
+from .inputs import Classes, ends_of, only_replica, read_labels, read_points
 from .pairs import check_noise, noise_label, noise_params, noise_variances
 from .protocol import About, Reading
 
@@ -220,7 +221,7 @@ def _bounds(
     rows = []
     for r, s2 in enumerate(variance.expand(replicas).tolist()):
         t, unit = points[r], 2 * math.sqrt(s2)
-        low, high = finite_ends(t)
+        low, high = ends_of(t)
         if not (high - low) / unit < 1e70:
             raise InfoplaneError(f"{where}: values / sqrt(noise_variance) span {2 * (high - low) / unit:.3g}.")
         ids = None if classes is None else classes.ids[r]
@@ -230,7 +231,7 @@ def _bounds(
             total, own = kernel_sums(t, unit, ids)
         else:
             total, own = _kernel_sums(t, unit, ids, chunk)
-        # by NumPy: torch takes the logarithm of few numbers on several threads, which then spin (`finite_ends`)
+        # by NumPy: torch takes the logarithm of few numbers on several threads, which then spin (`ends_of`)
         of_all, of_class = total.cpu().numpy(), own.cpu().numpy()
         row = [*np.log(n / of_all).mean(1)[::-1], (1 / of_all[1]).mean()]  # bounds exactly 0 where all points are one
         if label_entropy is not None:

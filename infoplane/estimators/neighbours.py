@@ -14,9 +14,10 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 from torch import Tensor
 
+from ..extras import COMPILED
 from ..records import POPULATION, Estimate, InfoplaneError, choose
 from ..replicas import Streams, derive
-from .inputs import COMPILED, Classes, only_replica, read_labels, read_points
+from .inputs import Classes, only_replica, read_labels, read_points
 from .pairs import check_noise, noise_params, pair
 from .protocol import About, Reading
 

@@ -1,0 +1,56 @@
+"""Cores and threads: torch's, and those of loops that are compiled."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+__all__ = ["cores", "in_threads", "torch_threads"]
+
+T = TypeVar("T")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """So many threads of torch within."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    """Threads that stay: to start one takes as long as the sums of a small layer."""
+    return ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+
+
+def in_threads(work: Callable[[int, int], T], most: int) -> list[T]:
+    """work(k, threads) for each of as many threads as torch uses, at most `most`, within which torch has one.
+
+    For loops that release the GIL. What comes before is best done in NumPy: those threads of torch that an operation
+    has used go on spinning for milliseconds, on the cores that the loops are to have.
+    """
+    threads = min(torch.get_num_threads(), most)
+    if threads < 2:
+        return [work(0, 1)]
+    others = [_pool().submit(work, k, threads) for k in range(1, threads)]
+    with torch_threads(1):
+        return [work(0, threads), *(other.result() for other in others)]
