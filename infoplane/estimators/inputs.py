@@ -61,11 +61,11 @@ def read_points(where: str, t: Tensor) -> Tensor:
 def ends_of(t: Tensor) -> tuple[float, float]:
     """The least and the largest value, NaN where any is.
 
-    On the CPU by NumPy: after an operation on several threads those of torch go on spinning for milliseconds, on the
+    Of few values by NumPy: after an operation on several threads those of torch go on spinning for milliseconds, on the
     cores that what follows is to have.
     """
     t = t.detach()
-    if t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64):
+    if t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64) and t.numel() < 2**18:
         array = t.numpy()
         return float(array.min()), float(array.max())
     low, high = torch.aminmax(t)
