@@ -260,7 +260,7 @@ def _kernel_sums(t: Tensor, unit: float, ids: Tensor | None, chunk: int) -> tupl
     many coordinates that the products take the time, float32 is tried first.
     """
     n, d = t.shape
-    step = max(1, PIECE // d)
+    step = max(1, (PIECE if t.device.type == "cpu" else 2**24) // d)
     mean = t.mean(0).to(torch.float64)  # about: any common shift will do
 
     def centred(part: Tensor) -> Tensor:
