@@ -33,8 +33,8 @@ TIME = "10 minutes; needs MNIST"
 
 ACTIVATIONS = ("tanh", "relu")
 ESTIMATORS = ("kde:noise_variance=0.1,published=true", "binning:width=0.5")
-FULL = {"replicas": 5, "lr": 0.01, "epochs": 60, "snapshots": "log:16"}
-QUICK = {"replicas": 2, "lr": 0.01, "epochs": 1, "snapshots": "0,1", "subset": 500, "probe": "train"}
+FULL = {"replicas": 5, "lr": 0.02, "epochs": 30, "snapshots": "log:12"}
+QUICK = {"replicas": 2, "lr": 0.02, "epochs": 1, "snapshots": "0,1", "subset": 500, "probe": "train"}
 QUICK |= {"widths": (64, 20, 20, 20)}
 HIDDEN = [f"hidden{k}" for k in range(1, 5)]
 

@@ -447,6 +447,17 @@ def test_quantities_of_one_echo_layer_have_markers_of_their_own(frame):
     assert any(name.endswith("s.d. over 3 replicas") for name in names)
 
 
+def test_the_legend_says_how_many_replicas_each_run_has(frame):
+    fewer = frame[frame.replica < 2].assign(run="fewer")
+    alone = frame[frame.replica < 1].assign(run="alone")
+    for runs, said in (([frame, fewer], "2 to 3"), ([frame, alone], "1 to 3"), ([fewer], "2")):
+        names = [text.get_text() for text in rates(pd.concat(runs)).legends[0].get_texts()]
+        assert any(name.endswith(f"s.d. over {said} replicas") for name in names)
+        names = [text.get_text() for text in plane(pd.concat(runs)).legends[0].get_texts()]
+        assert f"single replicas ({said})" in names
+    assert not any("replicas" in text.get_text() for text in rates(alone).legends[0].get_texts())
+
+
 def edges(band):
     """(epoch, low, high) of a fill_between."""
     points = pd.DataFrame(band.get_paths()[0].vertices, columns=["x", "y"]).groupby("x").y

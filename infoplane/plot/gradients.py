@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from ..records import choose
 from .points import layers_of
 from .runs import needs
-from .style import LOOK, epoch_axis, label_once, layer_colors, page
+from .style import LOOK, epoch_axis, label_once, layer_colors, page, replicas_of
 
 __all__ = ["gradients"]
 
@@ -54,7 +54,7 @@ def gradients(
     shown = [layer for layer in colors if layer in set(frame["layer"])]
 
     with matplotlib.rc_context(LOOK):
-        legend = _legend(shown, colors, int(frame.groupby("run")["replica"].nunique().max()))
+        legend = _legend(shown, colors, replicas_of(own for _, own in frame.groupby("run")))
         fig, axes = page([2.3] * len(runs), 2, legend, sharex=True, sharey="col")
         for run, (left, right) in zip(runs, axes, strict=True):
             for layer in shown:
@@ -81,10 +81,10 @@ def _draw(ax: Axes, line: pd.DataFrame, name: str, color: Any, label: str) -> No
     ax.plot(epoch, 10**value, color=color, linestyle=_LINES.get(name, "-"), label=label, **marker)
 
 
-def _legend(layers: list[str], colors: dict[str, Any], replicas: int) -> list[Artist]:
+def _legend(layers: list[str], colors: dict[str, Any], replicas: str) -> list[Artist]:
     handles: list[Artist] = [Line2D([], [], color=colors[layer], label=layer) for layer in layers]
     for name, label in (("mean", "of the mean, and SNR"), ("std", "of the standard deviation")):
         handles.append(Line2D([], [], color="0.3", linestyle=_LINES[name], label=label))
-    if replicas > 1:
+    if replicas:
         handles.append(Patch(color="0.3", alpha=_BAND, linewidth=0, label=f"s.d. over {replicas} replicas"))
     return handles

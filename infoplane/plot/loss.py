@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from ..records import choose
 from .points import loss_unit
 from .runs import needs
-from .style import LOOK, epoch_axis, keep, label_once, page, path_colors
+from .style import LOOK, epoch_axis, keep, label_once, page, path_colors, replicas_of
 
 __all__ = ["loss"]
 
@@ -86,7 +86,6 @@ def _legend(metrics: pd.DataFrame, colors: dict[str, Any]) -> list[Artist]:
         style = _LINES.get(split, ":")
         marker: dict[str, Any] = {"marker": "o", "fillstyle": "full" if style == "-" else "none"} if alone else {}
         handles.append(Line2D([], [], color="0.3", linestyle=style, label=split, **marker))
-    replicas = metrics.groupby("run")["replica"].nunique().max()
-    if replicas > 1:
+    if replicas := replicas_of(own for _, own in metrics.groupby("run")):
         handles.append(Patch(color="0.3", alpha=_BAND, linewidth=0, label=f"s.d. over {replicas} replicas"))
     return handles

@@ -30,6 +30,7 @@ from .style import (
     grid,
     label_once,
     layer_markers,
+    replicas_of,
     symbol,
 )
 
@@ -234,7 +235,6 @@ def _legend(layers: Sequence[str], markers: dict[str, str], panels: Iterable[pd.
         handles.append(Line2D([], [], color="0.3", linewidth=0.6, linestyle=_ESTIMATED, label=label))
     if not all(estimated):
         handles.append(Line2D([], [], marker="o", label="no dot, arrow or bar: estimate", **grey))
-    replicas = max(each["replica"].nunique() for each in panels)
-    if replicas > 1:
+    if replicas := replicas_of(panels):
         handles.append(Line2D([], [], color=FAINT, linewidth=1.0, label=f"single replicas ({replicas})"))
     return handles

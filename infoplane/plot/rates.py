@@ -17,7 +17,18 @@ from matplotlib.patches import Patch
 
 from ..records import InfoplaneError
 from .points import chosen, curves, layers_of, name_of_ceiling, points, title_of
-from .style import LOOK, STANDINGS, Stroke, ceiling_line, epoch_axis, grid, label_once, layer_colors, symbol
+from .style import (
+    LOOK,
+    STANDINGS,
+    Stroke,
+    ceiling_line,
+    epoch_axis,
+    grid,
+    label_once,
+    layer_colors,
+    replicas_of,
+    symbol,
+)
 
 __all__ = ["rates"]
 
@@ -53,7 +64,7 @@ def rates(
         raise InfoplaneError("The frame holds neither rates of Echo layers nor I(X;T) of an estimator to draw.")
     runs = list(dict.fromkeys(table["run"]))
     names = sorted(dict.fromkeys(table["panel"]), key=lambda name: name != "echo")
-    replicas = table.groupby("run")["replica"].nunique().max()
+    replicas = replicas_of(own for _, own in table.groupby("run"))
     mean = curves(table)
     mean["spread"] = mean["spread"].fillna(0.0)
     quantities = list(dict.fromkeys(mean.loc[mean["panel"] == "echo", "quantity"]))
@@ -126,7 +137,7 @@ def _estimate(ax: Axes, line: pd.DataFrame, replicas: pd.DataFrame, color: tuple
         ax.add_collection(LineCollection(paths, colors=[color], linewidths=0.4, alpha=0.5, label="_replicas"))
 
 
-def _legend(mean: pd.DataFrame, colors: dict[str, Any], markers: dict[str, str], replicas: int) -> list[Artist]:
+def _legend(mean: pd.DataFrame, colors: dict[str, Any], markers: dict[str, str], replicas: str) -> list[Artist]:
     shown = set(mean["layer"])
     handles: list[Artist] = [Line2D([], [], color=colors[layer], label=layer) for layer in colors if layer in shown]
     grey: dict[str, Any] = {"color": "0.3", "markersize": 4, "markeredgewidth": 0.7}
@@ -150,7 +161,7 @@ def _legend(mean: pd.DataFrame, colors: dict[str, Any], markers: dict[str, str],
     if bracket.any():
         label = f"{_list(mean[bracket])}: lower to upper bound"
         handles.append(Patch(color="0.3", alpha=BAND, linewidth=0, label=label))
-    if replicas > 1:
+    if replicas:
         if bracket.any():
             label = f"{_list(mean[bracket])}: single replicas"
             handles.append(Line2D([], [], color="0.3", linewidth=0.5, alpha=0.6, label=label))

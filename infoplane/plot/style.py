@@ -43,6 +43,7 @@ __all__ = [
     "layer_markers",
     "page",
     "path_colors",
+    "replicas_of",
     "run_colors",
     "save",
     "symbol",
@@ -130,6 +131,14 @@ def estimator_colors(names: Iterable[str]) -> dict[str, tuple[float, ...]]:
     for name, (of, shade) in _SHADES.items():
         colors[name] = tuple(shade * c if shade <= 1 else 1 - (1 - c) / shade**2 for c in colors[of])
     return {name: colors[name] for name in names}
+
+
+def replicas_of(frames: Iterable[pd.DataFrame]) -> str:
+    """How many replicas each has, for a legend: "5", or "5 to 50"; nothing where all have one."""
+    counts = sorted({frame["replica"].nunique() for frame in frames})
+    if counts[-1] <= 1:
+        return ""
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def run_colors(runs: Iterable[str]) -> dict[str, tuple[float, ...]]:
