@@ -35,7 +35,7 @@ def torch_threads(number: int) -> Iterator[None]:
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
     """Threads that stay: to start one takes as long as the sums of a small layer."""
-    return ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(os.cpu_count())
 
 
 if hasattr(os, "register_at_fork"):
@@ -43,14 +43,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def in_threads(work: Callable[[int, int], T], most: int) -> list[T]:
-    """work(k, threads) for each of as many threads as torch uses, at most `most`, within which torch has one.
+    """work(k, threads) for each of as many threads as torch uses, at most `most`, one of them this one.
 
     For loops that release the GIL. What comes before is best done in NumPy: those threads of torch that an operation
     has used go on spinning for milliseconds, on the cores that the loops are to have.
     """
     threads = min(torch.get_num_threads(), most)
-    if threads < 2:
-        return [work(0, 1)]
     others = [_pool().submit(work, k, threads) for k in range(1, threads)]
-    with torch_threads(1):
-        return [work(0, threads), *(other.result() for other in others)]
+    return [work(0, threads), *(other.result() for other in others)]

@@ -174,6 +174,22 @@ def test_a_batch_too_small_is_refused(rows: int, echoes: int) -> None:
         echo_noise(f, s, echoes=echoes)
 
 
+@pytest.mark.parametrize(
+    "order",
+    [
+        torch.arange(9),
+        torch.full((3, 9), 10**6),
+        torch.arange(9).repeat(3, 1) - 1,
+        torch.zeros(3, 9, dtype=torch.int64),
+    ],
+    ids=["one for three", "too large", "negative", "twice"],
+)
+def test_an_order_that_is_none_is_refused(order: Tensor) -> None:
+    f, s = batch(3, 9, 4, matrix=False)
+    with pytest.raises(InfoplaneError, match=r"order is .*expected permutations of 9 rows, \(3, 9\)"):
+        echo_noise(f, s, echoes=4, order=order)
+
+
 @pytest.mark.parametrize("echoes", [0, -1, 3, 6, 100])
 def test_the_number_of_echoes_is_a_power_of_two(echoes: int) -> None:
     f, s = batch(200, 2, matrix=False)

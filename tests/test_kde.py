@@ -262,6 +262,37 @@ def test_nothing_outside_is_touched_and_no_setting_matters():
         torch.set_float32_matmul_precision(precision)
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    ("units", "size", "s2"), [(48, 1e3, 1e-4), (64, 1e3, 1e-8), (300, 200.0, 1e-5), (2, 1e6, 1e-8)]
+)
+def test_clusters_whose_products_have_no_digits_left(units, size, s2, seed):
+    """Each of two codes many times: ln 2, though |x|^2 is 10^6 to 10^20 times what float32, or float64, can tell apart.
+    Few points a label, so that with 2 units the blocks do it too."""
+    t = size * torch.rand(2, units, generator=torch.Generator().manual_seed(seed))[torch.arange(400) % 2]
+    bounds = kde_bounds(t, s2, torch.arange(400) // 4 % 20)
+    assert float(bounds.upper) == pytest.approx(math.log(2), abs=1e-9)
+    assert float(bounds.lower) == pytest.approx(math.log(2), abs=1e-9)
+
+
+@pytest.mark.parametrize("points", [100, 300, 1000])
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e9, 1e36])
+def test_a_constant_layer_holds_nothing_however_large(points, size):
+    t = (size * torch.linspace(0.7, 1.3, 128)).expand(points, -1)
+    assert float(kde_bounds(t, 1e-8 if size < 1e30 else 1.0).upper) == 0.0
+
+
+@pytest.mark.parametrize("units", [64, 128, 384, 2048])
+@pytest.mark.parametrize("size", [0.3, 1.0, 1.912, 4.0])
+def test_rounding_of_equal_coordinates_that_adds_up(units, size):
+    side = torch.where(torch.arange(200) % 2 == 0, 1.0, -1.0)[:, None] * size / math.sqrt(units)
+    t = side.expand(-1, units).contiguous()
+    upper, lower = entropy_bounds(t.double().numpy(), 0.25)
+    bounds = kde_bounds(t, 0.25)
+    assert float(bounds.upper) == pytest.approx(upper, abs=1e-5)
+    assert float(bounds.lower) == pytest.approx(lower, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("t", "s2", "labels", "says"),
     [

@@ -7,13 +7,13 @@ import warnings
 import pytest
 import torch
 
+from infoplane.estimators import kde_bounds
 from infoplane.threads import in_threads, torch_threads
 
 
-def test_work_is_dealt_to_as_many_threads_as_torch_uses_and_each_has_one_of_torch():
+def test_work_is_dealt_to_as_many_threads_as_torch_uses():
     with torch_threads(3):
-        assert in_threads(lambda k, threads: (k, threads, torch.get_num_threads()), 8) == [(k, 3, 1) for k in range(3)]
-        assert torch.get_num_threads() == 3
+        assert in_threads(lambda k, threads: (k, threads), 8) == [(0, 3), (1, 3), (2, 3)]
         assert in_threads(lambda k, threads: (k, threads), 2) == [(0, 2), (1, 2)]
     with torch_threads(1):
         assert in_threads(lambda k, threads: (k, threads), 8) == [(0, 1)]
@@ -28,6 +28,13 @@ def test_an_error_of_any_thread_is_raised_and_nothing_is_left_changed(where):
     with torch_threads(2):
         with pytest.raises(ValueError, match=f"in {where}"):
             in_threads(work, 2)
+        assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("units", [5, 64])
+def test_an_estimate_leaves_torch_its_threads(units):
+    with torch_threads(2):
+        kde_bounds(torch.randn(600, units), 1.0)
         assert torch.get_num_threads() == 2
 
 

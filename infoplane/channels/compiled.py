@@ -33,7 +33,7 @@ class EchoSums(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, f: Tensor, s: Tensor, order: Tensor, echoes: int) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(f, s, order)
+        ctx.save_for_backward(f.clone(), s, order)  # what follows may work in place on f, the layer's own input
         ctx.echoes = echoes
         b, a = torch.empty(f.shape, dtype=f.dtype), torch.empty(f.shape, dtype=f.dtype)
         _run(_forward, order, echoes, (f, s), (b, a))

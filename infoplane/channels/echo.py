@@ -102,7 +102,8 @@ def echo_noise(f: Tensor, s: Tensor, *, echoes: int, end: Tensor | None = None, 
             f"echo_noise: a batch of {rows} rows cannot give each {echoes} echoes, which takes at least {echoes + 1}: "
             f"use a larger batch or fewer echoes."
         )
-    if COMPILED and diagonal and f.device.type == "cpu" and f.dtype == s.dtype and f.dtype in _COMPILED_TYPES:
+    plain = type(f) is type(s) is Tensor and f.dtype == s.dtype in _COMPILED_TYPES  # and no stand-in, of an export
+    if COMPILED and diagonal and plain and f.device.type == "cpu" and f.numel():
         noise, tail = _in_loops(f, s, order, echoes)
         return noise if end is None else noise + tail * end
     b, a = f, s
@@ -132,6 +133,10 @@ def _in_loops(f: Tensor, s: Tensor, order: Tensor | None, echoes: int) -> tuple[
     rows, units = f.shape[-2:]
     if order is None:
         order = torch.arange(rows).expand(f.shape[:-1])
+    elif order.shape != f.shape[:-1] or not torch.equal(order.sort(-1)[0], torch.arange(rows).expand(order.shape)):
+        raise InfoplaneError(
+            f"echo_noise: order is {tuple(order.shape)}; expected permutations of {rows} rows, {tuple(f.shape[:-1])}."
+        )
     flat = f.reshape(-1, rows, units), s.reshape(-1, rows, units)
     noise, tail = EchoSums.apply(*flat, order.reshape(-1, rows), echoes)
     return noise.view(f.shape), tail.view(f.shape)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Generic, NamedTuple, TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
@@ -16,8 +19,33 @@ __all__ = ["MIXINGS", "SCALES", "Echo"]
 
 SCALES = ("input", "constant")
 MIXINGS = ("diagonal", "rotation", "full")
-#: A layer wider than this follows its moments at one batch in so many: they would take longer than its echoes.
-WIDE, FOLLOWED = 64, 8
+#: A layer wider than this, after its first batches, follows its moments at one in so many: they would take longer than
+#: its echoes.
+WIDE, FIRST, FOLLOWED = 64, 80, 8
+
+
+V = TypeVar("V")
+
+
+class _Kept(NamedTuple, Generic[V]):
+    """A value made of tensors, and these as they were then."""
+
+    value: V
+    sources: tuple[Tensor, ...]
+    versions: tuple[float, ...]
+
+    @classmethod
+    def of(cls, value: V, *sources: Tensor) -> _Kept[V]:
+        return cls(value, sources, tuple(map(_version, sources)))
+
+    def still(self, *sources: Tensor) -> bool:
+        same = all(a is b for a, b in zip(self.sources, sources, strict=True))
+        return same and self.versions == tuple(map(_version, sources))
+
+
+def _version(t: Tensor) -> float:
+    """How often t has been written to; not a number, which equals nothing, where nobody counts."""
+    return math.nan if t.is_inference() else t._version
 
 
 class Echo(Channel):
@@ -43,6 +71,8 @@ class Echo(Channel):
 
     kind = "echo"
     child = "echo"
+    _counted: _Kept[int] | None = None
+    _rooted: _Kept[Tensor] | None = None
 
     def __init__(
         self,
@@ -93,8 +123,6 @@ class Echo(Channel):
         self.register_buffer("end_mean", torch.zeros(replicas, features))
         self.register_buffer("end_second", torch.zeros(replicas, features, features))
         self.register_buffer("end_count", torch.zeros(()))
-        self._counted: tuple[Tensor | None, int, int] = (None, 0, 0)
-        self._rooted: tuple[Tensor | None, int, Tensor] = (None, 0, self.end_second)
 
         self.bank: Bank | None = None
 
@@ -155,31 +183,31 @@ class Echo(Channel):
     @torch.no_grad()
     def _follow(self, f: Tensor, s: Tensor) -> None:
         """One step of the contraction whose fixed point the stationary moments are, averaged over batches."""
-        count, every = self._batches(), FOLLOWED if self.features > WIDE else 1
-        if count % every == 0:
+        count = self._batches()
+        if self.features <= WIDE or count < FIRST or count % FOLLOWED == 0:
             mean, second = moment_step(f, s, self.end_mean.to(f.dtype), self.end_second.to(f.dtype))
-            weight = max(1.0 / (1.0 + count // every), 0.1)
+            weight = max(1.0 / (1.0 + count), 0.1)
             self.end_mean.lerp_(mean.to(self.end_mean.dtype), weight)
             self.end_second.lerp_(second.to(self.end_second.dtype), weight)
         self.end_count += 1.0
-        self._counted = (self.end_count, self.end_count._version, count + 1)
+        self._counted = _Kept.of(count + 1, self.end_count)
 
     def _batches(self) -> int:
-        """`end_count`, which on a GPU takes time to read, so it is read only where it is not this layer's own count."""
-        buffer, version, count = self._counted
-        if buffer is self.end_count and version == self.end_count._version:
-            return count
-        return int(self.end_count)
+        """`end_count`, which a GPU is asked for only where it is not this layer's own count."""
+        kept = self._counted
+        known = kept is not None and self.end_count.device.type != "cpu" and kept.still(self.end_count)
+        return kept.value if kept is not None and known else int(self.end_count)
 
     def _end_root(self) -> Tensor:
-        """(R, K, K), a root of the covariance that the moments imply; made again where they have moved."""
-        buffer, version, root = self._rooted
-        if buffer is not self.end_second or version != self.end_second._version:
-            covariance = self.end_second - self.end_mean.unsqueeze(-1) * self.end_mean.unsqueeze(-2)
-            # a jitter far below what the tail is worth keeps the factor defined for a unit that is constant
-            jitter = 1e-6 * self.end_second.diagonal(dim1=-2, dim2=-1) + 1e-12
-            root, _ = torch.linalg.cholesky_ex(covariance + torch.diag_embed(jitter))
-            self._rooted = (self.end_second, self.end_second._version, root)
+        """(R, K, K), a root of the covariance that the moments imply; of a wide layer made again where they moved."""
+        kept = self._rooted
+        if kept is not None and self.features > WIDE and kept.still(self.end_mean, self.end_second):
+            return kept.value
+        covariance = self.end_second - self.end_mean.unsqueeze(-1) * self.end_mean.unsqueeze(-2)
+        # a jitter far below what the tail is worth keeps the factor defined for a unit that is constant
+        jitter = 1e-6 * self.end_second.diagonal(dim1=-2, dim2=-1) + 1e-12
+        root: Tensor = torch.linalg.cholesky_ex(covariance + torch.diag_embed(jitter))[0]
+        self._rooted = _Kept.of(root, self.end_mean, self.end_second)
         return root
 
     def _filled(self) -> Bank:
@@ -195,8 +223,8 @@ class Echo(Channel):
         return float(-self.features * torch.log(torch.tensor(self.bound, dtype=torch.float64)))
 
     def __getstate__(self) -> dict[str, object]:
-        own = {"_counted": (None, 0, 0), "_rooted": (None, 0, self.end_second)}  # of these very tensors
-        return super().__getstate__() | own | {"bank": None}  # and a bank of these very weights
+        # a bank belongs to these very weights, and what is kept to these very tensors
+        return super().__getstate__() | {"bank": None, "_counted": None, "_rooted": None}
 
     def extra_repr(self) -> str:
         text = f"{self.features}, bound={self.bound}, echoes={self.echoes}, scale={self.scale}, mixing={self.mixing}"

@@ -13,7 +13,7 @@ from numba import njit
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..threads import in_threads
+from ..threads import in_threads, torch_threads
 
 __all__ = ["TILE", "block_sums", "kernel_sums", "pair_neighbours"]
 
@@ -88,6 +88,8 @@ def block_sums(x: Tensor, half: Tensor, blocks: list[Block]) -> tuple[Tensor, Te
     in_order = sorted(parts, key=pairs, reverse=True)
 
     def part(k: int, threads: int) -> Floats:
+        if threads > 1:
+            torch.set_num_threads(1)  # here, for good: products are dealt out, and not shared
         sums = np.zeros((2, 2, len(x)))
         products = x.new_empty(pairs(in_order[0]))
         turn = 2 * threads  # dealt out to and fro, about as much for each thread
@@ -98,7 +100,8 @@ def block_sums(x: Tensor, half: Tensor, blocks: list[Block]) -> tuple[Tensor, Te
             _block_sums(block.numpy(), *halves, i0 == j0, sums[other, :, i0:i1], sums[other, :, j0:j1])
         return sums
 
-    return _totals(in_threads(part, len(blocks)))
+    with torch_threads(torch.get_num_threads()):  # after the others' part, those that this thread had
+        return _totals(in_threads(part, len(in_order)))
 
 
 def _halved(block: Block) -> Iterator[Block]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -33,6 +33,12 @@ FLOOR = -21.75
 #: From this many coordinates on float32 is tried first; what its error may change a sum by, in the mean over points.
 MANY = 48
 ROUNDING = 5e-6
+#: Exponents with larger errors in float32 are not looked at: sums that are all error cannot be judged by themselves.
+MOST_ERROR = 0.1
+#: With larger ones in float64, coordinates are subtracted instead of multiplied.
+DOUBLE_ERROR = 1e-8
+#: Points whose sums are made again in float64, to see what float32 did to them.
+CHECKED = 16
 #: With more classes than this, columns of other classes are not searched for those within reach.
 SEARCHED_CLASSES = 16
 #: Numbers made float64 at a time: their copies stay in the cache.
@@ -261,13 +267,14 @@ def _kernel_sums(t: Tensor, unit: float, ids: Tensor | None, chunk: int) -> tupl
     """
     n, d = t.shape
     step = max(1, (PIECE if t.device.type == "cpu" else 2**24) // d)
-    mean = t.mean(0).to(torch.float64)  # about: any common shift will do
-
-    def centred(part: Tensor) -> Tensor:
-        return (part.to(torch.float64) - mean).div_(unit)
-
-    axis = _longest_axis(centred(t[:: 1 + n // step]))
-    place = torch.cat([part.to(torch.float64) @ axis for part in t.split(step)]).div_(unit)
+    some = t[:: 1 + n // step].to(torch.float64)
+    axis = _longest_axis(some - some.mean(0))
+    total, places = torch.zeros_like(some[0]), []
+    for part in t.split(step):
+        part = part.to(torch.float64)
+        total += part.sum(0)
+        places.append(part @ axis)
+    mean, place = total / n, torch.cat(places).div_(unit)
     order = place.argsort()
     ends = [n]
     if ids is not None:
@@ -276,31 +283,58 @@ def _kernel_sums(t: Tensor, unit: float, ids: Tensor | None, chunk: int) -> tupl
         ends = sizes[sizes > 0].cumsum(0).tolist()
     blocks = list(_blocks(place[order].tolist(), ends, chunk))
 
-    def sums(dtype: torch.dtype, checked: Callable[[Tensor, Tensor], bool]) -> tuple[Tensor, Tensor] | None:
+    def prepared(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """x, (N, D), and -|x|^2 / 2, (N,), from float64."""
         x, half = t.new_empty(n, d, dtype=dtype), t.new_empty(n, dtype=dtype)
         for rows, x_part, half_part in zip(order.split(step), x.split(step), half.split(step), strict=True):
-            exact = centred(t.index_select(0, rows))
+            exact = (t.index_select(0, rows).to(torch.float64) - mean).div_(unit)
             x_part.copy_(exact)
             half_part.copy_(torch.linalg.vector_norm(exact, dim=1).square_().mul_(-0.5))
-        total, own = _sums(x, half, blocks)
-        return (total, own) if checked(half, total) else None
+        return x, half
 
-    def harmless(half: Tensor, total: Tensor) -> bool:
-        radius = math.sqrt(-2 * float(half.min())) + REACH
-        return 2**-24 * radius**2 * float((total[0] - 1).clamp(0.0, 1.0).mean()) <= ROUNDING
-
-    found = None
     # below "highest", the precision that a user may have set, products in float32 are rounded as bfloat16 or TF32
     if t.device.type == "cpu" and d >= MANY and torch.get_float32_matmul_precision() == "highest":
-        found = sums(torch.float32, harmless)
-    found = found or sums(torch.float64, lambda half, total: True)
-    assert found is not None
-    return found
+        x, half = prepared(torch.float32)
+        if _error(half) <= MOST_ERROR:
+            sums = _sums(x, half, blocks)
+            if _harmless(x, half, sums[0], step):
+                return sums
+    x, half = prepared(torch.float64)
+    return _sums(x, half, blocks, by_differences=_error(half) > DOUBLE_ERROR)
 
 
-def _sums(x: Tensor, half: Tensor, blocks: list[Block]) -> tuple[Tensor, Tensor]:
-    """The sums over all blocks, (2, N) each. x: (N, D); half: (N,), -|x|^2 / 2."""
-    if COMPILED and x.device.type == "cpu":
+def _error(half: Tensor) -> float:
+    """About what rounding does to the exponents of points within reach of each other."""
+    eps = torch.finfo(half.dtype).eps / 2
+    return eps * (math.sqrt(-2 * float(half.min())) + REACH) ** 2
+
+
+def _harmless(x: Tensor, half: Tensor, total: Tensor, step: int) -> bool:
+    """Whether what float32 did to the exponents is nothing to the sums, (2, N), that came of it.
+
+    By the size of the exponents, and, for coordinates whose errors are all of one sign add up, by sums in float64 of
+    some of the points.
+    """
+    if not _error(half) * float((total[0] - 1).clamp(0.0, 1.0).mean()) <= ROUNDING:
+        return False
+    some = slice(0, None, 1 + len(x) // CHECKED)
+    of_some = x[some].to(torch.float64)
+    own = of_some.square().sum(1, keepdim=True)
+    exact = torch.zeros(2, len(of_some), dtype=torch.float64)
+    for part in x.split(step):
+        part = part.to(torch.float64)
+        square = (own + part.square().sum(1) - 2 * (of_some @ part.T)).clamp_(min=0.0)
+        exact[0] += square.mul_(-0.5).exp_().sum(1)
+        exact[1] += square.pow_(4).sum(1)
+    return bool(((total[:, some] / exact).log().abs() <= 2 * ROUNDING).all())
+
+
+def _sums(x: Tensor, half: Tensor, blocks: list[Block], *, by_differences: bool = False) -> tuple[Tensor, Tensor]:
+    """The sums over all blocks, (2, N) each. x: (N, D); half: (N,), -|x|^2 / 2.
+
+    by_differences: of the coordinates, in float64, instead of a product: slow, and for any size of x.
+    """
+    if COMPILED and x.device.type == "cpu" and not by_differences:
         from .compiled import block_sums
 
         return block_sums(x, half, blocks)
@@ -317,7 +351,10 @@ def _sums(x: Tensor, half: Tensor, blocks: list[Block]) -> tuple[Tensor, Tensor]
         size = shape[0] * shape[1]
         kernel = kernels[: 2 * size].view(2, *shape)
         wide, narrow = kernel
-        if left.dtype == torch.float32:
+        if by_differences:
+            exact = torch.cdist(x[i0:i1], x[j0:j1], compute_mode="donot_use_mm_for_euclid_dist")
+            wide.copy_(exact.clamp_(max=1e3).square_().mul_(-0.5))
+        elif left.dtype == torch.float32:
             torch.mm(left[i0:i1], right[:, j0:j1], out=wide)
         else:
             wide.copy_(torch.mm(left[i0:i1], right[:, j0:j1], out=exponents[:size].view(shape)))
