@@ -26,7 +26,7 @@ def study(context: click.Context, name: str | None, every: bool, quick: bool, do
 
     \b
     infoplane study echo_versus_bounds
-    infoplane study --all --quick --out /tmp/figures
+    infoplane study --all --quick --out quick
     """
     from ..study import run, studies
 
