@@ -12,7 +12,8 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
-from infoplane.estimators import ESTIMATORS, KDE, kde, kde_bounds, parse_estimator
+from infoplane.estimators import ESTIMATORS, KDE, kde_bounds, kernels, parse_estimator
+from infoplane.estimators.kde import KDEBounds
 from infoplane.estimators.protocol import Estimator, Reading
 from infoplane.records import InfoplaneError
 from infoplane.threads import torch_threads
@@ -22,8 +23,8 @@ from infoplane.threads import torch_threads
 def loops(request, monkeypatch):
     """Everything holds with numba and without."""
     if request.param == "blocks":
-        monkeypatch.setattr(kde, "COMPILED", False)
-    elif not kde.COMPILED:
+        monkeypatch.setattr(kernels, "COMPILED", False)
+    elif not kernels.COMPILED:
         pytest.skip("numba is not installed")
 
 
@@ -51,7 +52,7 @@ def reference(t: np.ndarray, s2: float, y: np.ndarray | None) -> list[float]:
     return [upper, lower, *bracket, label_entropy]
 
 
-def values(bounds: kde.KDEBounds) -> list[float]:
+def values(bounds: KDEBounds) -> list[float]:
     found = [bounds.upper, bounds.lower, bounds.label_upper, bounds.label_lower, bounds.label_entropy]
     return [float(v) for v in found if v is not None]
 
@@ -80,7 +81,7 @@ LAYERS = {
 def test_agrees_with_float64_reference(layer, dtype, s2, classes):
     t = torch.tensor(LAYERS[layer], dtype=dtype)
     y = None if classes is None else rng(3).integers(classes, size=len(t))
-    found = kde_bounds(t, s2, None if y is None else torch.tensor(y), chunk=None if kde.COMPILED else 24)
+    found = kde_bounds(t, s2, None if y is None else torch.tensor(y), chunk=None if kernels.COMPILED else 24)
     assert values(found) == pytest.approx(reference(t.numpy(), s2, y), abs=1e-5)
     assert found.upper.dtype == torch.float64
     assert found.upper.shape == ()
@@ -129,7 +130,7 @@ def test_replicas_are_measured_one_by_one():
     assert together.upper.shape == (3,)
     for r in range(3):
         alone = kde_bounds(t[r], float(s2[r]), y[r])
-        for name in kde.KDEBounds.__slots__:
+        for name in KDEBounds.__slots__:
             assert float(getattr(together, name)[r]) == float(getattr(alone, name))
     shared = kde_bounds(t, 0.1, y[0])
     assert float(shared.label_upper[1]) == float(kde_bounds(t[1], 0.1, y[0]).label_upper)
@@ -225,11 +226,11 @@ def test_blocks_hold_every_pair_within_reach_once(classes, chunk):
     y, place = y[order], place[order]
     ends = np.flatnonzero(np.diff(y, append=classes)) + 1
     seen = np.zeros((n, n), dtype=int)
-    for other, i0, i1, j0, j1 in kde._blocks(place.tolist(), ends.tolist(), chunk):
+    for other, i0, i1, j0, j1 in kernels._blocks(place.tolist(), ends.tolist(), chunk):
         assert (i1 - i0) * (j1 - j0) <= 8 * chunk * chunk
         assert ((y[i0:i1, None] != y[j0:j1]) == bool(other)).all()
         seen[i0:i1, j0:j1] += 1
-    near = np.abs(place[:, None] - place) <= kde.REACH
+    near = np.abs(place[:, None] - place) <= kernels.REACH
     pairs = np.triu(np.ones((n, n), dtype=bool))
     assert (seen[pairs & near] == 1).all()
     assert seen.max() == 1

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..threads import in_threads, torch_threads
 
-__all__ = ["TILE", "block_sums", "kernel_sums", "pair_neighbours"]
+__all__ = ["TILE", "block_sums", "pair_neighbours", "tile_sums"]
 
 Floats = npt.NDArray[np.float64]
 #: 0 for one class or 1 for two; rows i0 to i1, columns j0 to j1
@@ -36,7 +36,7 @@ SINGLE = 64.0
 _FAST = {"contract", "reassoc", "nsz"}
 
 
-def kernel_sums(t: Tensor, unit: float, ids: Tensor | None) -> tuple[Tensor, Tensor]:
+def tile_sums(t: Tensor, unit: float, ids: Tensor | None) -> tuple[Tensor, Tensor]:
     """sum_j of exp(-|x_i - x_j|^2 / 2) and of its fourth power, over all j and over those of the class of i.
 
     x = t / unit. t: (N, D) on the CPU. ids: (N,) or None, then there is one class. Returns two (2, N) float64 tensors,
