@@ -20,8 +20,8 @@ images the gap in error does not (-0.13 [-0.37, 0.12]). At one price and activat
 over 8 settings is -0.25 [-0.68, 0.18] in the 12-bit task, -0.35 [-0.81, 0.12], -0.35 [-0.70, -0.00] and -0.03
 [-0.46, 0.39] on MNIST with the gap in loss, and -0.23, -0.12, 0.05 and 0.24 [0.03, 0.45] in error. Two of eight
 intervals of 95 % are clear of 0, by little, one on either side; in another run of the study, on a machine that rounds
-otherwise, it was another one. So the price lowers both, and what is left among seeds does not speak for compression; 8 seeds a
-setting are few. A smaller gap is not a better network either: on MNIST the test loss grows with the price
+otherwise, it was another one. So the price lowers both, and what is left among seeds does not speak for compression; 8
+seeds a setting are few. A smaller gap is not a better network either: on MNIST the test loss grows with the price
 (`vib_baseline`). Superfluous information is known within 0.1 to 0.3 bits in the 12-bit task (tanh: 2.5 to 2.6 bits at
 beta 0.01, 0.4 to 0.6 at 0.3), within 0.4 to 1.5 on MNIST (4000 images, tanh: 4.0 to 4.7 at 0.1, 0.7 to 1.9 at 0.4).
 """
