@@ -288,7 +288,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         ),
         ([0, 0, 0, 0], [1, 2, 3, 4], 4, "undefined: x is constant"),
         ([1, 2, 3], [1, 3, 2], 3, "no interval: fewer than 4 points"),
-        ([1, 2, 3, 4], [4, 3, 2, 1], 4, "no interval: the ranks agree or oppose wholly"),
+        ([1, 2, 3, 4], [4, 3, 2, 1], 4, "no interval: ranks in one order"),
     ],
 )
 def test_what_has_no_correlation_or_no_interval_says_so(x, y, n, note):

@@ -56,7 +56,7 @@ def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, level: float = 0.95) ->
     if n < 4:
         return RankCorrelation(rho, math.nan, math.nan, n, "no interval: fewer than 4 points")
     if 1.0 - abs(rho) < 1e-12:
-        return RankCorrelation(round(rho), math.nan, math.nan, n, "no interval: the ranks agree or oppose wholly")
+        return RankCorrelation(round(rho), math.nan, math.nan, n, "no interval: ranks in one order")
     half = float(norm.ppf(0.5 + level / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
     return RankCorrelation(rho, math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half), n, "")
 

@@ -212,7 +212,8 @@ class AdditiveGaussian(nn.Module):
 
 
 def test_echo_layer_against_additive_Gaussian(side_by_side):
-    """Forward, backward and step of 784-1024-256-10 with a noisy layer behind the 256; batch 256, 64 echoes."""
+    """Forward, backward and step of 784-1024-256-10 with a noisy layer behind the 256; batch 256, 64 echoes; after the
+    first hundred, when a layer so wide follows its moments at one batch in eight."""
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(784, 1024), nn.ReLU(), nn.Linear(1024, 256), nn.ReLU(), nn.Linear(256, 10))
     noisy = nn.Sequential(*copy.deepcopy(plain)[:4], AdditiveGaussian(256), copy.deepcopy(plain)[4])
@@ -230,12 +231,15 @@ def test_echo_layer_against_additive_Gaussian(side_by_side):
 
         return run
 
+    ours = step(with_echo, rate)
+    for _ in range(100):
+        ours()
     side_by_side(
-        step(with_echo, rate),
+        ours,
         step(noisy, lambda model: model[4].rate),
         "<= 1.3 x the time",
         lambda a, b: a <= 1.3 * b,
-        inner=5,
+        inner=8,
     )
 
 
@@ -279,6 +283,11 @@ def test_recording_against_training(side_by_side):
             loss.backward()
             optimizer.step()
 
+    with torch.no_grad():
+        start = time.perf_counter()
+        for _ in range(5):
+            model(x[:10_000])
+        print(f"\nof the time of five snapshots, the five forward passes: {1e3 * (time.perf_counter() - start):.0f} ms")
     side_by_side(
         lambda: [recorder.snapshot(0) for _ in range(5)],
         train,
