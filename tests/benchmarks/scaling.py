@@ -100,7 +100,8 @@ def draw(table: pd.DataFrame) -> plt.Figure:
             label = f"{what}: {own['exponent'].iloc[0]:.2f}"
             ax.loglog(own["size"], own["seconds"], marker="o", markersize=3, color=colors[what], label=label)
         ax.set(xlabel=axis, ylabel="time [s]")
-        ax.legend(title="exponent, last three sizes", title_fontsize=7)
+        ax.set_ylim(top=5 * ax.get_ylim()[1])  # room for the legend
+        ax.legend(title="exponent, last three sizes", title_fontsize=7, loc="upper left")
     return figure
 
 
