@@ -152,7 +152,7 @@ def test_figures(made):
     (ax,) = [ax for ax in beside.axes if ax.get_title(loc="left") == "hidden2.echo"]
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert "ksg  I(Z;X)" in names
-    assert "mean-field  I(Z;X), gaussian" in names
+    assert "mean-field  I(Z;X), Gaussian noise" in names
     rate = made.read("measurements").query("estimator == 'echo' and quantity == 'I(Z;X)'")["value_nats"].iloc[0]
     assert any(
         line.get_xdata()[0] == pytest.approx(rate / math.log(2)) for line in ax.lines if len(line.get_xdata()) == 2

@@ -19,29 +19,34 @@ __all__ = ["studies", "study"]
 @click.option("--all", "every", is_flag=True, help="All studies in turn; one that fails does not stop the others.")
 @click.option("--quick", is_flag=True, help="A few seconds, fewer points and seeds: to see that it runs.")
 @click.option("--download", is_flag=True, help="Fetch the data that a study needs, where they are not there.")
-@click.option("--out", type=click.Path(), default="figures", show_default=True, help="The folder for what it writes.")
+@click.option(
+    "--out", type=click.Path(), help="The folder for what it writes; default: figures, with --quick figures/quick."
+)
 @click.pass_context
-def study(context: click.Context, name: str | None, every: bool, quick: bool, download: bool, out: str) -> None:
+def study(context: click.Context, name: str | None, every: bool, quick: bool, download: bool, out: str | None) -> None:
     """Run a study: one figure of the debate, and the numbers behind it (`infoplane studies` lists them).
 
     \b
     infoplane study echo_versus_bounds
-    infoplane study --all --quick --out quick
+    infoplane study --all --quick
     """
     from ..study import run, studies
 
     if (name is not None) == every:
         got = f"both --all and {name!r}" if every else "neither a NAME nor --all"
         raise InfoplaneError(f"study got {got}; expected one of them. There are: {', '.join(studies())}.")
+    folder = Path(out or ("figures/quick" if quick else "figures"))
+    if quick:
+        click.echo(f"quick: few points, seeds and epochs, to see that it runs; nothing to read anything off ({folder})")
     if name is not None:
-        run(name, Path(out), quick=quick, download=download)
+        run(name, folder, quick=quick, download=download)
         return
     failed = []
     for each in studies():
         click.echo(f"{each} ...", err=True)
         start = time.monotonic()
         try:
-            run(each, Path(out), quick=quick, download=download)
+            run(each, folder, quick=quick, download=download)
             how = "done"
         except InfoplaneError as error:
             failed.append(f"{each}: {error}")

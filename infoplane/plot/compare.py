@@ -42,7 +42,9 @@ def beside(rows: pd.DataFrame, *, unit: str = "bits") -> Figure:
     ]
     legend.append(Line2D([], [], linestyle="none", color="0.3", marker="s", markerfacecolor="none", label="warned"))
     if own["truth_nats"].notna().any():
-        legend.append(Line2D([], [], color="0.35", linestyle=(0, (4, 3)), linewidth=0.8, label="exact rate"))
+        legend.append(
+            Line2D([], [], color="0.35", linestyle=(0, (4, 3)), linewidth=0.8, label="exact rate, Echo noise")
+        )
     colors = estimator_colors(own["estimator"])
     most = max(own.loc[own["layer"] == layer, ["estimator", "quantity", "channel"]].drop_duplicates().shape[0]
                for layer in layers)  # fmt: skip
@@ -55,12 +57,13 @@ def beside(rows: pd.DataFrame, *, unit: str = "bits") -> Figure:
             names: list[str] = []
             for row in here.itertuples():
                 name = f"{row.estimator}  {row.quantity}" + (
-                    ", gaussian" if "gaussian noise" in str(row.channel) else ""
+                    ", Gaussian noise" if "gaussian noise" in str(row.channel) else ""
                 )
                 if name not in names:
                     names.append(name)
                 if math.isnan(row.value_nats):
-                    ax.text(0.0, names.index(name), " none: " + str(row.warnings), va="center", fontsize=6, color="0.4")
+                    said = ax.text(0.0, names.index(name), " none: " + str(row.warnings), fontsize=6, color="0.4")
+                    said.set(va="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
                     continue
                 warned = bool(set(str(row.warnings).split(";")) - {"", "sampled-codes", "chain"})
                 ax.errorbar(
@@ -125,6 +128,6 @@ def sweeps(swept: pd.DataFrame, *, unit: str = "bits") -> Figure:
             ax.set_ylabel(f"$I(X;T)$ [{unit}]")
             ax.set_ylim(bottom=0)
             n = int(own["n"].max())
-            ceiling_line(ax, "y", math.log(n) / size, f"log N = {math.log(n) / size:.2f}")
+            ceiling_line(ax, "y", math.log(n) / size, f"ln N = {math.log(n) / size:.2f}")
         label_once(axes[0])
     return fig
