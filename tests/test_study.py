@@ -1,6 +1,7 @@
 """Studies are found, listed and run, installed or in a checkout."""
 
 import ast
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -103,9 +104,21 @@ def test_one_study_or_all_of_them(arguments, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_quick_study_leaves_the_figures_of_a_full_one_alone(tmp_path, monkeypatch):
+    (tmp_path / "fine.py").write_text(FINE)
+    monkeypatch.setattr("infoplane.study.studies", lambda: {"fine": Study("fine", tmp_path / "fine.py", "", "", "")})
+    monkeypatch.chdir(tmp_path)
+    for options, folder in ((["--quick"], "figures/quick"), ([], "figures"), (["--quick", "--out", "here"], "here")):
+        result = CliRunner().invoke(main, ["study", "fine", *options])
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / folder / "fine.txt").read_text() == str("--quick" in options)
+        assert ("nothing to read anything off" in result.stdout) == ("--quick" in options)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", studies())
-def test_a_study_runs(name, tmp_path):
+def test_a_study_runs(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("INFOPLANE_DATA", os.environ.get("INFOPLANE_DATA", str(ROOT.parent / "shared" / "data")))
     result = CliRunner().invoke(main, ["study", name, "--quick", "--out", str(tmp_path)])
     if "fetch it with --download" in result.stderr:
         pytest.skip(result.stderr)
