@@ -160,6 +160,14 @@ def _power_of_two(x):
 
 
 @njit(inline="always")
+def _fourth_power(kernel):
+    """Of a kernel, but no denormal number: those take a hundred times as long."""
+    square = max(kernel, np.float32(4e-10))
+    square *= square
+    return square * square
+
+
+@njit(inline="always")
 def _apart(low, high, low_other, high_other):
     """The square of the distance between two boxes, or a box and a point."""
     square = low.dtype.type(0)
@@ -204,10 +212,7 @@ def _tile_sums(columns, rows, low, high, starts, of, reach, first, step):
                 sum_wide, sum_narrow = np.float32(0), np.float32(0)
                 for j in range(TILE):
                     kernel = _power_of_two(max(-square[j], np.float32(-100)))
-                    # its fourth power is to be no denormal number: those take a hundred times as long
-                    fourth = max(kernel, np.float32(4e-10))
-                    fourth *= fourth
-                    fourth *= fourth
+                    fourth = _fourth_power(kernel)
                     sum_wide += kernel
                     sum_narrow += fourth
                     wide[j] += kernel
@@ -240,10 +245,7 @@ def _block_sums(products, half, other_half, diagonal, of_rows, of_columns):
             for j in range(m):
                 exponent = np.float32(per_nat * (row[j] + (own + other_half[j])))
                 kernel = _power_of_two(min(max(exponent, np.float32(-100)), np.float32(0)))
-                # its fourth power is to be no denormal number: those take a hundred times as long
-                fourth = max(kernel, np.float32(4e-10))
-                fourth *= fourth
-                fourth *= fourth
+                fourth = _fourth_power(kernel)
                 sum_wide += kernel
                 sum_narrow += fourth
                 wide[j] += kernel
