@@ -182,7 +182,8 @@ class Echo(Channel):
 
     @torch.no_grad()
     def _follow(self, f: Tensor, s: Tensor) -> None:
-        """One step of the contraction whose fixed point the stationary moments are, averaged over batches."""
+        """One step of the contraction whose fixed point the stationary moments are, averaged over batches; of a wide
+        layer at some of them."""
         count = self._batches()
         if self.features <= WIDE or count < FIRST or count % FOLLOWED == 0:
             mean, second = moment_step(f, s, self.end_mean.to(f.dtype), self.end_second.to(f.dtype))
