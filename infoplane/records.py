@@ -16,13 +16,17 @@ __all__ = [
     "COLUMNS",
     "KEY",
     "LIMITS",
+    "PATHS",
     "POINTS",
     "POPULATION",
+    "SIDES",
     "UNITS",
     "WARNINGS",
     "Estimate",
     "InfoplaneError",
     "Measurement",
+    "Path",
+    "Side",
     "Standing",
     "Warned",
     "choose",
@@ -31,6 +35,16 @@ __all__ = [
 
 Standing = Literal["exact", "upper", "lower", "estimate"]
 STANDINGS: tuple[str, ...] = get_args(Standing)
+
+#: Which end of a bracket a number is; "null" is the baseline from permuted points; "" is a number by itself.
+Side = Literal["", "upper", "lower", "null"]
+SIDES: tuple[str, ...] = get_args(Side)
+
+#: Which codes were measured where noise lies at or below the layer: the mean path with the noise switched off, one
+#: noisy draw per point, or several noisy replicates of every input. "" where the codes are a function of the input, or
+#: where a noisy layer's own channel is measured.
+Path = Literal["", "noise-off", "sampled", "replicates"]
+PATHS: tuple[str, ...] = get_args(Path)
 
 POINTS = "these N points"
 POPULATION = "population"
@@ -346,6 +360,8 @@ class Estimate:
     channel: str
     estimator: str
     params: str = ""
+    side: Side = ""
+    path: Path = ""
     n: int = 0
     law: str = POINTS
     stderr: float = math.nan
@@ -357,6 +373,8 @@ class Estimate:
 
     def __post_init__(self) -> None:
         choose(self.standing, STANDINGS, "standing")
+        choose(self.side, SIDES, "side of a bracket")
+        choose(self.path, PATHS, "path")
         for code in self.warnings:
             choose(code, WARNINGS, "warning code")
 
@@ -395,7 +413,9 @@ COLUMNS = (
     "quantity",
     "value_nats",
     "standing",
+    "side",
     "law",
+    "path",
     "channel",
     "estimator",
     "params",
@@ -415,8 +435,10 @@ KEY = (
     "replica",
     "layer",
     "quantity",
+    "path",
     "channel",
     "estimator",
     "params",
+    "side",
     "standing",
 )
