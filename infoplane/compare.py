@@ -59,7 +59,7 @@ def compared(measurements: pd.DataFrame) -> pd.DataFrame:
     replicas of that snapshot); NaN elsewhere, and of matrix Renyi information, which is not Shannon's. off_nats:
     value - truth.
     """
-    keys = [*_SNAPSHOT, "layer", "quantity", "channel", "estimator", "params", "standing"]
+    keys = [*_SNAPSHOT, "layer", "quantity", "path", "channel", "estimator", "params", "side", "standing"]
     rates = measurements[(measurements["estimator"] == "echo") & (measurements["quantity"] != "I(Z;Y)")]
     by_layer = rates.groupby([*_SNAPSHOT, "layer", "quantity"])
     known = by_layer["standing"].agg(lambda own: own.eq("exact").all())
@@ -67,8 +67,8 @@ def compared(measurements: pd.DataFrame) -> pd.DataFrame:
 
     def truth(row: Any) -> float:
         asked = "I(Z;X)" if row.quantity in _OF_INPUT else row.quantity
-        of_channel = row.channel == "echo" or row.channel.startswith("echo, ")  # the rate is of that channel alone
-        if not of_channel or row.estimator == "renyi":
+        of_channel = row.channel == "echo" or row.path == "replicates"  # the rate is of that channel alone
+        if not of_channel:
             return math.nan
         return float(truths.get((row.run, row.probe, row.epoch, row.step, row.layer, asked), math.nan))
 
@@ -109,7 +109,7 @@ def sweep(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _setting(rows: pd.DataFrame) -> pd.Series:
     """The width or the variance of each row that is part of a sweep, as text; NaN elsewhere."""
-    found = rows["params"].str.extract(r"^(?:width|noise_variance)=([^,]+?)(?:,bound=.*)?$", expand=False)
+    found = rows["params"].str.extract(r"^(?:width|noise_variance)=([^,]+)$", expand=False)
     return found.where(rows["estimator"].isin(["binning", "kde"]))
 
 
@@ -125,7 +125,7 @@ def render(rows: pd.DataFrame, unit: str = "bits") -> str:
 
 
 def _layers(last: pd.DataFrame, unit: str, size: float) -> str:
-    from .summary import columns
+    from .summary import columns, through
 
     swept = sweep(last)
     shown = last[_setting(last).isna()]
@@ -150,7 +150,7 @@ def _layers(last: pd.DataFrame, unit: str, size: float) -> str:
                 _with_error(row.value_nats / size, row.stderr_nats / size),
                 row.standing,
                 "" if math.isnan(row.off_nats) else f"{row.off_nats / size:+z.3f}",
-                row.channel,
+                through(row.path, row.channel, row.side == "null"),
                 row.warnings.replace(";", ", "),
             ]
             for row in own.itertuples()

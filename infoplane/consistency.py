@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import pairwise, product
 from typing import TypeVar
 
-from .records import Estimate, Measurement
+from .records import OF_LABEL, Estimate, Measurement
 
 __all__ = ["CODES", "impossible", "mark"]
 
@@ -67,10 +67,10 @@ def _from_layer_to_layer(
         m = rows[at]
         # what a tap lets through is of its own code, not of the layer
         if m.layer in place and m.quantity in ("I(X;T)", "I(T;Y)", "I(Z;X)") and not _is_tap(m):
-            params = _params(m)
+            params = m.params
             if m.quantity == "I(Z;X)":  # replicates are drawn above noise alone
                 params = re.sub(r",replicates=\d+", "", params)
-            key = (m.replica, m.quantity, m.channel, m.estimator, params)
+            key = (m.replica, m.quantity, *_through(m), m.estimator, params)
             groups.setdefault(key, {}).setdefault(place[m.layer], []).append(at)
     for layers in groups.values():
         for below, above in pairwise(sorted(layers)):
@@ -84,13 +84,13 @@ def _of_one_layer(rows: Sequence[Measurement], sound: Sequence[int]) -> Iterator
     for at in sound:
         m = rows[at]
         if m.estimator != "renyi":  # not Shannon's: the kernel of the labels is another than that of the input
-            key = (m.replica, m.layer, m.channel, m.params if _is_tap(m) else "")
-            groups.setdefault(key, ([], []))["Y" in m.quantity].append(at)
+            key = (m.replica, m.layer, *_through(m), m.params if _is_tap(m) else "")
+            groups.setdefault(key, ([], []))[m.quantity in OF_LABEL].append(at)
     for of_input, of_label in groups.values():
         for low, high in _opposed(rows, of_label, of_input):
             a, b = rows[low], rows[high]
             proven = a.standing in ("lower", "exact") and b.standing in ("upper", "exact") and _law(a) == _law(b)
-            if proven or (_family(a), _params(a)) == (_family(b), _params(b)):
+            if proven or (_family(a), a.params) == (_family(b), b.params):
                 yield low, high
 
 
@@ -117,19 +117,20 @@ def _reach(e: Estimate, errors: float = _ERRORS, slack: float = _SLACK) -> float
 
 def _is_measured(e: Estimate) -> bool:
     """The null that stands beside a kernel's value is no number of the layer."""
-    return not e.channel.startswith("permuted")
+    return e.side != "null"
 
 
 def _is_tap(e: Estimate) -> bool:
-    return e.channel.endswith("echo tap")
+    return e.estimator == "tap"
+
+
+def _through(e: Estimate) -> tuple[str, str]:
+    """What a number must share with another to be compared: a draw of the noise is as good as the codes themselves."""
+    return "" if e.path == "sampled" else e.path, e.channel
 
 
 def _is(e: Estimate, side: str) -> bool:
-    return e.standing == side or f"bound={side}" in e.params
-
-
-def _params(e: Estimate) -> str:
-    return re.sub(r",bound=(upper|lower)", "", e.params)
+    return side in (e.standing, e.side)
 
 
 def _family(e: Estimate) -> str:

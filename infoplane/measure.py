@@ -22,6 +22,7 @@ from .data.files import arrays_of, classes_of
 from .data.points import Points
 from .models import plain
 from .performance import rows_a_pass
+from .probe import Probe
 from .recorder import Recorder
 from .records import InfoplaneError
 from .replay import Replay
@@ -72,8 +73,8 @@ def measure_run(
     settings = replace(settings, replicas=replicas or settings.replicas)
     training = Training.start(settings, choose_device(device))
     same_data(run, training.task)
-    options: dict[str, Any] = {"layers": layers, "name": probe, "estimators": estimators}
-    recorder = recorder_of(training, **{k: v for k, v in options.items() if v is not None})
+    options: dict[str, Any] = {"layers": layers, "estimators": estimators}
+    recorder = recorder_of(training, probe, **{k: v for k, v in options.items() if v is not None})
     config = {"measured": str(source), "settings": settings.asdict(), **_said(estimators, probe)}
 
     shapes = {name: t.shape for name, t in training.model.state_dict().items()}
@@ -91,7 +92,7 @@ def measure_run(
         kept = metrics["epoch"].isin([state["epoch"] for state in states]) & (metrics["replica"] < settings.replicas)
         own = metrics[kept].assign(run=made.name)
         with made:
-            made.append("metrics", own.to_dict("records"))
+            made.append({"metrics": own.to_dict("records")})
     return made
 
 
@@ -117,8 +118,9 @@ def measure_activations(
     if len(numbers) != model.epochs or sorted(set(numbers)) != numbers:
         raise InfoplaneError(f"{path}: epochs are {numbers}; expected {model.epochs} different ones in rising order.")
     x = torch.arange(model.n, dtype=torch.float32).unsqueeze(1)
-    probe = (x,) if labels is None else (x, torch.from_numpy(classes_of(path, labels, model.n)))
-    recorder = Recorder(model, probe, layers or model.layer_names, estimators)
+    y = None if labels is None else torch.from_numpy(classes_of(path, labels, model.n))
+    # the layers may come in any order, so that none is known to be a function of another
+    recorder = Recorder(model, Probe(x, y, readable=False), layers or model.layer_names, estimators, chain=False)
 
     def snapshots() -> Iterator[tuple[int, int]]:
         for at, epoch in enumerate(numbers):
@@ -169,12 +171,15 @@ def measure_model(
     try:
         recorder = Recorder(
             model,
-            (x.to(where), y.to(where)) if points.classes else (x.to(where),),
+            Probe(
+                x.to(where),
+                y.to(where) if points.classes else None,
+                probe,
+                population=points.enumerated and len(x) == len(points.x),
+            ),
             layers,
             estimators,
-            name=probe,
             seed=seed,
-            population=points.enumerated and len(x) == len(points.x),
             batch_size=rows_a_pass(x, 1, x.dim() - 1),
         )
     except (RuntimeError, TypeError, IndexError) as error:
@@ -252,11 +257,8 @@ def _record(
         for epoch, step in tqdm(
             snapshots, total=count, unit="snapshot", desc="measuring", file=sys.stderr, disable=hidden
         ):
-            seen, tapped = len(recorder.certificates), len(recorder.taps)
-            run.append("measurements", [m.row() for m in recorder.snapshot(epoch, step)])
-            run.append("certificates", recorder.certificates[seen:])
-            run.append("taps", recorder.taps[tapped:])
-        run.append("measurements", [m.row() for m in recorder.finish()])
+            run.append(recorder.snapshot(epoch, step))
+        run.append(recorder.finish())
         run.mark_done()
     return run
 

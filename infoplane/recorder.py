@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from .consistency import mark
 from .estimators.inputs import ends_of
 from .estimators.protocol import Estimator, Noise, Reading
-from .estimators.tap import Tap
 from .gradients import gradient_statistics
 from .models import echo_layers, noisy_layers, plain, replica_axis, sent_to
 from .passes import Passes, Seen
+from .probe import Probe, unmoved
 from .rates import certificates_of, label_bounds, missing_rates, rates_of
-from .records import COLUMNS, Estimate, InfoplaneError, Measurement
-from .replay import Replay
+from .records import TABLES, Estimate, InfoplaneError, Measurement, choose
 from .replicas import Streams, derive
+from .tables import frame_of
 from .taps import once
 from .threads import cores, torch_threads
 
@@ -35,6 +33,7 @@ __all__ = ["NonFiniteWarning", "Recorder"]
 
 S = TypeVar("S")
 T = TypeVar("T")
+Row = dict[str, Any]
 Limits = dict[str, tuple[Tensor, Tensor]]
 
 
@@ -45,25 +44,44 @@ class NonFiniteWarning(UserWarning):
 class Recorder:
     """Measure the layers of a model on a fixed set of inputs, as often as `snapshot` is called.
 
-    model: any nn.Module; with Echo layers, their exact rates and certificates are recorded too.
-    probe: what is measured on: (x, y), x alone, a Dataset or a DataLoader. x: (N, ...), or (R, N, ...) for networks
-    of R
-        replicas with inputs of their own; y: classes, (N,) or (R, N); without y there is no I(T;Y).
-    layers: dotted names; `NAME` is what goes into the Echo layer behind NAME, `NAME.echo` what comes out (`NAME.noise`
-        of a Gaussian or dropout layer). Default: the layers of one of our networks, of any other model its direct
-        children that run; and all noisy layers.
-    estimators: default KDE() and Binning(); or as the command line names them, "kde:noise_variance=0.1".
-    law: inputs whose law the echoes follow; default: the probe itself, which exact rates need.
-    references: independent reference codes for each Echo layer. batch_size: rows a forward pass, default all.
-    seed: of the noise drawn in measuring and of nothing else; seeds: one for each replica, default seed + r.
-    reduce: see `Taps`. run, name: what stands in the columns `run` and `probe`.
-    population: the probe holds every input there is, and nothing is a sample (the 12-bit task).
-    chain: each of the layers is a function of the one before it, so that none can hold more (warning data-processing);
-        None: where that is known, in our networks and torch.nn.Sequential.
-    workers: threads that measure layers side by side; default: the cores.
+    A snapshot leaves weights, buffers, flags, random states and `rate(model)` as they were. Layers
+    at or above noise are measured on noisy draws (I(T;Y), path "sampled") and on the mean path
+    (I(X;T), path "noise-off"); see `estimators.protocol`.
 
-    A snapshot leaves weights, buffers, flags, random states and `rate(model)` as they were. Layers at or above noise
-    are measured on noisy draws (I(T;Y)) and on the mean path (I(X;T), channel "noise-off"): see `estimators.protocol`.
+    Args:
+        model: Any nn.Module. With Echo layers, their exact rates and certificates are recorded too.
+        probe: A `Probe`, or what makes one: (x, y), x alone, a Dataset or a DataLoader. x is
+            (N, ...), or (R, N, ...) for networks of R replicas with inputs of their own; y holds
+            classes, (N,) or (R, N); without y there is no I(T;Y).
+        layers: Dotted names. `NAME` is what goes into the Echo layer behind NAME, and `NAME.echo`
+            what comes out (`NAME.noise` of a Gaussian or dropout layer). By default the layers of
+            one of our networks, or the direct children that run of any other model; and all noisy
+            layers.
+        estimators: By default KDE() and Binning(). Text is read as on the command line, such as
+            "kde:noise_variance=0.1".
+        run: The text in the column `run`.
+        references: The number of independent reference codes of each Echo layer.
+        seed: The seed of the noise drawn in measuring and of nothing else, or one for each replica.
+            Replica r of a single seed has seed + r.
+        batch_size: Rows per forward pass; by default all.
+        reduce: Makes a tensor of a layer's output that is none; see `Taps`.
+        chain: Whether each of the layers is a function of the one before it, so that none can hold
+            more (warning data-processing). None: where that is known, in our networks and in
+            torch.nn.Sequential.
+        workers: Threads that measure layers side by side; by default the cores.
+
+    Raises:
+        InfoplaneError: For a probe, layers, labels or estimators that do not fit the model.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh())
+        >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+        >>> recorder = ip.Recorder(model, (x, (x[:, 0] > 0).long()))
+        >>> tables = recorder.snapshot(epoch=0)
+        >>> sorted(set(recorder.frame()["quantity"]))
+        ['I(T;Y)', 'I(X;T)']
     """
 
     def __init__(
@@ -74,123 +92,113 @@ class Recorder:
         estimators: Sequence[Estimator | str] | None = None,
         *,
         run: str = "run",
-        name: str = "all",
-        law: Tensor | None = None,
         references: int = 4096,
-        seed: int = 0,
-        seeds: Sequence[int] | None = None,
+        seed: int | Sequence[int] = 0,
         batch_size: int | None = None,
         reduce: Callable[[Any], Tensor] | None = None,
-        population: bool = False,
         chain: bool | None = None,
         workers: int | None = None,
     ) -> None:
         from .estimators import KDE, Binning, parse_estimator
 
-        self.model = plain(model)
-        self.run, self.name = run, name
+        self.model, self.run = plain(model), run
+        self.probe = Probe.of(probe)
         chosen: Sequence[Estimator | str] = [KDE(), Binning()] if estimators is None else estimators
         self.estimators: list[Estimator] = [parse_estimator(e) if isinstance(e, str) else e for e in chosen]
-        x, y = _probe(probe)
-        device = next((p.device for p in self.model.parameters()), x.device)
-        replicas, axis = replica_axis(self.model, x)
-        if axis == 1 and x.shape[0] != replicas:
-            raise InfoplaneError(
-                f"Recorder: the probe is {tuple(x.shape)} for {replicas} replicas; expected "
-                f"({replicas}, N, D) or (N, D)."
-            )
-        if axis == 1 and replicas == 1:
-            x = x[0]
-        x = x.to(device)
+        replicas, x = _inputs(self.model, self.probe.x)
+        law = self.probe.law
         self.layers = list(layers) if layers is not None else _default_layers(self.model, x)
         self.passes = Passes(
             self.model,
             x,
             self.layers,
-            law=None if law is None else law.to(device),
+            law=None if law is None else law.to(x.device),
             references=references,
             batch_size=batch_size,
             reduce=reduce,
         )
         if self.passes.n < 2:
             raise InfoplaneError(f"Recorder: the probe holds {self.passes.n} inputs; expected at least 2.")
-        self._same_law = law is None
-        self._population, self._workers = population, workers or cores()
-        known = isinstance(self.model, nn.Sequential) or hasattr(self.model, "layer_names")
-        given = self.layers
-        if (known and not isinstance(self.model, Replay)) if chain is None else chain:
-            given = given if chain else [n for n in _default_layers(self.model, x) if n in self.layers]
-        else:
-            given = []
-        self._chain = given
+        self._workers = workers or cores()
+        self._chain = self._chained(chain)
         axis = self.passes.axis
         flat = x.flatten(axis + 1) if x.dim() > axis + 1 else x.unsqueeze(-1)
-        self._inputs = (
-            None if isinstance(self.model, Replay) else (flat if axis else flat.unsqueeze(0)).expand(replicas, -1, -1)
-        )
-        self._labels = _labels(y, replicas, self.passes.n, device)
-        self._seeds = list(seeds) if seeds is not None else [seed + r for r in range(replicas)]
-        self.measurements: list[Measurement] = []
-        self.certificates: list[dict[str, object]] = []
-        #: what Echo taps know beside their numbers, for taps.csv
-        self.taps: list[dict[str, object]] = []
-        self.gradient_rows: list[dict[str, object]] = []
+        self._read = (flat if axis else flat.unsqueeze(0)).expand(replicas, -1, -1) if self.probe.readable else None
+        self._labels = self.probe.labels(replicas, self.passes.n, x.device)
+        self._seeds = [seed + r for r in range(replicas)] if isinstance(seed, int) else list(seed)
+        self._rows: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
         #: weights of past snapshots, by (epoch, step), for estimators that need the range of the whole run
         self.held: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._diverged: set[int] = set()
 
     @property
     def replicas(self) -> int:
+        """The number of replicas that are measured side by side."""
         return self.passes.replicas
 
-    def snapshot(self, epoch: int, step: int | None = None) -> list[Measurement]:
-        """Measure now. Returns the new measurements, which `frame` then holds too."""
+    def snapshot(self, epoch: int, step: int | None = None) -> dict[str, list[dict[str, Any]]]:
+        """Measure now.
+
+        Args:
+            epoch: The number of the epoch, for the tables and for the seeds of the noise.
+            step: The number of the training step; by default the epoch.
+
+        Returns:
+            The new rows by the name of their table (`records.TABLES`), which `frame` holds from
+            now on. `RunDir.append` takes them.
+        """
         step = epoch if step is None else step
         now = [m for m in self.estimators if not m.deferred]
         with self.passes.look(self._streams(epoch, step)) as seen:
             # Many small operations: two threads on each of them take up to fifty times as long on a busy machine.
             with torch_threads(1):
-                new = self._estimates(seen, now, epoch, step) + self._rates(seen, epoch, step)
-        new = mark(new, self._chain)
-        self.measurements += new
+                new = _joined(self._estimates(seen, now, epoch, step), self._rates(seen, epoch, step))
+        new = self._marked(new)
         if len(now) < len(self.estimators):
             self.held[epoch, step] = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
-        return new
+        return self._keep(new)
 
     def gradients(
         self, epoch: int, loss: Callable[..., Tensor], batches: Iterable[Any], step: int | None = None
-    ) -> list[dict[str, object]]:
-        """Record how the gradient of a loss varies over the batches of the training set, which `gradient_frame` holds.
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Record how the gradient of a loss varies over the batches of the training set.
 
-        loss: of a batch, with the forward pass: lambda x, y: cross_entropy(model(x), y); with replicas (R,).
-        batches: a loader, or any iterable of batches; the model runs in the mode in which it is
-        (`gradients.gradient_statistics`). Returns the new rows. Changes nothing, as `snapshot`.
+        Nothing is changed, as in `snapshot`.
+
+        Args:
+            epoch: The number of the epoch.
+            loss: The loss of a batch, with the forward pass, such as
+                `lambda x, y: cross_entropy(model(x), y)`; with replicas (R,).
+            batches: A loader, or any iterable of batches. The model runs in the mode in which it is.
+            step: The number of the training step; by default the epoch.
+
+        Returns:
+            The new rows of the table of gradients, by its name.
         """
         step = epoch if step is None else step
-        with _untouched(batches):
+        with unmoved(batches):
             found = gradient_statistics(
                 self.model,
                 loss,
                 batches,
                 streams=self._streams(epoch, step, "gradients") if self.passes.order else None,
             )
-        new: list[dict[str, object]] = []
+        new: list[Row] = []
         for name, gradient in found.items():
             columns = {n: getattr(gradient, n).tolist() for n in ("mean_norm", "std_norm", "weight_norm", "snr")}
             for r in range(len(gradient.mean_norm)):
                 place = {"run": self.run, "epoch": epoch, "step": step, "replica": r, "layer": self._layer_of(name)}
                 new.append(place | {"batches": gradient.batches} | {n: values[r] for n, values in columns.items()})
-        self.gradient_rows += new
-        return new
+        return self._keep({"gradients": new})
 
-    def finish(self) -> list[Measurement]:
-        """The second pass: measure all snapshots again with bins over the range of the whole run."""
+    def finish(self) -> dict[str, list[dict[str, Any]]]:
+        """Take the second pass: measure all snapshots again with bins over the range of the whole run."""
         deferred = [m for m in self.estimators if m.deferred]
         if not deferred or not self.held:
-            return []
+            return {}
         present = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         limits: Limits = {}
-        new: list[Measurement] = []
+        new: dict[str, list[Any]] = {}
         try:
             for measure in (False, True):
                 for (epoch, step), state in self.held.items():
@@ -198,38 +206,42 @@ class Recorder:
                     with self.passes.look(self._streams(epoch, step)) as seen:
                         if measure:
                             with torch_threads(1):
-                                new += mark(self._estimates(seen, deferred, epoch, step, limits), self._chain)
+                                found = self._estimates(seen, deferred, epoch, step, limits)
+                            new = _joined(new, self._marked(found))
                         else:
                             _widen(limits, seen)
         finally:
             self.model.load_state_dict(present)
         self.held.clear()
-        self.measurements += new
-        return new
+        return self._keep(new)
 
-    def frame(self) -> pd.DataFrame:
-        """A tidy table, one row a number (`records.COLUMNS`); values in nats."""
-        import pandas as pd
+    def frame(self, table: str = "measurements") -> pd.DataFrame:
+        """Give what was recorded as a tidy table; values in nats.
 
-        return pd.DataFrame([m.row() for m in self.measurements], columns=list(COLUMNS))
+        Args:
+            table: "measurements", one row per number; "certificates", one row per Echo layer,
+                replica and snapshot; "taps"; or "gradients" (`records.TABLES`).
+        """
+        return frame_of(choose(table, TABLES, "table"), self._rows[table])
 
-    def tap_frame(self) -> pd.DataFrame:
-        """One row an Echo tap (layer, beta), replica and snapshot: its certificate, cross-entropy or distortion."""
-        import pandas as pd
+    def _chained(self, chain: bool | None) -> list[str]:
+        """The layers of which each is a function of the one before it."""
+        if chain is None:
+            known = isinstance(self.model, nn.Sequential) or hasattr(self.model, "layer_names")
+            return [n for n in _default_layers(self.model, self.passes.x) if n in self.layers] if known else []
+        return self.layers if chain else []
 
-        return pd.DataFrame(self.taps)
+    def _marked(self, new: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """The same rows of one snapshot, those of its numbers that are impossible marked."""
+        return new | {"measurements": mark(new["measurements"], self._chain)} if "measurements" in new else new
 
-    def certificate_frame(self) -> pd.DataFrame:
-        """One row an Echo layer, replica and snapshot: every condition of its certificate."""
-        import pandas as pd
-
-        return pd.DataFrame(self.certificates)
-
-    def gradient_frame(self) -> pd.DataFrame:
-        """One row a weight matrix, replica and call of `gradients`: norms of the mean and the standard deviation."""
-        import pandas as pd
-
-        return pd.DataFrame(self.gradient_rows)
+    def _keep(self, new: dict[str, list[Any]]) -> dict[str, list[Row]]:
+        """Complete the rows, hold them for `frame`, and give them back."""
+        rows: dict[str, list[Row]] = {}
+        for table, own in new.items():
+            rows[table] = [TABLES[table].row(each.row() if isinstance(each, Measurement) else each) for each in own]
+            self._rows[table] += rows[table]
+        return rows
 
     def _layer_of(self, weight: str) -> str:
         """In our networks the layer that a weight matrix is of: hidden1 of hidden1.linear."""
@@ -237,11 +249,11 @@ class Recorder:
         return own if own in getattr(self.model, "layer_names", ()) else weight
 
     def _streams(self, epoch: int, step: int, what: str = "measure") -> Streams:
-        return Streams([derive(what, self.name, s, epoch, step) for s in self._seeds], self.passes.x.device)
+        return Streams([derive(what, self.probe.name, s, epoch, step) for s in self._seeds], self.passes.x.device)
 
     def _estimates(
         self, seen: Seen, estimators: Sequence[Estimator], epoch: int, step: int, limits: Limits | None = None
-    ) -> list[Measurement]:
+    ) -> dict[str, list[Any]]:
         tasks: list[tuple[str, list[int], Estimator, Reading, Tensor | None]] = []
         for layer in self.layers:
             codes, clean = seen.codes[layer], seen.clean.get(layer)
@@ -257,27 +269,30 @@ class Recorder:
                 limits=None if limits is None else (limits[layer][0][chosen], limits[layer][1][chosen]),
                 affine=_mapper(seen, layer, chosen),
                 noise=self._noise(seen, layer, chosen),
-                inputs=None if self._inputs is None else pick(self._inputs),
-                seeds=tuple(derive("estimate", self.name, self._seeds[r], epoch, step) for r in good),
-                population=self._population,
+                inputs=None if self._read is None else pick(self._read),
+                seeds=tuple(derive("estimate", self.probe.name, self._seeds[r], epoch, step) for r in good),
+                population=self.probe.population,
             )
             labels = None if self._labels is None else pick(self._labels)
             tasks += [(layer, good, estimator, reading, labels) for estimator in estimators]
-        new: list[Measurement] = []
+        new: dict[str, list[Any]] = {"measurements": []}
         for (layer, good, estimator, _, _), (found, more) in zip(
             tasks, _side_by_side(_measure, tasks, self._workers), strict=True
         ):
             rows = dict(zip(good, found, strict=True))
-            for r, lines in zip(good, more, strict=False):
-                self.taps += [self._where(epoch, step, r, layer) | line for line in lines]
+            for table, own in more.items():
+                for r, lines in zip(good, own, strict=True):
+                    new.setdefault(table, []).extend(self._where(epoch, step, r, layer) | line for line in lines)
             pattern = next(iter(rows.values()), None)
             for r in range(self.replicas):
                 estimates = rows[r] if r in rows else self._missing(pattern, estimator)
-                new += [self._place(e, epoch, step, r, layer) for e in estimates]
+                new["measurements"] += [self._place(e, epoch, step, r, layer) for e in estimates]
         return new
 
-    def _rates(self, seen: Seen, epoch: int, step: int) -> list[Measurement]:
-        new: list[Measurement] = []
+    def _rates(self, seen: Seen, epoch: int, step: int) -> dict[str, list[Any]]:
+        """The exact rates of Echo layers with their certificates, and what noisy layers hold of the label."""
+        measurements: list[Measurement] = []
+        verdicts: list[Row] = []
         good = set(range(self.replicas))
         layers = echo_layers(self.model)
         noisy = noisy_layers(self.model)
@@ -285,7 +300,7 @@ class Recorder:
             f, log_s, z = seen.passed[name]
             scale = log_s if name in layers else log_s.exp()  # a unit without noise is nothing odd but in an Echo layer
             good &= set(self._finite(name, epoch, torch.cat([f, scale, z], -1)))
-        certificates = certificates_of(self.passes, seen, sorted(good), self._same_law)
+        certificates = certificates_of(self.passes, seen, sorted(good), self.probe.law is None)
         scores, labels = seen.logits, self._labels
         if scores is not None and labels is not None and scores.shape[-1] <= int(labels.max()):
             scores = None  # the output is no score for each class
@@ -298,10 +313,10 @@ class Recorder:
                     rows = missing_rates(layers[name], self.passes.n)
                 if r in good and scores is not None and labels is not None and name in seen.through[""]:
                     rows += label_bounds(scores[r], labels[r], rows[-1] if rows else None, noisy[name].kind)
-                new += [self._place(e, epoch, step, r, name) for e in rows]
+                measurements += [self._place(e, epoch, step, r, name) for e in rows]
                 if name in layers and r in good:
-                    self.certificates.append(self._where(epoch, step, r, name) | certificates[name][r].row())
-        return new
+                    verdicts.append(self._where(epoch, step, r, name) | certificates[name][r].row())
+        return {"measurements": measurements} | ({"certificates": verdicts} if verdicts else {})
 
     def _noise(self, seen: Seen, layer: str, chosen: Tensor) -> Noise | None:
         if layer not in seen.passed:
@@ -319,7 +334,7 @@ class Recorder:
         )
 
     def _finite(self, layer: str, epoch: int, codes: Tensor) -> list[int]:
-        """The replicas whose codes are all finite; of each other it is said once where and when it was lost."""
+        """Find the replicas whose codes are all finite. For every other, warn once, naming the layer and the epoch."""
         # NaN where any is; faster than isfinite, and than aminmax along an axis
         good = [all(map(math.isfinite, ends_of(row))) for row in codes]
         for r, fine in enumerate(good):
@@ -361,22 +376,22 @@ class Recorder:
             "epoch": epoch,
             "step": step,
             "replica": replica,
-            "probe": self.name,
+            "probe": self.probe.name,
             "layer": layer,
         }
 
 
 def _measure(
     task: tuple[str, list[int], Estimator, Reading, Tensor | None],
-) -> tuple[list[list[Estimate]], list[list[dict[str, object]]]]:
-    """The numbers of each replica, and of an Echo tap the rows of its own table."""
+) -> tuple[list[list[Estimate]], dict[str, list[list[dict[str, object]]]]]:
+    """The numbers of each replica, and its rows of the estimator's own tables."""
     _, good, estimator, reading, labels = task
-    if not good:
-        return [], []
-    if isinstance(estimator, Tap):
-        fits = estimator.fit(reading, labels)
-        return estimator.estimates(reading, labels, fits), estimator.table(fits)
-    return estimator.measure(reading, labels), []
+    return estimator.measure_with_tables(reading, labels) if good else ([], {})
+
+
+def _joined(a: dict[str, list[Any]], b: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The rows of both, table by table."""
+    return {table: [*a.get(table, []), *b.get(table, [])] for table in {**a, **b}}
 
 
 def _side_by_side(function: Callable[[T], S], tasks: Sequence[T], workers: int) -> Iterable[S]:
@@ -432,47 +447,12 @@ def _default_layers(model: nn.Module, x: Tensor) -> list[str]:
     return names
 
 
-def _probe(probe: Any) -> tuple[Tensor, Tensor | None]:
-    """Inputs and labels out of a tensor, a pair, a dataset or a loader, without a step of a random stream of torch."""
-    if isinstance(probe, Tensor):
-        return probe, None
-    if isinstance(probe, tuple | list) and len(probe) in (1, 2) and all(isinstance(t, Tensor) for t in probe):
-        return probe[0], probe[1] if len(probe) == 2 else None
-    if isinstance(probe, Dataset) and not isinstance(probe, DataLoader):
-        probe = DataLoader(probe, batch_size=256)
-    if isinstance(probe, DataLoader):
-        with torch.random.fork_rng(devices=[]), _untouched(probe):
-            batches = [b if isinstance(b, tuple | list) else (b,) for b in probe]
-        if not batches:
-            raise InfoplaneError("Recorder: the probe's loader gave no batch; expected inputs.")
-        columns = [torch.cat([b[i] for b in batches]) for i in range(min(len(batches[0]), 2))]
-        return columns[0], columns[1] if len(columns) == 2 else None
-    raise InfoplaneError(
-        f"Recorder: the probe is a {type(probe).__name__}; expected (x, y) or x as tensors, a Dataset or a DataLoader."
-    )
-
-
-@contextmanager
-def _untouched(batches: Iterable[Any]) -> Iterator[None]:
-    """The generators of a loader, which may be the one that trains, are afterwards where they were."""
-    sampler = getattr(batches, "sampler", None)
-    own = [getattr(each, "generator", None) for each in (batches, sampler)] if isinstance(batches, DataLoader) else []
-    before = [(g, g.get_state()) for g in own if g is not None]
-    try:
-        yield
-    finally:
-        for generator, state in before:
-            generator.set_state(state)
-
-
-def _labels(y: Tensor | None, replicas: int, n: int, device: torch.device) -> Tensor | None:
-    if y is None:
-        return None
-    if y.is_floating_point() or y.is_complex() or y.shape not in ((n,), (replicas, n)):
+def _inputs(model: nn.Module, x: Tensor) -> tuple[int, Tensor]:
+    """How many replicas the model has, and the inputs on its device: without a replica axis where there is one."""
+    replicas, axis = replica_axis(model, x)
+    if axis == 1 and x.shape[0] != replicas:
         raise InfoplaneError(
-            f"Recorder: labels are {y.dtype} of shape {tuple(y.shape)}; expected whole numbers, ({n},)"
-            + (f" or ({replicas}, {n})." if replicas > 1 else ".")
+            f"Recorder: the probe is {tuple(x.shape)} for {replicas} replicas; expected ({replicas}, N, D) or (N, D)."
         )
-    if int(y.min()) < 0:
-        raise InfoplaneError(f"Recorder: a label is {int(y.min())}; expected classes counted from 0.")
-    return y.to(device, torch.int64).expand(replicas, n)
+    device = next((p.device for p in model.parameters()), x.device)
+    return replicas, (x[0] if axis == 1 and replicas == 1 else x).to(device)

@@ -1,16 +1,12 @@
 """The run directory: one run as a folder that explains itself with `cat`, survives being killed and has one writer.
 
-    config.json        every setting, strict JSON
+    config.json        every setting, strict JSON, and the format of the folder
     environment.json   versions, platform, device, threads; its key "infoplane" is what marks the folder as a run
-    measurements.csv   append-only, one row a number, the columns of `records.COLUMNS`
-    certificates.csv   append-only, one row a layer, replica and snapshot
-    taps.csv           append-only, where there are Echo taps: one row a tap, replica and snapshot
-    metrics.csv        append-only, one row an epoch, replica and split
-    gradients.csv      append-only, where asked for: one row a weight matrix, replica and snapshot
+    TABLE.csv          append-only, for each of `records.TABLES`: measurements, certificates, metrics, taps, gradients
     checkpoints/       NAME.pt, read back with weights_only=True
     figures/           made when first asked for
     done               there once the run is complete
-    .lock              held with flock while a process writes; the kernel frees it when that process dies
+    .lock              held while a process writes; the kernel frees it when that process dies
 
 Every file but the tables is written beside its place and renamed over it, so that it is the old one or the new one. A
 table grows at its end only: what a kill can leave is a half-written last line, which reading leaves out, and appending
@@ -19,33 +15,32 @@ and cutting remove.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import math
 import os
 import platform
 import sys
-import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .records import InfoplaneError, choose
+from filelock import FileLock, Timeout
+
+from .records import TABLES, InfoplaneError, choose
 from .tables import TEMPORARY, Table, reason, write_whole
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["TABLES", "RunDir"]
+__all__ = ["FORMAT", "RunDir"]
 
-TABLES = ("measurements", "certificates", "metrics", "taps", "gradients")
+#: The format that is written. 1 (config.json has no "format"): the side and the path of a number are parts of other
+#: columns, and settings have older names; such a run can be read, plotted and measured, and not gone on with.
+FORMAT = 2
 
 _CONFIG, _ENVIRONMENT, _DONE, _LOCK = "config.json", "environment.json", "done", ".lock"
-#: whoever may hold a lock, so that a forked child can let go of it
-_open: weakref.WeakSet[RunDir] = weakref.WeakSet()
 
 
 class RunDir:
@@ -57,9 +52,8 @@ class RunDir:
     def __init__(self, path: str | os.PathLike[str], config: dict[str, Any]) -> None:
         self.path = Path(path)
         self.config = config
-        self._lock: int | None = None
-        self._tables = {name: Table(self.path / f"{name}.csv") for name in TABLES}
-        _open.add(self)
+        self._lock = FileLock(self.path / _LOCK, blocking=False, thread_local=False)
+        self._tables = {name: Table(self.path / f"{name}.csv", schema) for name, schema in TABLES.items()}
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], config: dict[str, Any], *, force: bool = False) -> RunDir:
@@ -74,7 +68,7 @@ class RunDir:
         another process, or cannot be written.
         """
         path = Path(path)
-        config = _strict(config, "config")
+        config = _strict({"format": FORMAT} | config, "config")
         try:
             path.mkdir(parents=True, exist_ok=True)
             _check_free(path, force)
@@ -106,7 +100,29 @@ class RunDir:
             config = json.loads((path / _CONFIG).read_bytes())
         except (OSError, ValueError) as error:
             raise InfoplaneError(f"Cannot read {path / _CONFIG}: {error}.") from error
-        return cls(path, config)
+        run = cls(path, config)
+        if not (isinstance(run.format, int) and 1 <= run.format <= FORMAT):
+            raise InfoplaneError(
+                f"{path} has format {run.format!r}; this version of infoplane reads formats 1 to {FORMAT}. Read it "
+                "with the version that wrote it, or a later one."
+            )
+        return run
+
+    @property
+    def format(self) -> int:
+        """The format of the folder: `FORMAT`, or that of the older version that wrote it."""
+        found: int = self.config.get("format", 1) if isinstance(self.config, dict) else 0
+        return found
+
+    def check_format(self) -> None:
+        """Refuse, with an InfoplaneError, to write to a run of an older format."""
+        if self.format != FORMAT:
+            raise InfoplaneError(
+                f"{self.path} was written by an earlier version of infoplane (format {self.format}; this version "
+                f"writes format {FORMAT}). It can be read, plotted and measured (infoplane measure {self.path}), but "
+                "not resumed or changed: train it again into another folder, or resume it with the version that "
+                "wrote it."
+            )
 
     @property
     def name(self) -> str:
@@ -135,17 +151,20 @@ class RunDir:
 
     # the tables
 
-    def append(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
-        """Add `rows` at the end of a table, all on disk when this returns; where that fails the table is as it was.
+    def append(self, tables: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+        """Add rows at the end of tables, all on disk when this returns; a table where that fails is as it was.
 
-        The first write fixes the columns: `records.COLUMNS` for measurements, the keys of the first row for the other
-        tables; all rows have an integer `epoch`. Values are text of one line, booleans, numbers (float64 kept to the
-        last bit, NaN as `nan`) or None (an empty field); text that reads as a number stands in quotes. Raises
-        InfoplaneError for any other row.
+        Args:
+            tables: Rows by the name of their table, as `Recorder.snapshot` gives them. The columns
+                of a row are those of `records.TABLES`; text has one line, float64 is kept to the
+                last bit, and None or NaN is an empty field.
+
+        Raises:
+            InfoplaneError: For any other row or table, and for a folder of an older format.
         """
-        table = choose(table, TABLES, "table")
         self._take_lock()
-        self._tables[table].append(rows)
+        for name, rows in tables.items():
+            self._tables[choose(name, TABLES, "table")].append(rows)
 
     def read(self, table: str) -> pandas.DataFrame:
         """A table as a frame, numbers to the last bit, empty text as "", booleans as bool; empty where not yet written.
@@ -217,36 +236,27 @@ class RunDir:
     # one writer
 
     def _take_lock(self) -> None:
-        if self._lock is not None:
+        if self._lock.is_locked:
             return
+        self.check_format()
         path = self.path / _LOCK
         try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise InfoplaneError(f"Cannot write to {self.path}: {reason(error)}.") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(lock, 20, 0).decode(errors="replace").strip()
-            os.close(lock)
+            self._lock.acquire()
+            path.write_text(f"{os.getpid()}\n")
+        except Timeout as error:
             raise InfoplaneError(
-                f"{self.path} is being written by another process (pid {holder or 'unknown'}). "
+                f"{self.path} is being written by another process (pid {_holder(path)}). "
                 "Wait for it, or choose another folder."
             ) from error
         except OSError as error:
-            os.close(lock)
-            raise InfoplaneError(f"Cannot lock {path}: {reason(error)}. Choose a local disk.") from error
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        self._lock = lock
+            self._lock.release(force=True)
+            raise InfoplaneError(f"Cannot write to {self.path}: {reason(error)}. Choose a local disk.") from error
 
     def close(self) -> None:
         """Give the lock back. The run can still be read; the next write takes the lock again."""
-        lock, self._lock = self._lock, None
         for table in self._tables.values():
-            table.columns = ()  # another process may write next
-        if lock is not None:
-            os.close(lock)
+            table.let_go()  # another process may write next
+        self._lock.release(force=True)
 
     def __enter__(self) -> RunDir:
         return self
@@ -254,20 +264,15 @@ class RunDir:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         return f"RunDir({str(self.path)!r})"
 
 
-def _let_go() -> None:
-    # A forked child (a loader's worker) shares the lock and would keep it when the parent is killed.
-    for run in list(_open):
-        run.close()
-
-
-os.register_at_fork(after_in_child=_let_go)
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text().strip() or "unknown"
+    except (OSError, ValueError):
+        return "unknown"
 
 
 # what a folder holds
@@ -316,8 +321,7 @@ def _environment() -> dict[str, Any]:
 
     gpu = torch.cuda.is_available()
     return {
-        **{package: version(package) for package in ("infoplane", "torch", "numpy")},
-        "numba": version("numba") if find_spec("numba") else None,
+        **{package: version(package) for package in ("infoplane", "torch", "numpy", "numba")},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name() if gpu else "cpu",

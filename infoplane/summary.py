@@ -11,7 +11,7 @@ from .records import POINTS, UNITS, choose
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["columns", "render", "summary"]
+__all__ = ["columns", "render", "summary", "through"]
 
 
 def summary(measurements: pd.DataFrame, metrics: pd.DataFrame, unit: str = "bits") -> dict[str, Any]:
@@ -24,16 +24,14 @@ def summary(measurements: pd.DataFrame, metrics: pd.DataFrame, unit: str = "bits
     """
     scale = UNITS[choose(unit, UNITS, "unit")]
     last = measurements[measurements["epoch"] == measurements["epoch"].max()]
-    params = last["params"].str.replace(r",?bound=(upper|lower)", "", regex=True)
-    bound = last["params"].str.extract(r"bound=(upper|lower)", expand=False)
-    last = last.assign(params=params, side=bound.fillna(last["standing"]))
     # a layer's rows together, what Echo noise knows of it first
     place = {layer: i for i, layer in enumerate(last["layer"].unique())}
     last = last.assign(place=last["layer"].map(place), late=~last["channel"].eq("echo")).sort_values(
         ["place", "late"], kind="stable"
     )
     rows = []
-    keys = ["layer", "quantity", "estimator", "channel", "params"]
+    keys = ["layer", "quantity", "estimator", "path", "channel", "params", "baseline"]
+    last = last.assign(baseline=last["side"].eq("null"), side=last["side"].where(last["side"].ne(""), last["standing"]))
     for key, group in last.groupby(keys, sort=False):
         row: dict[str, Any] = dict(zip(keys, key, strict=True))
         sides = {side: part["value_nats"] / scale for side, part in group.groupby("side", sort=False)}
@@ -92,7 +90,7 @@ def render(result: dict[str, Any]) -> str:
             _value(row),
             _counted(row["standing"], replicas),
             row["estimator"] + "".join(f", {word}" for word in row["params"].split(",") if word.startswith("beta=")),
-            row["channel"],
+            through(row["path"], row["channel"], row["baseline"]),
             row["law"].replace(POINTS, f"{row['n']} points"),
             _counted(row["warnings"], replicas),
         ]
@@ -121,6 +119,12 @@ def _performance_table(rows: list[dict[str, Any]], unit: str) -> str:
     shown |= {"gap_loss": f"gap in loss ({unit})"} | ({} if regression else {"gap_error": "gap in error"})
     body = [[row["path"]] + [_pm(row[name], row[f"{name}_spread"]) for name in shown] for row in rows]
     return columns(["path", *shown.values()], body)
+
+
+def through(path: str, channel: str, baseline: bool = False) -> str:
+    """The channel of a number in words, with the codes that were sent through it where they are not plain ones."""
+    words = ["permuted"] * baseline + [path] * (path in ("noise-off", "replicates")) + [channel]
+    return ", ".join(words)
 
 
 def _value(row: dict[str, Any]) -> str:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from .records import InfoplaneError
-from .rundir import TABLES, RunDir
+from .records import TABLES, InfoplaneError, choose
+from .rundir import RunDir
 from .settings import Settings, snapshot_epochs
+from .tables import frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,20 +36,25 @@ class Sweep(Mapping[str, RunDir]):
     An empty frame where no run has that table.
     """
 
-    measurements: pd.DataFrame
-    metrics: pd.DataFrame
-    certificates: pd.DataFrame
-    taps: pd.DataFrame
-    gradients: pd.DataFrame
-
     def __init__(self, runs: dict[str, RunDir]) -> None:
+        self._runs = runs
+        self._frames = {table: self._read(table) for table in TABLES}  # now: the folder may be a temporary one
+
+    def _read(self, table: str) -> pd.DataFrame:
         import pandas as pd
 
-        self._runs = runs
-        for table in TABLES:  # read now: the folder may be a temporary one
-            frames = [run.read(table).assign(run=name) for name, run in runs.items()]
-            filled = [frame for frame in frames if not frame.empty]
-            setattr(self, table, pd.concat(filled, ignore_index=True) if filled else pd.DataFrame())
+        frames = [run.read(table).assign(run=name) for name, run in self._runs.items()]
+        filled = [frame for frame in frames if not frame.empty]
+        return pd.concat(filled, ignore_index=True) if filled else frame_of(table, [])
+
+    def frame(self, table: str = "measurements") -> pd.DataFrame:
+        """Give a table of all runs, with the names as column `run`; empty where no run has that table."""
+        return self._frames[choose(table, TABLES, "table")]
+
+    def __getattr__(self, table: str) -> pd.DataFrame:
+        if table in TABLES:
+            return self._frames[table]
+        raise AttributeError(f"a Sweep has no attribute {table!r}; its tables are {', '.join(TABLES)}")
 
     def __getitem__(self, name: str) -> RunDir:
         return self._runs[name]

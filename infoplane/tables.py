@@ -1,47 +1,71 @@
-"""A CSV table that only grows at its end, and files that are written whole or not at all: what survives a kill."""
+"""CSV tables that only grow at their end, and files that are written whole or not at all: what survives a kill."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .records import COLUMNS, InfoplaneError
+from .records import TABLES, InfoplaneError, Schema
 
 if TYPE_CHECKING:
-    import pandas
+    import pandas as pd
 
-__all__ = ["TEMPORARY", "Table", "reason", "write_whole"]
+__all__ = ["TEMPORARY", "Table", "frame_of", "reason", "write_whole"]
 
 #: what a file is called until it is whole
 TEMPORARY = ".part"
-#: columns that are numbers, and columns that are words even where a word reads as a number (a run named 7)
-_NUMBERS = {"epoch", "step", "replica", "n", "value_nats", "stderr_nats", "error_nats", "ceiling_nats"}
-_WORDS = (set(COLUMNS) | {"split"}) - _NUMBERS
+#: fields that mean "not known" in a column of numbers; tables of format 1 have the second
+_UNKNOWN = ["", "nan"]
+
+
+def frame_of(table: str, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Make a frame of rows of a table: the columns of its schema, NaN where a number is not known."""
+    import pandas as pd
+
+    schema = TABLES[table]
+    columns: dict[str, Any] = {}
+    for name, kind in schema.columns.items():
+        values = [row[name] for row in rows]
+        dtype = {float: "float64", int: "int64", str: "str", bool: "boolean" if None in values else "bool"}[kind]
+        columns[name] = pd.array(values, dtype=dtype) if dtype == "boolean" else pd.Series(values, dtype=dtype)
+    return pd.DataFrame(columns, columns=list(schema.columns))
 
 
 class Table:
-    """An append-only CSV file: a header, then one line a row. The caller holds the lock when it writes."""
+    """An append-only CSV file with the columns of a schema: a header, then one line per row.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.columns: tuple[str, ...] = ()  # not known before the first append
+    The caller holds the lock when it writes.
+
+    Args:
+        path: The file, which need not exist yet.
+        schema: Its columns. A file of format 1, from before numbers had a side and a path, is
+            translated when it is read.
+    """
+
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self.path, self.schema = path, schema
+        self._checked = False  # whether the end of the file was looked at since the lock was taken
+
+    def let_go(self) -> None:
+        """Look at the file again before the next append: another process may have written to it."""
+        self._checked = False
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add rows at the end; all are on the disk when this returns, or the file is as it was."""
         if not rows:
             return
-        columns = self.columns or self._begin(rows[0])
-        text = "".join(_line(self._fields(row, columns)) for row in rows)
+        self._mend()
+        text = "".join(_line(self._fields(row)) for row in rows)
         try:
             # unbuffered: a buffer would write what is left of it after the file was taken back to its size
             with open(self.path, "ab", buffering=0) as file:
                 size = file.tell()
-                rest = memoryview((text if size else _line([_quote(c) for c in columns]) + text).encode())
+                rest = memoryview((text if size else _line([*map(_quote, self.schema.columns)]) + text).encode())
                 try:
                     while rest:
                         rest = rest[file.write(rest) :]
@@ -51,27 +75,36 @@ class Table:
                     raise
             if not size:
                 _sync_folder(self.path.parent)
-            self.columns = columns
         except OSError as error:
             raise InfoplaneError(f"Cannot write {self.path}: {reason(error)}.") from error
 
-    def read(self) -> pandas.DataFrame:
-        import pandas
+    def read(self) -> pd.DataFrame:
+        """Read the table: numbers to the last bit, NaN where a number is not known.
 
-        lines, torn = self._complete()
-        if torn:
+        A half-written last line is left out with a Python warning.
+
+        Raises:
+            InfoplaneError: For a damaged line anywhere else, with its number.
+        """
+        data = self._bytes()
+        if not data:
+            return frame_of(self.path.stem, [])
+        whole = data[: data.rfind(b"\n") + 1]
+        frame = self._parsed(whole)
+        if frame is None:  # something is odd: look at each line, to leave out a torn one or to name a damaged one
+            lines, _ = self._complete(data)
+            whole = b"".join(lines)
+            frame = self._parsed(whole) if lines else frame_of(self.path.stem, [])
+        if len(whole) < len(data):
             warnings.warn(f"{self.path}: the last line is half-written and was left out", stacklevel=3)
-        if not lines:
-            return pandas.DataFrame(columns=list(COLUMNS) if self.path.stem == "measurements" else [])
-        words, names = _WORDS | self._quoted(lines), _split(lines[0])
-        text = io.BytesIO(b"".join(lines))
-        frame = pandas.read_csv(text, header=0, names=names, dtype=str, keep_default_na=False, encoding="utf-8")
-        # not by read_csv, whose own conversion of floats is not exact in every version
-        columns = {name: frame[name].tolist() for name in names}
-        return pandas.DataFrame({c: texts if c in words else self._typed(c, texts) for c, texts in columns.items()})
+        if frame is None:
+            raise self._misread(whole)
+        return frame
 
     def cut(self, epoch: int) -> None:
-        lines, torn = self._complete()
+        """Remove the rows later than an epoch and a half-written last line."""
+        data = self._bytes()
+        lines, torn = self._complete(data)
         if not lines and not torn:
             return
         kept = lines[:1]
@@ -85,24 +118,91 @@ class Table:
         if torn or len(kept) < len(lines):
             write_whole(self.path, b"".join(kept))
 
-    def _begin(self, first: dict[str, Any]) -> tuple[str, ...]:
-        """The columns: the file's where it has some. Mends what a kill left at its end."""
-        lines, torn = self._complete()
+    def _mend(self) -> None:
+        """Remove a half-written last line, and refuse a file with other columns, before the first append."""
+        if self._checked:
+            return
+        lines, torn = self._complete(self._bytes())
         if torn:
             warnings.warn(f"{self.path}: the last line was half-written and was removed", stacklevel=4)
             write_whole(self.path, b"".join(lines))
-        if lines:
-            return tuple(_split(lines[0]))
-        return COLUMNS if self.path.stem == "measurements" else tuple(first)
+        if lines and _split(lines[0]) != list(self.schema.columns):
+            raise InfoplaneError(
+                f"{self.path} has other columns than this version of infoplane writes; rows cannot be added to it."
+            )
+        self._checked = True
 
-    def _complete(self) -> tuple[list[bytes], bool]:
-        """The whole lines, header first; and whether a half-written last line was left out."""
+    def _bytes(self) -> bytes:
         try:
-            data = self.path.read_bytes()
+            return self.path.read_bytes()
         except FileNotFoundError:
-            return [], False
+            return b""
         except OSError as error:
             raise InfoplaneError(f"Cannot read {self.path}: {reason(error)}.") from error
+
+    def _parsed(self, data: bytes) -> pd.DataFrame | None:
+        """The frame of whole lines; None where a line has other fields than the header, or a field another type."""
+        import pandas as pd
+
+        header = self._header(data)
+        if header is None:
+            return None
+        kinds = {name: self.schema.columns[name] for name in header}
+        try:
+            frame = pd.read_csv(
+                io.BytesIO(data),
+                dtype={name: {int: "int64", float: "float64"}.get(kind, "str") for name, kind in kinds.items()},
+                keep_default_na=False,
+                na_values={name: _UNKNOWN for name, kind in kinds.items() if kind is float},
+                float_precision="round_trip",
+                skip_blank_lines=False,
+                encoding="utf-8",
+            )
+        except (ValueError, OverflowError):  # ParserError and UnicodeDecodeError are ValueErrors
+            return None
+        if len(frame) != data.count(b"\n") - 1:  # a quote that is not closed
+            return None
+        within = _commas(frame[[name for name, kind in kinds.items() if kind is str]]) if b'"' in data else 0
+        if data.count(b",") - within != (len(frame) + 1) * (len(header) - 1):  # a line with too few fields
+            return None
+        for name, kind in kinds.items():
+            if kind is bool:
+                truth = frame[name].map({"True": True, "False": False, "": None})
+                if (truth.isna() & frame[name].ne("")).any():
+                    return None
+                frame[name] = truth.astype("boolean" if truth.isna().any() else "bool")
+        return _translated(self.path.stem, frame)[list(self.schema.columns)]
+
+    def _header(self, data: bytes) -> list[str] | None:
+        """The columns of the file, if they are those of the schema, now or in format 1."""
+        try:
+            header = _split(data[: data.find(b"\n") + 1])
+        except (csv.Error, UnicodeDecodeError):
+            return None
+        known = set(self.schema.columns)
+        return header if set(header) in (known, known - _NEW.get(self.path.stem, set())) else None
+
+    def _misread(self, data: bytes) -> InfoplaneError:
+        """Which line cannot be read as what its column holds."""
+        lines = data.splitlines(keepends=True)
+        header = _split(lines[0])
+        if self._header(data) is None:
+            missing = ", ".join(c for c in self.schema.columns if c not in header) or "none"
+            extra = ", ".join(c for c in header if c not in self.schema.columns) or "none"
+            return self._damaged(1, f"the columns are not those of this table: missing: {missing}; unknown: {extra}")
+        for at, line in enumerate(lines[1:], start=2):
+            for name, text in zip(header, _split(line), strict=True):
+                kind = self.schema.columns[name]
+                if kind is int and not text.removeprefix("-").isdecimal():
+                    return self._damaged(at, f"{name} is {text!r}, not an integer")
+                if kind is float and text and not _is_number(text):
+                    return self._damaged(at, f"{name} is {text!r}, not a number")
+                if kind is bool and text not in ("True", "False", ""):
+                    return self._damaged(at, f"{name} is {text!r}, neither True nor False")
+        return self._damaged(1, "it cannot be read as a table")
+
+    def _complete(self, data: bytes) -> tuple[list[bytes], bool]:
+        """The whole lines, header first; and whether a half-written last line was left out."""
         lines = [line + b"\n" for line in data.split(b"\n")]
         torn = lines.pop() != b"\n"
         width = _width(lines[0]) if lines else 0
@@ -115,54 +215,64 @@ class Table:
             raise self._damaged(at, f"{found or 'no readable'} fields where the header has {width}")
         return lines, torn
 
-    def _fields(self, row: dict[str, Any], columns: tuple[str, ...]) -> list[str]:
-        if row.keys() != set(columns):
+    def _fields(self, row: dict[str, Any]) -> list[str]:
+        columns = self.schema.columns
+        if row.keys() != columns.keys():
             missing = ", ".join(c for c in columns if c not in row) or "none"
             extra = ", ".join(c for c in row if c not in columns) or "none"
             raise InfoplaneError(f"A row does not fit {self.path.name}: columns missing: {missing}; unknown: {extra}.")
-        if not _is_integer(row.get("epoch")):
-            raise InfoplaneError(f"A row of {self.path.name} needs an integer 'epoch'; it has {row.get('epoch')!r}.")
-        return [self._text(row[c], c) for c in columns]
+        return [self._text(row[name], name, kind) for name, kind in columns.items()]
 
-    def _text(self, value: Any, column: str) -> str:
+    def _text(self, value: Any, column: str, kind: type) -> str:
         if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:  # scalars of NumPy and torch
             value = value.item()
-        if isinstance(value, str) and not any(end in value for end in "\r\n\0"):
+        if kind is str and isinstance(value, str) and not any(end in value for end in "\r\n\0"):
             return _quote(value)
-        if value is None or isinstance(value, bool | int | float):
+        if kind is int and isinstance(value, int) and not isinstance(value, bool):
+            return repr(value)
+        if kind is bool and (value is None or isinstance(value, bool)):
             return "" if value is None else repr(value)
-        expected = "expected text of one line, a number, a boolean or None"
-        raise InfoplaneError(f"A row does not fit {self.path.name}: {column} is {value!r}: {expected}.")
-
-    def _typed(self, column: str, texts: list[str]) -> list[Any]:
-        """The values of a column that has no quotes: of the kind of its first field that is not empty."""
-        first = next((text for text in texts if text), "")
-        if first in ("True", "False") and {"True", "False"}.issuperset(texts):
-            return [text == "True" for text in texts]
-        if column not in _NUMBERS and not _is_number(first):
-            return texts
-        try:
-            return [int(text) for text in texts]
-        except ValueError:
-            pass
-        for line, text in enumerate(texts, start=2):
-            if text and not _is_number(text):
-                raise self._damaged(line, f"{column} is {text!r}, not a number")
-        return [float(text or "nan") for text in texts]
-
-    def _quoted(self, lines: list[bytes]) -> set[str]:
-        """The columns with a field in quotes, which only text has. Those of measurements are known anyway."""
-        header = _split(lines[0])
-        if _NUMBERS | _WORDS >= set(header):
-            return set()
-        fields = (zip(header, _FIELD.findall(line), strict=False) for line in lines[1:] if b'"' in line)
-        return {name for line in fields for name, field in line if field.startswith(b'"')}
+        if kind is float and (value is None or (isinstance(value, int | float) and not isinstance(value, bool))):
+            return "" if value is None or value != value else repr(float(value))
+        expected = {
+            str: "text of one line",
+            int: "an integer",
+            float: "a number, or None where it is not known",
+            bool: "True or False, or None where it is not known",
+        }[kind]
+        raise InfoplaneError(f"A row does not fit {self.path.name}: {column} is {value!r}: expected {expected}.")
 
     def _damaged(self, line: int, what: str) -> InfoplaneError:
         return InfoplaneError(f"{self.path}, line {line}: {what}. The file is damaged; mend or remove that line.")
 
 
-_FIELD = re.compile(rb'(?:^|,)("(?:[^"]|"")*"|[^,"]*)')
+#: The columns that tables of format 1 do not have.
+_NEW = {"measurements": {"side", "path"}}
+
+
+def _translated(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Translate a frame of format 1, where side and path were parts of other columns; any other stays as it is."""
+    if table != "measurements" or "side" in frame:
+        return frame
+    bound = r",?bound=(upper|lower)"
+    channel = frame["channel"]
+    off, null = channel.str.startswith("noise-off, "), channel.str.startswith("permuted, ")
+    drawn = channel.str.startswith("echo, ") & frame["estimator"].eq("binning")  # elsewhere it is the channel itself
+    side = frame["params"].str.extract(bound, expand=False).fillna("")
+    side = side.mask(frame["estimator"].eq("kde") & frame["standing"].ne("estimate"), frame["standing"])
+    path = frame["warnings"].str.split(";").map(lambda codes: "sampled" if "sampled-codes" in codes else "")
+    return frame.assign(
+        side=side.mask(null, "null"),
+        path=path.mask(off, "noise-off").mask(drawn, "replicates"),
+        channel=channel.mask(off | null | drawn, channel.str.partition(", ")[2]),
+        params=frame["params"].str.replace(bound, "", regex=True),
+    )
+
+
+def _commas(frame: pd.DataFrame) -> int:
+    """The number of commas inside the fields of columns of text, which repeat."""
+    counts = (frame[name].value_counts() for name in frame)
+    return sum(int((own.index.str.count(",") * own).sum()) for own in counts)
 
 
 def _line(fields: Sequence[str]) -> str:
@@ -195,10 +305,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_integer(value: Any) -> bool:
-    return not isinstance(value, bool) and hasattr(value, "__index__")
 
 
 # bytes onto the disk

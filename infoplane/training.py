@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,14 +16,14 @@ from tqdm import tqdm
 
 from .activations import ACTIVATIONS
 from .estimators import parse_estimator
-from .estimators.linear import LinearGaussian
 from .estimators.tap import Tap
 from .insertion import insert_channel
 from .models import noisy_layers, rate
 from .networks import CNN, MLP, initialise
 from .performance import evaluate, rows_a_pass
 from .recorder import Recorder
-from .records import KEY, InfoplaneError
+from .probe import Probe
+from .records import TABLES, InfoplaneError
 from .replicas import Streams, derive
 from .rundir import RunDir
 from .settings import Settings, snapshot_epochs
@@ -188,7 +189,7 @@ class Training:
 
 def train(
     settings: Settings,
-    out: str,
+    out: str | os.PathLike[str],
     *,
     device: str = "auto",
     resume: bool = False,
@@ -211,6 +212,7 @@ def train(
     """
     if resume:
         run = RunDir.open(out)
+        run.check_format()
         try:
             settings = Settings.fromdict(run.config["settings"])
             keep_weights, threads = run.config["keep_weights"], run.config["threads"]
@@ -244,24 +246,29 @@ def same_data(run: RunDir, task: Task) -> None:
         )
 
 
-def recorder_of(training: Training, **options: Any) -> Recorder:
-    """The Recorder of a run. options: those of `Recorder`, in place of what the settings say."""
+def recorder_of(training: Training, probe: str | None = None, **options: Any) -> Recorder:
+    """Make the Recorder of a run.
+
+    Args:
+        training: The run: its network, data and settings.
+        probe: "train", "test" or "all"; by default that of the settings.
+        options: Options of `Recorder`, in place of what the settings say.
+    """
     settings, task = training.settings, training.task
-    name = options.pop("name", settings.probe)
+    name = probe or settings.probe
     x, y = task.part(name)
     chosen = [parse_estimator(e) if isinstance(e, str) else e for e in options.pop("estimators", settings.estimators)]
-    if settings.echo_mode == "tap" and not any(isinstance(e, Tap) for e in chosen):
+    if settings.echo_mode == "tap" and not any("taps" in e.extra_tables for e in chosen):
         chosen.append(
             Tap(settings.tap_objective, settings.tap_betas, layers=tuple(settings.noisy_layers))  # type: ignore[arg-type]
         )
+    population = task.enumerated and task.whole and name == "all"
     return Recorder(
         training.model,
-        (x,) if task.regression else (x, y),
-        estimators=[e.bound(task.law) if isinstance(e, LinearGaussian) else e for e in chosen],
-        name=name,
-        seeds=settings.seeds,
+        Probe(x, None if task.regression else y, name, population),
+        estimators=[e.bind(task.law) for e in chosen],
+        seed=settings.seeds,
         batch_size=rows_a_pass(task.x, settings.replicas, task.x.dim() - 1),
-        population=task.enumerated and task.whole and name == "all",
         **options,
     )
 
@@ -304,32 +311,25 @@ def _go(run: RunDir, training: Training, recorder: Recorder, keep_weights: bool,
 
 def _finish(run: RunDir, recorder: Recorder) -> None:
     """The second pass, and the mark. Its rows are of past epochs: those that a kill left here are not written twice."""
-    rows = [m.row() for m in recorder.finish()]
-    if rows:
-        written = set(run.read("measurements")[list(KEY)].itertuples(index=False, name=None))
-        run.append("measurements", [row for row in rows if tuple(row[k] for k in KEY) not in written])
+    for table, rows in recorder.finish().items():
+        key = list(TABLES[table].key)
+        written = set(run.read(table)[key].itertuples(index=False, name=None))
+        run.append({table: [row for row in rows if tuple(row[k] for k in key) not in written]})
     run.mark_done()
 
 
 def _record(run: RunDir, training: Training, recorder: Recorder, keep_weights: bool) -> None:
     """Measure, write the rows, and only then the checkpoint that stands for them."""
     model, settings = training.model, training.settings
-    seen, tapped = len(recorder.certificates), len(recorder.taps)
     streams = Streams([derive("evaluate", s, training.epoch) for s in settings.seeds], training.task.x.device)
     metrics = evaluate(model, training.task, streams)
-    measurements = recorder.snapshot(training.epoch, training.step)
     place = {"run": run.name, "epoch": training.epoch, "step": training.step}
     rates = training.rates.tolist()
-    run.append("measurements", [m.row() for m in measurements])
-    if recorder.certificates[seen:]:
-        run.append("certificates", recorder.certificates[seen:])
-    if recorder.taps[tapped:]:
-        run.append("taps", recorder.taps[tapped:])
+    run.append(recorder.snapshot(training.epoch, training.step))
     if settings.gradients:
         orders = Streams([derive("order", s, training.epoch) for s in settings.seeds], training.task.x.device)
-        rows = recorder.gradients(training.epoch, training.loss, training.batches(orders), training.step)
-        run.append("gradients", rows)
-    run.append("metrics", [place | row | {"rate_nats": rates[int(str(row["replica"]))]} for row in metrics])
+        run.append(recorder.gradients(training.epoch, training.loss, training.batches(orders), training.step))
+    run.append({"metrics": [place | row | {"rate_nats": rates[int(str(row["replica"]))]} for row in metrics]})
     if keep_weights:
         run.save_checkpoint(
             {"model": model.state_dict(), "epoch": training.epoch, "step": training.step}, f"epoch-{training.epoch}"
