@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from infoplane import rundir
-from infoplane.records import COLUMNS, InfoplaneError, Measurement
-from infoplane.rundir import TABLES, RunDir
+from infoplane.records import COLUMNS, TABLES, InfoplaneError, Measurement
+from infoplane.rundir import FORMAT, RunDir
 
 ROOT = Path(__file__).parents[1]
 CONFIG = {"seed": 3, "layers": [10, 7], "beta": 0.1 + 0.2, "name": "µ", "device": None, "echo": {"r": 0.947}}
@@ -31,7 +31,16 @@ def row(epoch=0, value=1.0, **changes):
 
 
 def metric(epoch=0, **changes):
-    return {"epoch": epoch, "step": 10 * epoch, "replica": 0, "split": "train", "loss": 0.25, **changes}
+    fields = {
+        "run": "a", "epoch": epoch, "step": 10 * epoch, "replica": 0, "split": "train", "path": "plain",
+        "objective": "cross-entropy", "loss": 0.25, "error": 0.5, "accuracy": 0.5, "rate_nats": None,
+    }  # fmt: skip
+    return {**fields, **changes}
+
+
+def certificate(epoch=0, **changes):
+    place = {"run": "a", "epoch": epoch, "step": 0, "replica": 0, "probe": "all", "layer": "1.echo"}
+    return TABLES["certificates"].row(place | {"n": 9, "references": 4096, **changes})
 
 
 @pytest.fixture
@@ -61,14 +70,14 @@ def end(child):
 
 
 def test_the_folder_explains_itself(run):
-    assert json.loads((run.path / "config.json").read_text()) == CONFIG == run.config
+    assert json.loads((run.path / "config.json").read_text()) == {"format": 2, **CONFIG} == run.config
     environment = json.loads((run.path / "environment.json").read_text())
     assert environment["torch"].startswith(torch.__version__.split("+")[0])
     assert environment["threads"] == torch.get_num_threads()
     assert {"infoplane", "numpy", "python", "platform", "device"} <= environment.keys()
     assert run.name == "run"
     again = RunDir.open(run.path)
-    assert again.config == CONFIG
+    assert again.config == {"format": 2, **CONFIG}
     assert not again.done
     assert again.checkpoints() == []
     run.mark_done()
@@ -94,7 +103,7 @@ def test_config_takes_what_json_can_say(tmp_path):
         "n": numpy.int64(3),
     }
     with RunDir.create(tmp_path / "a", config) as run:
-        assert run.config == {"path": "a", "sizes": [3, 2], "width": 0.5, "r": 0.25, "n": 3}
+        assert run.config == {"format": 2, "path": "a", "sizes": [3, 2], "width": 0.5, "r": 0.25, "n": 3}
         assert RunDir.open(run.path).config == run.config
 
 
@@ -119,12 +128,12 @@ def test_a_run_is_not_overwritten(run):
     run.close()
     with pytest.raises(InfoplaneError, match=r"holds another run\. Go on with it \(--resume\), replace it \(--force\)"):
         RunDir.create(run.path, {})
-    assert RunDir.open(run.path).config == CONFIG
+    assert RunDir.open(run.path).config == run.config
 
 
 def test_force_empties_the_runs_own_files_only(run):
-    run.append("measurements", [row()])
-    run.append("metrics", [metric()])
+    run.append({"measurements": [row()]})
+    run.append({"metrics": [metric()]})
     run.save_checkpoint({"w": torch.ones(1)})
     (run.figures / "plane.png").write_text("")
     run.mark_done()
@@ -136,7 +145,7 @@ def test_force_empties_the_runs_own_files_only(run):
         file.write_text("")
     run.close()
     with RunDir.create(run.path, {"seed": 4}, force=True) as new:
-        assert RunDir.open(run.path).config == {"seed": 4}
+        assert RunDir.open(run.path).config == {"format": 2, "seed": 4}
         assert not new.done
         assert new.checkpoints() == []
         assert new.read("measurements").empty
@@ -187,7 +196,7 @@ def test_a_place_that_cannot_be_written(run, tmp_path):
     (run.path / ".lock").unlink()
     (run.path / ".lock").mkdir()
     with pytest.raises(InfoplaneError, match=r"Cannot write to .*: Is a directory"):
-        reader.append("metrics", [metric()])
+        reader.append({"metrics": [metric()]})
 
 
 def test_import_is_light():
@@ -202,8 +211,8 @@ def test_measurements_round_trip_to_the_last_bit(run):
     values = [0.1 + 0.2, 1e-300, math.nan, math.inf, -0.0, 5e-324, 1.7976931348623157e308, 1 / 3, numpy.float64(0.1)]
     values += numpy.random.default_rng(0).lognormal(0, 200, 2000).tolist()
     rows = [row(epoch, value, params='a, "b"', warnings=()) for epoch, value in enumerate(values)]
-    run.append("measurements", rows[:3])
-    run.append("measurements", rows[3:])
+    run.append({"measurements": rows[:3]})
+    run.append({"measurements": rows[3:]})
     frame = RunDir.open(run.path).read("measurements")
     assert tuple(frame.columns) == COLUMNS
     numpy.testing.assert_array_equal(
@@ -218,81 +227,92 @@ def test_measurements_round_trip_to_the_last_bit(run):
 
 
 def test_words_stay_words(run):
-    run.append("measurements", [row(run="7", layer="1"), row(run="nan", layer="", warnings=())])
+    run.append({"measurements": [row(run="7", layer="1"), row(run="nan", layer="", warnings=())]})
     frame = run.read("measurements")
     assert frame.run.tolist() == ["7", "nan"]
     assert frame.layer.tolist() == ["1", ""]
     assert frame.warnings.tolist() == ["mostly-unique;sparse-cells", ""]
 
 
-def test_the_first_row_fixes_the_columns_of_the_other_tables(run):
-    run.append("certificates", [{"epoch": 0, "margin": numpy.float32(0.1), "passed": numpy.bool_(True), "reason": ""}])
-    run.append("certificates", [{"passed": False, "reason": "tail", "margin": None, "epoch": numpy.int64(1)}])
+def test_every_table_has_the_columns_of_its_schema(run):
+    run.append({"certificates": [certificate(margin=numpy.float32(0.1), tail_ok=numpy.bool_(True))]})
+    run.append({"certificates": [certificate(numpy.int64(1), margin=None, tail_ok=False, void="3 5")]})
     frame = run.read("certificates")
-    assert list(frame.columns) == ["epoch", "margin", "passed", "reason"]
-    assert frame.passed.tolist() == [True, False]
-    assert frame.passed.dtype == bool
+    assert list(frame.columns) == list(TABLES["certificates"].columns)
+    assert frame.tail_ok.tolist() == [True, False]
+    assert frame.tail_ok.dtype == bool
     assert frame.margin[0] == float(numpy.float32(0.1))
     assert math.isnan(frame.margin[1])
-    assert frame.reason.tolist() == ["", "tail"]
-    assert (run.path / "certificates.csv").read_text().splitlines()[2] == "1,,False,tail"
-    run.append("metrics", [])
+    assert frame.margin_ok.isna().all()  # not known, which is neither True nor False
+    assert frame.void.tolist() == ["", "3 5"]
+    fields = (run.path / "certificates.csv").read_text().splitlines()[2].split(",")
+    assert fields[list(frame.columns).index("margin")] == ""
+    run.append({"metrics": []})
     assert not (run.path / "metrics.csv").exists()
-    assert list(run.read("metrics").columns) == []
-    assert tuple(run.read("measurements").columns) == COLUMNS
+    for table, schema in TABLES.items():
+        if table != "certificates":
+            empty = run.read(table)
+            assert empty.empty
+            assert list(empty.columns) == list(schema.columns)
+            assert all(empty[c].dtype == "float64" for c, kind in schema.columns.items() if kind is float)
+
+
+def test_polars_and_spreadsheets_read_numbers_as_numbers(run):
+    run.append({"measurements": [row(0, math.nan), row(1)]})
+    text = (run.path / "measurements.csv").read_text()
+    assert "nan" not in text
+    assert text.splitlines()[1].split(",")[7] == ""
 
 
 def test_text_that_reads_as_a_number_stays_text(run):
     # the void units of a certificate: "3", then "3 5"
-    texts = ["", "3", "3 5", "nan", "True", "tail", "1e3"]
-    rows = [{"epoch": k, "void": text, "": text, 'a, "b"': f'say "{k}", {k}', "n": k} for k, text in enumerate(texts)]
+    texts = ["", "3", "3 5", "nan", "True", "tail", "1e3", 'say "3", 5']
+    rows = [certificate(k, void=text, warnings=text, n=k) for k, text in enumerate(texts)]
     for order in (rows, rows[1:] + rows[:1], rows[4:] + rows[:4]):
-        run.append("certificates", order)
+        run.append({"certificates": order})
         frame = run.read("certificates")
-        assert frame.void.tolist() == frame[""].tolist() == [row["void"] for row in order]
-        assert frame['a, "b"'].tolist() == [row['a, "b"'] for row in order]
+        assert frame.void.tolist() == frame.warnings.tolist() == [row["void"] for row in order]
         assert frame.epoch.tolist() == frame.n.tolist() == [row["epoch"] for row in order]
         run.cut(-1)
-    run.close()
-    (run.path / "certificates.csv").unlink()
-    run.append("certificates", [{"epoch": k, "void": text} for k, text in enumerate(["3", "", "3 5"])])
-    assert run.read("certificates").void.tolist() == ["3", "", "3 5"]
-    run.append("metrics", [{"epoch": 0, "flag": "True"}, {"epoch": 1, "flag": "False"}])
-    assert run.read("metrics").flag.tolist() == ["True", "False"]
-    assert (run.path / "metrics.csv").read_text() == 'epoch,flag\n0,"True"\n1,"False"\n'
+    run.append({"certificates": rows[1:2]})
+    assert ',"3",' in (run.path / "certificates.csv").read_text()  # quoted, so that others read it as text too
 
 
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"epoch": 1, "loss": 1.0}, r"does not fit metrics\.csv: columns missing: step, replica, split; unknown: none"),
+        ({"epoch": 1, "loss": 1.0}, r"does not fit metrics\.csv: columns missing: run, step, replica, .*; unknown: none"),
         (metric(los=1.0), "columns missing: none; unknown: los"),
-        (metric(epoch=1.5), "needs an integer 'epoch'; it has 1.5"),
-        (metric(epoch=True), "needs an integer 'epoch'; it has True"),
-        (metric(loss=[1.0]), r"loss is \[1\.0\]: expected text of one line, a number, a boolean or None"),
+        (metric(epoch=1.5), "epoch is 1.5: expected an integer"),
+        (metric(epoch=True), "epoch is True: expected an integer"),
+        ({**metric(), "epoch": None}, "epoch is None: expected an integer"),
+        (metric(loss=[1.0]), r"loss is \[1\.0\]: expected a number, or None where it is not known"),
+        (metric(loss="0.5"), "loss is '0.5': expected a number"),
+        (metric(loss=True), "loss is True: expected a number"),
         (metric(loss=torch.zeros(2)), "loss is tensor"),
         (metric(split="a\nb"), r"split is 'a\\nb': expected text of one line"),
+        (metric(split=None), "split is None: expected text of one line"),
     ],
 )
 def test_a_row_that_does_not_fit_is_refused_whole(run, bad, message):
-    run.append("metrics", [metric()])
+    run.append({"metrics": [metric()]})
     before = (run.path / "metrics.csv").read_bytes()
     with pytest.raises(InfoplaneError, match=message):
-        run.append("metrics", [metric(1), bad])
+        run.append({"metrics": [metric(1), bad]})
     assert (run.path / "metrics.csv").read_bytes() == before
 
 
 def test_a_bad_first_row_fixes_nothing(run):
-    with pytest.raises(InfoplaneError, match="needs an integer 'epoch'; it has None"):
-        run.append("metrics", [{"loss": 1.0}])
-    with pytest.raises(InfoplaneError, match=r"does not fit measurements\.csv: columns missing: run"):
-        run.append("measurements", [metric()])
-    run.append("metrics", [metric()])
+    with pytest.raises(InfoplaneError, match="columns missing: run"):
+        run.append({"metrics": [{"loss": 1.0}]})
+    with pytest.raises(InfoplaneError, match=r"does not fit measurements\.csv: columns missing: probe"):
+        run.append({"measurements": [metric()]})
+    run.append({"metrics": [metric()]})
     assert len(run.read("metrics")) == 1
 
 
 def test_an_unknown_table_gets_the_nearest(run):
-    for call in (lambda: run.read("metric"), lambda: run.append("metric", [metric()])):
+    for call in (lambda: run.read("metric"), lambda: run.append({"metric": [metric()]})):
         with pytest.raises(InfoplaneError, match=r"Unknown table 'metric'. Did you mean 'metrics'"):
             call()
 
@@ -301,7 +321,7 @@ def test_an_unknown_table_gets_the_nearest(run):
 def test_every_place_a_kill_can_tear_a_table(run, table):
     make = row if table == "measurements" else metric
     words = {"params": 'a, "b"'} if table == "measurements" else {"split": "trä, in"}
-    run.append(table, [make(0, **words), make(1, **words)])
+    run.append({table: [make(0, **words), make(1, **words)]})
     path = run.path / f"{table}.csv"
     whole = path.read_bytes()
     for size in range(len(whole)) if table == "metrics" else [1, 40, 200, 300, 301, 420, len(whole) - 1]:
@@ -316,17 +336,17 @@ def test_every_place_a_kill_can_tear_a_table(run, table):
             assert path.read_bytes() == torn[: torn.rfind(b"\n") + 1]
             path.write_bytes(torn)
             with pytest.warns(UserWarning, match="last line was half-written and was removed"):
-                run.append(table, [make(5, **words)])
+                run.append({table: [make(5, **words)]})
         else:
             assert len(run.read(table)) == complete
-            run.append(table, [make(5, **words)])
+            run.append({table: [make(5, **words)]})
         assert run.read(table).epoch.tolist() == [*range(complete), 5]
 
 
 def test_a_last_line_with_too_few_fields_is_left_out(run):
-    run.append("metrics", [metric(), metric(1)])
+    run.append({"metrics": [metric(), metric(1)]})
     with open(run.path / "metrics.csv", "a") as file:
-        file.write("2,20\n")
+        file.write("a,2,20\n")
     with pytest.warns(UserWarning, match="half-written"):
         assert run.read("metrics").epoch.tolist() == [0, 1]
     run.cut(2)
@@ -337,19 +357,19 @@ def test_a_last_line_with_too_few_fields_is_left_out(run):
     ("old", "new", "message"),
     [
         (
-            b"1,10,0,train,0.25",
+            b"1,10,0,train,plain,cross-entropy,0.25",
             b"1,10,0,tr",
-            r"metrics\.csv, line 3: 4 fields where the header has 5\. The file is damaged",
+            r"metrics\.csv, line 3: 8 fields where the header has 11\. The file is damaged",
         ),
-        (b"1,10,0,train,0.25", b"", r"metrics\.csv, line 3: 1 fields"),
+        (b"a,1,10,0,train,plain,cross-entropy,0.25,0.5,0.5,", b"", r"metrics\.csv, line 3: 1 fields"),
         (b"1,10,0,train", b'1,10,0,"train', r"metrics\.csv, line 3: no readable fields"),
         (b"1,10,0,train", b"1,10,0,tr\xff", r"metrics\.csv, line 3: no readable fields"),
-        (b"1,10,0,train,0.25", b"1,10,0,train,0.2x", r"metrics\.csv, line 3: loss is '0\.2x', not a number"),
+        (b"1,10,0,train,plain,cross-entropy,0.25", b"1,10,0,train,plain,cross-entropy,0.2x", r"metrics\.csv, line 3: loss is '0\.2x', not a number"),
         (b"1,10,0,train", b"1x,10,0,train", r"metrics\.csv, line 3: epoch is '1x', not a"),
     ],
 )
 def test_a_damaged_row_in_the_middle_is_named(run, old, new, message):
-    run.append("metrics", [metric(), metric(1), metric(2)])
+    run.append({"metrics": [metric(), metric(1), metric(2)]})
     path = run.path / "metrics.csv"
     damaged = path.read_bytes().replace(old, new)
     path.write_bytes(damaged)
@@ -363,8 +383,8 @@ def test_a_damaged_row_in_the_middle_is_named(run, old, new, message):
 
 def test_cut_leaves_the_earlier_rows_alone(run):
     for epoch in (0, 1, 5, 3):
-        run.append("measurements", [row(epoch, 0.1 * epoch), row(epoch, 0.2 * epoch, params='a, "b"')])
-        run.append("metrics", [metric(epoch)])
+        run.append({"measurements": [row(epoch, 0.1 * epoch), row(epoch, 0.2 * epoch, params='a, "b"')]})
+        run.append({"metrics": [metric(epoch)]})
     path, other = run.path / "measurements.csv", run.path / "certificates.csv"
     # as no writer of ours would write it, and yet to be kept to the byte
     odd = path.read_bytes().replace(b",0.1,", b",1.0E-01,")
@@ -380,14 +400,14 @@ def test_cut_leaves_the_earlier_rows_alone(run):
     run.cut(3)
     assert path.stat().st_ino == untouched
     assert (run.path / "metrics.csv").stat().st_ino != metrics.st_ino
-    run.append("measurements", [row(4)])
+    run.append({"measurements": [row(4)]})
     assert run.read("measurements").epoch.tolist() == [0, 0, 1, 1, 3, 3, 4]
     run.cut(-1)
     assert path.read_bytes() == before[0]
 
 
 def test_a_full_disk_leaves_the_table_as_it_was(run):
-    run.append("metrics", [metric()])
+    run.append({"metrics": [metric()]})
     path = run.path / "metrics.csv"
     before = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -395,7 +415,7 @@ def test_a_full_disk_leaves_the_table_as_it_was(run):
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 30, limits[1]))
         with pytest.raises(InfoplaneError, match=r"Cannot write .*metrics\.csv: File too large"):
-            run.append("metrics", [metric(1)] * 10)
+            run.append({"metrics": [metric(1)] * 10})
         with pytest.raises(InfoplaneError, match=r"Cannot write .*last\.pt: File too large"):
             run.save_checkpoint({"w": torch.zeros(100)})
     finally:
@@ -406,7 +426,7 @@ def test_a_full_disk_leaves_the_table_as_it_was(run):
 
 
 def test_an_interrupt_leaves_no_half_line(run, monkeypatch):
-    run.append("metrics", [metric()])
+    run.append({"metrics": [metric()]})
 
     def interrupted(descriptor):
         raise KeyboardInterrupt
@@ -414,29 +434,32 @@ def test_an_interrupt_leaves_no_half_line(run, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(rundir.os, "fsync", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run.append("metrics", [metric(1)])
-    run.append("metrics", [metric(2)])
+            run.append({"metrics": [metric(1)]})
+    run.append({"metrics": [metric(2)]})
     assert run.read("metrics").epoch.tolist() == [0, 2]
 
 
 def test_rows_are_on_disk_when_append_returns(run, monkeypatch):
     synced = []
     monkeypatch.setattr(rundir.os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
-    run.append("metrics", [metric()])
-    run.append("metrics", [metric(1), metric(2)])
+    run.append({"metrics": [metric()]})
+    run.append({"metrics": [metric(1), metric(2)]})
     assert synced[-1] == (run.path / "metrics.csv").stat().st_size
     assert len(synced) == 3
 
 
 APPEND = """
 import sys
+from infoplane.records import TABLES
 from infoplane.rundir import RunDir
 run = RunDir.create(sys.argv[1], {})
 print("ready", flush=True)
 epoch = 0
 while True:
-    for table in ("certificates", "metrics"):
-        run.append(table, [{"epoch": epoch, "part": part, "text": "x" * 5000} for part in range(50)])
+    for table in ("gradients", "metrics"):
+        place = {"run": "x" * 5000, "epoch": epoch, "step": 0, "layer": "", "split": "", "path": "", "batches": 0}
+        own = [{k: v for k, v in (place | {"replica": r}).items() if k in TABLES[table].columns} for r in range(50)]
+        run.append({table: [TABLES[table].row(row) for row in own]})
     epoch += 1
 """
 
@@ -448,13 +471,13 @@ def test_kill_while_appending(tmp_path):
         time.sleep(0.002)
     end(child)
     with RunDir.open(path) as run:
-        last = int((path / "metrics.csv").read_text().splitlines()[-2].split(",")[0])
+        last = int((path / "metrics.csv").read_text().splitlines()[-2].split(",")[1])
         run.cut(last - 1)
-        for table in ("certificates", "metrics"):
+        for table in ("gradients", "metrics"):
             frame = run.read(table)  # a half-written line would warn, and a warning is an error
             assert frame.epoch.tolist() == [epoch for epoch in range(last) for _ in range(50)]
-            assert frame.part.tolist() == list(range(50)) * last
-            assert set(frame.text) == {"x" * 5000}
+            assert frame.replica.tolist() == list(range(50)) * last
+            assert set(frame.run) == {"x" * 5000}
 
 
 # checkpoints
@@ -524,8 +547,10 @@ def test_nothing_is_unpickled(run):
 HOLD = """
 import sys, time
 from infoplane.rundir import RunDir
+from infoplane.records import TABLES
+PLACE = dict(run="a", epoch=0, step=0, replica=0, split="", path="")
 run = RunDir.open(sys.argv[1])
-run.append("metrics", [{"epoch": 0}])
+run.append({"metrics": [TABLES["metrics"].row(PLACE)]})
 print("ready", flush=True)
 time.sleep(60)
 """
@@ -533,8 +558,10 @@ time.sleep(60)
 FORK = """
 import os, sys, time
 from infoplane.rundir import RunDir
+from infoplane.records import TABLES
+PLACE = dict(run="a", epoch=0, step=0, replica=0, split="", path="")
 run = RunDir.open(sys.argv[1])
-run.append("metrics", [{"epoch": 0}])
+run.append({"metrics": [TABLES["metrics"].row(PLACE)]})
 begun, begin = os.pipe()
 child = os.fork()
 if not child:
@@ -553,7 +580,7 @@ def test_one_writer_and_any_number_of_readers(run):
     reader = RunDir.open(run.path)
     assert reader.read("metrics").epoch.tolist() == [0]
     writes = [
-        lambda: reader.append("metrics", [{"epoch": 1}]),
+        lambda: reader.append({"metrics": [metric(1)]}),
         lambda: reader.cut(0),
         lambda: reader.save_checkpoint({}),
         reader.mark_done,
@@ -563,7 +590,7 @@ def test_one_writer_and_any_number_of_readers(run):
         with pytest.raises(InfoplaneError, match=f"is being written by another process .pid {child.pid}"):
             write()
     end(child)
-    reader.append("metrics", [{"epoch": 1}])
+    reader.append({"metrics": [metric(1)]})
     assert reader.read("metrics").epoch.tolist() == [0, 1]
     reader.close()
 
@@ -589,11 +616,34 @@ def test_a_forked_child_does_not_keep_the_lock(run):
     parent.wait()
     try:
         with RunDir.open(run.path) as second:
-            second.append("metrics", [{"epoch": 1}])
+            second.append({"metrics": [metric(1)]})
     finally:
         os.kill(child, signal.SIGKILL)
         parent.stdout.close()
 
 
-def test_every_table_is_known():
-    assert TABLES == ("measurements", "certificates", "metrics", "taps", "gradients")
+# formats
+
+
+def test_a_run_of_an_earlier_format_is_read_and_not_written_to(run):
+    run.append({"metrics": [metric()]})
+    run.close()
+    config = json.loads((run.path / "config.json").read_text())
+    del config["format"]
+    (run.path / "config.json").write_text(json.dumps(config))
+    old = RunDir.open(run.path)
+    assert (old.format, run.format) == (1, FORMAT)
+    assert len(old.read("metrics")) == 1
+    before = {file: file.read_bytes() for file in run.path.iterdir()}
+    for write in (lambda: old.append({"metrics": [metric(1)]}), lambda: old.cut(0), old.mark_done):
+        with pytest.raises(InfoplaneError, match=r"earlier version of infoplane \(format 1; .*infoplane measure"):
+            write()
+    assert {file: file.read_bytes() for file in run.path.iterdir()} == before
+    RunDir.create(run.path, {}, force=True).close()  # replaced it may be
+
+
+@pytest.mark.parametrize("found", [FORMAT + 1, 0, "2", None])
+def test_a_run_of_a_later_format_is_not_read(run, found):
+    (run.path / "config.json").write_text(json.dumps({"format": found}))
+    with pytest.raises(InfoplaneError, match=f"has format {found!r}; this version of infoplane reads formats 1 to"):
+        RunDir.open(run.path)
