@@ -144,19 +144,17 @@ def test_the_recorder_names_the_channel_of_each_layer():
     decoder = frame[frame["estimator"] == "decoder"]
     assert set(decoder["standing"]) == {"lower"}
     assert set(decoder["channel"]) == {"gaussian"}
-    assert not recorder.certificates
+    assert recorder.frame("certificates").empty
 
 
 def test_the_bound_of_a_layer_above_noise_scatters_as_it_says():
     _, recorder = network(channel="gaussian", noise_std=0.5)
     rows = []
     for step in range(12):
-        recorder.snapshot(step)
-        rows += [
-            m for m in recorder.measurements[-200:] if m.quantity == "I(Z2;Z1)" and m.replica == 0 and m.epoch == step
-        ]
-    values = np.array([m.value for m in rows])
-    assert 0 < values.std() < rows[0].stderr
+        now = recorder.snapshot(step)["measurements"]
+        rows += [row for row in now if row["quantity"] == "I(Z2;Z1)" and row["replica"] == 0]
+    values = np.array([row["value_nats"] for row in rows])
+    assert 0 < values.std() < rows[0]["stderr_nats"]
     assert len(values) == 12
 
 

@@ -57,10 +57,10 @@ def test_a_replica_has_the_gradients_of_its_seed_alone(options):
         settings = Settings(widths=(6, 4), replicas=replicas, seed=seed, **options)
         training = Training.start(settings, torch.device("cpu"))
         training.run_epoch()
-        recorder = ip.Recorder(training.model, training.task.part("all"), estimators=[], seeds=settings.seeds)
+        recorder = ip.Recorder(training.model, training.task.part("all"), estimators=[], seed=settings.seeds)
         streams = ip.replicas.Streams(settings.seeds)
         recorder.gradients(1, training.loss, training.batches(streams))
-        return recorder.gradient_frame()
+        return recorder.frame("gradients")
 
     many = rows(3, 4)
     assert list(dict.fromkeys(many["layer"])) == ["hidden1", "hidden2", "output"]

@@ -88,23 +88,25 @@ def test_a_run_has_the_information_of_its_weights():
     for _ in range(3):
         training.run_epoch()
     recorder = recorder_of(training)
-    rows = {(m.layer, m.quantity, m.replica): m for m in recorder.snapshot(3)}
+    recorder.snapshot(3)
+    rows = {(m.layer, m.quantity, m.replica): m for m in recorder.frame().itertuples()}
     net, law = training.model, training.task.law
     for r in range(2):
         w = torch.eye(100, dtype=DOUBLE)
         for name, linear in (("hidden1", net.hidden1.linear), ("hidden2", net.hidden2.linear), ("output", net.output)):
             w = linear.weight[r].detach().double() @ w
             of_input, of_label = rows[name, "I(X;T)", r], rows[name, "I(T;Y)", r]
-            assert of_input.value == pytest.approx(float(input_information(w, law.covariance, 1.0)), abs=of_input.error)
-            assert of_label.value == pytest.approx(float(label_information(w, law, 1.0)), abs=of_label.error)
+            assert of_input.value_nats == pytest.approx(float(input_information(w, law.covariance, 1.0)), abs=of_input.error_nats)
+            assert of_label.value_nats == pytest.approx(float(label_information(w, law, 1.0)), abs=of_label.error_nats)
             assert of_input.standing == of_label.standing == "exact"
             assert of_input.law == "population"
-            assert of_label.value <= of_label.ceiling
+            assert of_label.value_nats <= of_label.ceiling_nats
 
 
 def linear_rows(net: torch.nn.Module, x: torch.Tensor, law: LinearTask) -> dict[str, object]:
     recorder = ip.Recorder(net, (x,), estimators=[LinearGaussian(1e-4, law)])
-    return {m.layer: m for m in recorder.snapshot(0) if m.quantity == "I(X;T)"}
+    recorder.snapshot(0)
+    return {m.layer: m for m in recorder.frame().itertuples() if m.quantity == "I(X;T)"}
 
 
 def test_a_large_bias_hides_neither_the_map_nor_that_there_is_none(seeded):
@@ -119,11 +121,13 @@ def test_a_large_bias_hides_neither_the_map_nor_that_there_is_none(seeded):
         straight[0].bias += 1e4
         bent[2].bias += 1e6
     rows, w = linear_rows(straight, x, law), straight[0].weight.detach().double()
-    assert rows["0"].value == pytest.approx(float(input_information(w, law.covariance, 1e-4)), abs=rows["0"].error)
+    assert rows["0"].value_nats == pytest.approx(
+        float(input_information(w, law.covariance, 1e-4)), abs=rows["0"].error_nats
+    )
     assert rows["0"].standing == rows["1"].standing == "exact"
     rows = linear_rows(bent, x, law)
     assert rows["0"].standing == "exact"
-    assert rows["1"].warnings == rows["2"].warnings == ("not-linear",)
+    assert rows["1"].warnings == rows["2"].warnings == "not-linear"
 
 
 @pytest.mark.parametrize("options", [{"activation": "tanh"}, {"echo_at": (1,), "batch_size": 100}])
@@ -131,11 +135,13 @@ def test_a_layer_that_is_not_linear_or_is_noisy_has_no_closed_form(options):
     training = Training.start(
         Settings.of(dataset="student-teacher", widths=(8,), replicas=1, epochs=1, **options), torch.device("cpu")
     )
-    for m in recorder_of(training).snapshot(0):
+    recorder = recorder_of(training)
+    recorder.snapshot(0)
+    for m in recorder.frame().itertuples():
         if m.estimator == "linear" and (m.layer != "output" or "echo_at" in options):
-            assert math.isnan(m.value)
+            assert math.isnan(m.value_nats)
             assert m.standing == "estimate"
-            assert m.warnings == ("not-linear",)
+            assert m.warnings == "not-linear"
 
 
 def test_what_has_no_law_or_no_noise_is_refused():

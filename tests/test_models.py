@@ -48,7 +48,7 @@ def verdicts(model: nn.Module, x: Tensor, **options: Any) -> Any:
     """The rows of a snapshot and its certificates, as frames."""
     recorder = ip.Recorder(model, x, estimators=[], **options)
     recorder.snapshot(0)
-    return recorder.frame(), recorder.certificate_frame()
+    return recorder.frame(), recorder.frame("certificates")
 
 
 def gradients(model: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
@@ -105,7 +105,7 @@ def test_a_resnet_is_measured_and_its_frozen_layers_stay_frozen(resnet: nn.Modul
     assert [m.training for m in model.modules()] == flags
     assert all(torch.equal(state[key], t) for key, t in model.state_dict().items())
     assert hooks(model) == before
-    (certificate,) = recorder.certificates
+    (certificate,) = recorder.frame("certificates").to_dict("records")
     assert certificate["deterministic_ok"]
     assert certificate["standing"] == "upper"
     assert "wide" in str(certificate["warnings"]).split(";")  # 512 coordinates
@@ -117,15 +117,15 @@ def test_batches_are_no_larger_than_asked_and_change_no_number(resnet: nn.Module
     handle = model.conv1.register_forward_hook(lambda _m, _i, out: sizes.append(len(out)))
     options: dict[str, Any] = {"layers": ["layer4", "avgpool"], "estimators": [ip.KDE(noise_variance=0.1)]}
     rows = [
-        ip.Recorder(model, (IMAGES, CLASSES), references=40, batch_size=size, **options).snapshot(0)
+        ip.Recorder(model, (IMAGES, CLASSES), references=40, batch_size=size, **options).snapshot(0)["measurements"]
         for size in (None, 7)
         if sizes.clear() is None
     ]
     handle.remove()
     assert max(sizes) == 7
     for whole, parts in zip(*rows, strict=True):
-        if whole.quantity != "I(Z;Y)":  # that is of other noise
-            assert whole.value == pytest.approx(parts.value, rel=1e-3, abs=1e-3)
+        if whole["quantity"] != "I(Z;Y)":  # that is of other noise
+            assert whole["value_nats"] == pytest.approx(parts["value_nats"], rel=1e-3, abs=1e-3)
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
@@ -142,8 +142,9 @@ def test_a_probe_of_images_may_be_a_dataset_or_the_very_loader_that_trains() -> 
     own = generator(4)
     loader = DataLoader(Pictures(), batch_size=16, shuffle=True, generator=own)
     before, state = own.get_state(), torch.random.get_rng_state()
-    one, other = (ip.Recorder(model, probe, ["1"], ["binning:width=0.5"]).snapshot(0) for probe in (Pictures(), loader))
-    assert [m.value for m in one] == pytest.approx([m.value for m in other])
+    recorders = [ip.Recorder(model, probe, ["1"], ["binning:width=0.5"]) for probe in (Pictures(), loader)]
+    one, other = ([row["value_nats"] for row in r.snapshot(0)["measurements"]] for r in recorders)
+    assert one == pytest.approx(other)
     assert torch.equal(own.get_state(), before)
     assert torch.equal(torch.random.get_rng_state(), state)
 
@@ -434,7 +435,7 @@ def test_a_model_that_was_compiled_first() -> None:
     compiled(X)  # its code fits the model with Echo, but for the hook
     again(X)
     assert torch.equal(ip.rate(again), model[0].echo.rate)
-    assert ip.Recorder(again, X, estimators=[]).snapshot(0)[0].layer == "0.echo"
+    assert ip.Recorder(again, X, estimators=[]).snapshot(0)["measurements"][0]["layer"] == "0.echo"
     assert torch.equal(compiled(X), net(X))
     with pytest.raises(InfoplaneError, match="insert first, then compile"):
         ip.insert_echo(compiled, ["0"], X[:2], inplace=True)

@@ -304,7 +304,7 @@ def test_from_the_first_epoch_on_all_codes_have_the_bits_and_observing_changes_n
     for epoch in (0, 1):
         before = {name: t.clone() for name, t in training.model.state_dict().items()}
         recorder = recorder_of(training)
-        assert len(recorder.snapshot(epoch))
+        assert recorder.snapshot(epoch)["measurements"]
         evaluate(training.model, training.task, Streams([0, 1]))
         with measuring(training.model), ip.Taps(training.model, names) as taps:
             training.model(training.task.x)
@@ -319,12 +319,12 @@ def test_from_the_first_epoch_on_all_codes_have_the_bits_and_observing_changes_n
 def test_echo_layers_sit_behind_the_codes_or_before_the_activation(echo_on, name):
     training = after(Settings(bits=3, echo_at=(2,), echo_on=echo_on, replicas=2, estimators=("binning",)), 2)
     recorder = recorder_of(training)
-    rows = recorder.snapshot(2)
-    rates = [m for m in rows if m.layer == name and m.quantity == "I(Z;X)"]
+    rows = recorder.snapshot(2)["measurements"]
+    rates = [row for row in rows if row["layer"] == name and row["quantity"] == "I(Z;X)"]
     assert len(rates) == 2
-    assert all(math.isfinite(m.value) for m in rates)
+    assert all(math.isfinite(row["value_nats"]) for row in rates)
     if echo_on == "after":  # few codes have little entropy, and the rate may be above it
-        assert all(m.standing == "upper" for m in rates)
+        assert all(row["standing"] == "upper" for row in rates)
     with ip.Taps(training.model, ["hidden2", "hidden3", name]) as taps:
         training.model(training.task.x)
         read = taps.take()

@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import infoplane as ip
 from infoplane.data.icosahedron import icosahedron
-from infoplane.records import COLUMNS, KEY, InfoplaneError
+from infoplane.records import COLUMNS, KEY, TABLES, Estimate, InfoplaneError, Schema
 from infoplane.settings import Settings
 from infoplane.training import Training
 
@@ -32,7 +33,7 @@ def trained():
     training = Training.start(settings, torch.device("cpu"))
     while training.epoch < 40:
         training.run_epoch()
-    recorder = ip.Recorder(training.model, training.task.part("all"), seeds=settings.seeds)
+    recorder = ip.Recorder(training.model, training.task.part("all"), seed=settings.seeds)
     recorder.snapshot(40, training.step)
     return training, recorder
 
@@ -80,7 +81,7 @@ def test_below_the_first_noise_a_layer_is_its_codes_and_above_it_is_marked(train
     _, recorder = trained
     frame = recorder.frame()
     info = frame[(frame["quantity"] == "I(X;T)")]
-    noisy = info["channel"].str.contains("noise-off")
+    noisy = info["path"] == "noise-off"
     below = info["layer"].isin(["hidden1", "hidden2"])
     assert (noisy != below).all()
     assert info[noisy]["warnings"].str.contains("noise-off").all()
@@ -96,7 +97,7 @@ def test_the_exact_rate_is_the_mean_of_minus_log_s_of_the_probe(trained):
         f = training.model.hidden1(x.expand(2, 4096, 12))
         f = torch.relu(training.model.hidden2.linear(f))
         log_s, _ = training.model.hidden2.echo.scales(f)
-    certificates = recorder.certificate_frame().set_index(["layer", "replica"])
+    certificates = recorder.frame("certificates").set_index(["layer", "replica"])
     for r in range(2):
         row = frame[(frame["layer"] == "hidden2.echo") & (frame["quantity"] == "I(Z;X)") & (frame["replica"] == r)]
         void = [int(k) for k in certificates.loc[("hidden2.echo", r), "void"].split()]
@@ -193,10 +194,10 @@ def test_by_default_an_echo_layer_is_read_on_both_sides_wherever_it_is(bits):
 
 def test_batches_of_the_probe_do_not_matter(handwritten, bits):
     x, y = bits
-    whole = ip.Recorder(handwritten, (x, y), ["act"]).snapshot(0)
-    parts = ip.Recorder(handwritten, (x, y), ["act"], batch_size=77).snapshot(0)
+    whole = ip.Recorder(handwritten, (x, y), ["act"]).snapshot(0)["measurements"]
+    parts = ip.Recorder(handwritten, (x, y), ["act"], batch_size=77).snapshot(0)["measurements"]
     for a, b in zip(whole, parts, strict=True):
-        assert a.value == pytest.approx(b.value, abs=1e-5)
+        assert a["value_nats"] == pytest.approx(b["value_nats"], abs=1e-5)
 
 
 def test_bins_over_the_whole_run_come_in_a_second_pass(handwritten, bits):
@@ -205,18 +206,18 @@ def test_bins_over_the_whole_run_come_in_a_second_pass(handwritten, bits):
     seen = []
     for epoch in range(3):
         seen.append(handwritten.encoder(x).relu().detach())
-        assert recorder.snapshot(epoch) == []
+        assert recorder.snapshot(epoch) == {"measurements": []}
         with torch.no_grad():
             handwritten.encoder.weight *= 1.5
     before = copy.deepcopy(handwritten.state_dict())
-    rows = [m for m in recorder.finish() if m.quantity == "I(X;T)"]
+    rows = [row for row in recorder.finish()["measurements"] if row["quantity"] == "I(X;T)"]
     assert all(torch.equal(v, before[k]) for k, v in handwritten.state_dict().items())
     top = torch.stack(seen).amax()
     for m, codes in zip(rows, seen, strict=True):
         cells = (codes / top * 30).floor().clamp(max=29)
         p = torch.unique(cells, dim=0, return_counts=True)[1].double() / 300
         # a value on an edge may fall on either side of it
-        assert m.value == pytest.approx(float(-(p * p.log()).sum()), abs=0.02)
+        assert m["value_nats"] == pytest.approx(float(-(p * p.log()).sum()), abs=0.02)
 
 
 def test_a_replica_that_has_diverged_is_named_and_the_others_go_on():
@@ -303,3 +304,45 @@ def test_a_snapshot_estimates_on_one_thread_a_task_and_gives_the_threads_back(bi
     finally:
         torch.set_num_threads(before)
     assert seen == [1]
+
+
+class Extremes(ip.estimators.Estimator):
+    """An estimator with a table of its own: the largest value of a layer, beside a number."""
+
+    name = "extremes"
+
+    def measure(self, reading, labels):
+        return self.measure_with_tables(reading, labels)[0]
+
+    def measure_with_tables(self, reading, labels):
+        tops = [float(codes.max()) for codes in reading.codes]
+        number = dict(quantity="I(X;T)", standing="estimate", channel="none", estimator=self.name)
+        rows = [[{"largest": top, "positive": top > 0}] for top in tops]
+        return [[Estimate(value=top, **number)] for top in tops], {"extremes": rows}
+
+
+def test_a_new_table_needs_a_schema_and_what_gives_its_rows(monkeypatch, tmp_path, handwritten, bits):
+    """Two places, and it is recorded, written, read, cut, joined over a sweep and kept by a resumed run."""
+    place = {name: kind for name, kind in TABLES["certificates"].columns.items() if name in TABLES["certificates"].key}
+    schema = Schema(
+        rows="one row per layer, replica and snapshot",
+        columns=place | {"largest": float, "positive": bool, "remark": str},
+        key=TABLES["certificates"].key,
+        absent="the estimator extremes was not asked for",
+    )
+    monkeypatch.setitem(TABLES, "extremes", schema)
+    recorder = ip.Recorder(handwritten, bits, ["act", "middle"], [Extremes(), "binning"])
+    with ip.RunDir.create(tmp_path / "run", {}) as run:
+        for epoch in (0, 1):
+            tables = recorder.snapshot(epoch)
+            run.append(tables)
+        assert [row["layer"] for row in tables["extremes"]] == ["act", "middle"]
+        frame = run.read("extremes")
+        pd.testing.assert_frame_equal(frame, recorder.frame("extremes"))
+        assert list(frame.columns) == list(schema.columns)
+        assert frame["largest"].iloc[0] == float(handwritten.encoder(bits[0]).relu().max())
+        run.cut(0)
+        assert run.read("extremes")["epoch"].tolist() == [0, 0]
+    assert ip.Sweep({"a": run, "b": run}).extremes["run"].tolist() == ["a", "a", "b", "b"]
+    with ip.RunDir.create(tmp_path / "run", {}, force=True) as again:
+        assert again.read("extremes").empty

@@ -321,9 +321,10 @@ def test_a_snapshot_does_not_depend_on_those_before_it(bits):
     recorders[0].snapshot(0)
     recorders[0].model[0].weight.data.mul_(2.0)
     recorders[1].model[0].weight.data.mul_(2.0)
-    frames = [[m.row() for m in recorder.snapshot(1)] for recorder in recorders]
-    assert frames[0] == frames[1]
-    assert frames[0] != [m.row() | {"epoch": 1, "step": 1} for m in recorders[0].measurements[:3]]
+    rows = [recorder.snapshot(1)["measurements"] for recorder in recorders]
+    assert rows[0] == rows[1]
+    first = recorders[0].frame()[:3].to_dict("records")
+    assert rows[0] != [row | {"epoch": 1, "step": 1} for row in first]
 
 
 # -- what an estimate says --------------------------------------------------------------------------------------------
