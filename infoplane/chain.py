@@ -11,7 +11,7 @@ from .channels.bank import Bank
 from .channels.channel import Passed
 from .models import echo_layers, measuring, plain, replica_axis
 from .records import InfoplaneError
-from .replicas import Streams
+from .streams import Streams
 
 __all__ = ["execution_order", "fill_banks", "separating"]
 

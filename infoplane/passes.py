@@ -23,7 +23,7 @@ from .channels.channel import Passed
 from .estimators.protocol import Noise
 from .models import measuring, noisy_layers, replica_axis
 from .records import InfoplaneError
-from .replicas import Streams
+from .streams import Streams
 from .taps import Taps
 
 __all__ = ["Passes", "Seen"]

@@ -24,7 +24,7 @@ from .passes import Passes, Seen
 from .rates import certificates_of, label_bounds, missing_rates, rates_of
 from .records import COLUMNS, Estimate, InfoplaneError, Measurement
 from .replay import Replay
-from .replicas import Streams, derive
+from .streams import Streams, derive
 from .taps import once
 from .threads import cores, torch_threads
 

@@ -23,9 +23,9 @@ from .networks import CNN, MLP, initialise
 from .performance import evaluate, rows_a_pass
 from .recorder import Recorder
 from .records import KEY, InfoplaneError
-from .replicas import Streams, derive
 from .rundir import RunDir
 from .settings import Settings, snapshot_epochs
+from .streams import Streams, derive
 from .task import Task, load
 from .threads import torch_threads
 

@@ -14,7 +14,7 @@ from infoplane.channels.certificate import (
     certify,
 )
 from infoplane.channels.echo import apply_scale, compose_scale
-from infoplane.replicas import Streams
+from infoplane.streams import Streams
 
 DOUBLE = torch.float64
 LOG2 = math.log(2)

@@ -14,7 +14,7 @@ from infoplane.channels.echo import apply_scale, compose_scale, stationary_momen
 from infoplane.insertion import insert_echo
 from infoplane.models import echo_layers, measuring
 from infoplane.records import InfoplaneError
-from infoplane.replicas import Streams
+from infoplane.streams import Streams
 
 DOUBLE = torch.float64
 

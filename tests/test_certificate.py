@@ -40,7 +40,7 @@ from infoplane.channels.echo import moment_step
 from infoplane.insertion import insert_echo
 from infoplane.models import measuring
 from infoplane.records import WARNINGS
-from infoplane.replicas import Streams
+from infoplane.streams import Streams
 
 
 def test_the_yardstick_gives_the_numbers_of_the_book() -> None:

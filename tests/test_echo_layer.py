@@ -19,7 +19,7 @@ from infoplane.channels.layer import MIXINGS, SCALES, Echo
 from infoplane.insertion import insert_echo
 from infoplane.models import echo_layers, measuring, rate, trying
 from infoplane.records import InfoplaneError
-from infoplane.replicas import Streams
+from infoplane.streams import Streams
 
 
 def generator(seed: int) -> torch.Generator:

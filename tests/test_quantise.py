@@ -19,8 +19,8 @@ from infoplane.networks import CNN, MLP, initialise
 from infoplane.performance import evaluate
 from infoplane.quantise import Quantise
 from infoplane.records import InfoplaneError
-from infoplane.replicas import Streams
 from infoplane.settings import Settings
+from infoplane.streams import Streams
 from infoplane.training import Training, recorder_of, train
 
 BOUNDED = ("tanh", "softsign", "hardtanh")

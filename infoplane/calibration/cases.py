@@ -22,7 +22,7 @@ from ..networks import MLP, initialise
 from ..passes import Passes
 from ..rates import certificates_of, rates_of
 from ..records import POINTS, POPULATION, Estimate
-from ..replicas import Streams, derive
+from ..streams import Streams, derive
 from ..theory.channels import cube_information, discrete_input_information, rotated_neurons
 from ..theory.linear import LinearTask, input_information
 

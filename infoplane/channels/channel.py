@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, interpolate
 
 from ..records import InfoplaneError
-from ..replicas import Streams
+from ..streams import Streams
 
 __all__ = ["Channel", "Passed", "Phase"]
 

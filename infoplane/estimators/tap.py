@@ -16,7 +16,8 @@ from ..channels.certificate import CELLS, Certificate, Evidence, certify
 from ..channels.echo import apply_scale
 from ..channels.layer import Echo
 from ..records import POINTS, Estimate, InfoplaneError, choose
-from ..replicas import ReplicaLinear, Streams, derive
+from ..replicas import ReplicaLinear
+from ..streams import Streams, derive
 from .inputs import Classes, is_positive, number, read_labels, read_points
 from .protocol import About, Reading
 from .variational import floored, with_unseen
