@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from .channels.certificate import CELLS, Certificate, Evidence, certify
+from .channels.certificate import Certificate, certify
+from .channels.evidence import CELLS, Evidence
 from .channels.layer import Echo
 from .data.points import label_entropy
 from .estimators.variational import floored, with_unseen

@@ -8,12 +8,9 @@ import torch
 from torch import Tensor
 
 from infoplane.channels.bank import Bank
-from infoplane.channels.certificate import (
-    Certificate,
-    Evidence,
-    certify,
-)
+from infoplane.channels.certificate import Certificate, certify
 from infoplane.channels.echo import apply_scale, compose_scale
+from infoplane.channels.evidence import Evidence
 from infoplane.streams import Streams
 
 DOUBLE = torch.float64

@@ -8,9 +8,7 @@ import torch
 from certified import DOUBLE, LOG2, generator, judge, normal, right, seen_at, signs, uniform, with_bank
 from torch import Tensor
 
-from infoplane.channels.certificate import (
-    CELLS,
-)
+from infoplane.channels.evidence import CELLS
 
 
 @pytest.mark.parametrize("rate", [1.0, 2.0, 2.6])
