@@ -20,7 +20,7 @@ from .estimators.protocol import Estimator, Noise, Reading
 from .estimators.tap import Tap
 from .gradients import gradient_statistics
 from .models import echo_layers, noisy_layers, plain, replica_axis, sent_to
-from .passes import Passes, Seen
+from .passes import Observation, Passes
 from .rates import certificates_of, label_bounds, missing_rates, rates_of
 from .records import COLUMNS, Estimate, InfoplaneError, Measurement
 from .replay import Replay
@@ -147,7 +147,7 @@ class Recorder:
         """Measure now. Returns the new measurements, which `frame` then holds too."""
         step = epoch if step is None else step
         now = [m for m in self.estimators if not m.deferred]
-        with self.passes.look(self._streams(epoch, step)) as seen:
+        with self.passes.observe(self._streams(epoch, step)) as seen:
             # Many small operations: two threads on each of them take up to fifty times as long on a busy machine.
             with torch_threads(1):
                 new = self._estimates(seen, now, epoch, step) + self._rates(seen, epoch, step)
@@ -195,7 +195,7 @@ class Recorder:
             for measure in (False, True):
                 for (epoch, step), state in self.held.items():
                     self.model.load_state_dict(state)
-                    with self.passes.look(self._streams(epoch, step)) as seen:
+                    with self.passes.observe(self._streams(epoch, step)) as seen:
                         if measure:
                             with torch_threads(1):
                                 new += mark(self._estimates(seen, deferred, epoch, step, limits), self._chain)
@@ -240,7 +240,7 @@ class Recorder:
         return Streams([derive(what, self.name, s, epoch, step) for s in self._seeds], self.passes.x.device)
 
     def _estimates(
-        self, seen: Seen, estimators: Sequence[Estimator], epoch: int, step: int, limits: Limits | None = None
+        self, seen: Observation, estimators: Sequence[Estimator], epoch: int, step: int, limits: Limits | None = None
     ) -> list[Measurement]:
         tasks: list[tuple[str, list[int], Estimator, Reading, Tensor | None]] = []
         for layer in self.layers:
@@ -276,13 +276,13 @@ class Recorder:
                 new += [self._place(e, epoch, step, r, layer) for e in estimates]
         return new
 
-    def _rates(self, seen: Seen, epoch: int, step: int) -> list[Measurement]:
+    def _rates(self, seen: Observation, epoch: int, step: int) -> list[Measurement]:
         new: list[Measurement] = []
         good = set(range(self.replicas))
         layers = echo_layers(self.model)
         noisy = noisy_layers(self.model)
         for name in self.passes.order:
-            f, log_s, z = seen.passed[name]
+            f, log_s, z = seen.crossings[name]
             scale = log_s if name in layers else log_s.exp()  # a unit without noise is nothing odd but in an Echo layer
             good &= set(self._finite(name, epoch, torch.cat([f, scale, z], -1)))
         certificates = certificates_of(self.passes, seen, sorted(good), self._same_law)
@@ -303,8 +303,8 @@ class Recorder:
                     self.certificates.append(self._where(epoch, step, r, name) | certificates[name][r].row())
         return new
 
-    def _noise(self, seen: Seen, layer: str, chosen: Tensor) -> Noise | None:
-        if layer not in seen.passed:
+    def _noise(self, seen: Observation, layer: str, chosen: Tensor) -> Noise | None:
+        if layer not in seen.crossings:
             return None
         channel = noisy_layers(self.model)[layer]
         noise = seen.noise(layer, channel.kind)
@@ -392,11 +392,11 @@ def _picker(good: list[int], replicas: int, chosen: Tensor) -> Callable[[Tensor]
     return (lambda t: t[chosen]) if 0 < len(good) < replicas else (lambda t: t)
 
 
-def _drawer(seen: Seen, layer: str, chosen: Tensor) -> Callable[[int], Tensor]:
+def _drawer(seen: Observation, layer: str, chosen: Tensor) -> Callable[[int], Tensor]:
     return lambda k: seen.draw(layer, k)[:, chosen]
 
 
-def _mapper(seen: Seen, layer: str, chosen: Tensor) -> Callable[[], Tensor | None]:
+def _mapper(seen: Observation, layer: str, chosen: Tensor) -> Callable[[], Tensor | None]:
     def affine() -> Tensor | None:
         w = seen.affine(layer)
         return None if w is None else w[chosen]
@@ -404,7 +404,7 @@ def _mapper(seen: Seen, layer: str, chosen: Tensor) -> Callable[[], Tensor | Non
     return affine
 
 
-def _widen(limits: Limits, seen: Seen) -> None:
+def _widen(limits: Limits, seen: Observation) -> None:
     """Let the limits, (R, D) a layer, hold the codes of another snapshot; infinities are none of their business."""
     for layer, codes in seen.codes.items():
         for t in (codes, seen.clean.get(layer)):

@@ -128,7 +128,7 @@ def once(model: nn.Module, names: Sequence[str], x: Tensor) -> list[str]:
 
     handles = [resolve(model, name).register_forward_hook(noting(name)) for name in names]
     try:
-        with measuring(model, "pass"):
+        with measuring(model, "off"):
             model(x)
     finally:
         for handle in handles:

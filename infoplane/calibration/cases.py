@@ -292,7 +292,7 @@ def _shown_echo(
         echo.head.bias.fill_(bias)
         echo.head.weight.copy_(slope * torch.eye(width))
     passes = Passes(model, x, ["0.echo"])
-    with passes.look(Streams([derive("shown", seed)])) as seen:
+    with passes.observe(Streams([derive("shown", seed)])) as seen:
         draws = seen.draw("0.echo", _REPLICATES)
         rates = rates_of(passes, seen, "0.echo", 0, certificates_of(passes, seen, [0], True))
     reading = Reading(
