@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from .channels.bank import Bank
-from .channels.channel import Passed
+from .channels.channel import Crossing
 from .models import echo_layers, measuring, plain, replica_axis
 from .records import InfoplaneError
-from .replicas import Streams
+from .streams import Streams
 
 __all__ = ["execution_order", "fill_banks", "separating"]
 
@@ -19,7 +19,7 @@ __all__ = ["execution_order", "fill_banks", "separating"]
 def execution_order(model: nn.Module, x: Tensor) -> list[str]:
     """The names of the noisy layers in the order in which a forward pass reaches them, each once or InfoplaneError."""
     order: list[str] = []
-    with measuring(model, "pass") as layers:
+    with measuring(model, "off") as layers:
         handles = [
             layer.register_forward_pre_hook(lambda _m, _i, name=name: order.append(name))
             for name, layer in layers.items()
@@ -50,8 +50,8 @@ def separating(model: nn.Module, x: Tensor, other: Tensor, held: Mapping[str, Te
     for j, below in enumerate(order):
         seen: list[dict[str, Tensor]] = []
         for inputs in (x, other):
-            with measuring(model, "pass") as layers:
-                watches: dict[str, list[Passed]] = {name: [] for name in order}
+            with measuring(model, "off") as layers:
+                watches: dict[str, list[Crossing]] = {name: [] for name in order}
                 for name in order:
                     layers[name].watch = watches[name]
                 layers[below].phase, layers[below].replay = "replay", held[below]
@@ -97,8 +97,8 @@ def fill_banks(
             for filled, bank in banks.items():
                 echoes[filled].bank = bank
             for unfilled in order[len(banks) :]:
-                layers[unfilled].phase = "pass"
-            watch: list[Passed] = []
+                layers[unfilled].phase = "off"
+            watch: list[Crossing] = []
             layers[name].watch = watch
             for rows in _row_batches(x, picks, batch_size, replicas, axis):
                 plain(model)(rows)

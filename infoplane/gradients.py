@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from .channels.channel import Channel
 from .models import modules, trying
 from .records import InfoplaneError
-from .replicas import ReplicaConv2d, ReplicaLinear, Streams
+from .replicas import ReplicaConv2d, ReplicaLinear
+from .streams import Streams
 
 __all__ = ["Gradient", "gradient_statistics"]
 

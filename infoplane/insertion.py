@@ -154,7 +154,7 @@ def _outputs(model: nn.Module, targets: Mapping[str, nn.Module], x: Tensor) -> d
         for name, module in targets.items()
     ]
     try:
-        with measuring(model, "pass"):
+        with measuring(model, "off"):
             model(x)
     finally:
         for handle in handles:

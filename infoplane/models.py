@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .channels.channel import Channel, Phase
 from .channels.layer import Echo
 from .records import InfoplaneError, choose
-from .replicas import Streams
+from .streams import Streams
 
 __all__ = [
     "channel_of",

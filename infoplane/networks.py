@@ -14,7 +14,8 @@ from .activations import ACTIVATIONS
 from .channels.channel import Channel
 from .quantise import Quantise
 from .records import InfoplaneError, choose
-from .replicas import ReplicaConv2d, ReplicaLinear, derive
+from .replicas import ReplicaConv2d, ReplicaLinear
+from .streams import derive
 
 __all__ = ["CNN", "INITS", "MLP", "Convolution", "Hidden", "Init", "Output", "initialise"]
 

@@ -19,29 +19,29 @@ from torch import Tensor, nn
 
 from .chain import execution_order, fill_banks, separating
 from .channels.bank import Bank
-from .channels.channel import Passed
+from .channels.channel import Crossing
 from .estimators.protocol import Noise
 from .models import measuring, noisy_layers, replica_axis
 from .records import InfoplaneError
-from .replicas import Streams
+from .streams import Streams
 from .taps import Taps
 
-__all__ = ["Passes", "Seen"]
+__all__ = ["Observation", "Passes"]
 
 _TRIAL = 64  # rows of the probe with which the structure of the model is found out
 _AFFINE = 1e-6  # how far a unit may be from W x + b, in its standard deviations
 
 
 @dataclass
-class Seen:
+class Observation:
     """What the layers showed in one snapshot; every tensor is (R, N, ...).
 
     codes: of each layer, one draw a point. clean: the mean path, only of layers with noise at or below them.
     draw: (layer, k) -> (k, R, N, D), fresh noisy replicates; resend: of what goes into a noisy layer. affine: layer ->
     (R, D, D_x), W where the layer is W x + b of the input, else None. logits: the output, if it is a tensor of scores.
-    passed: what went through each noisy layer in the noisy pass; banks: the reference codes of Echo layers; first: the
-    noisy layers whose input is a function of x; repeats: for these, in each replica, how far f moved between passes, in
-    standard deviations.
+    crossings: what went through each noisy layer in the noisy pass; banks: the reference codes of Echo layers;
+    first: the noisy layers whose input is a function of x; repeats: for these, in each replica, how far f moved between
+    passes, in standard deviations.
     through: for each noisy layer, and for the output (""), those below that all it knows of x has passed
     (`separating`).
     """
@@ -51,7 +51,7 @@ class Seen:
     draw: Callable[[str, int], Tensor]
     logits: Tensor | None
     affine: Callable[[str], Tensor | None]
-    passed: dict[str, Passed] = field(default_factory=dict)
+    crossings: dict[str, Crossing] = field(default_factory=dict)
     banks: dict[str, Bank] = field(default_factory=dict)
     first: set[str] = field(default_factory=set)
     repeats: dict[str, list[float]] = field(default_factory=dict)
@@ -64,11 +64,11 @@ class Seen:
         Where the input is a function of x, I(Z;X). Above noise, the information between neighbours, I(Z_k;Z_j), if all
         that goes into layer k has passed through Z_j, and else I(Z_k;F_k) of the layer's input F_k.
         """
-        f, log_s, _ = self.passed[layer]
+        f, log_s, _ = self.crossings[layer]
         std = None if kind == "echo" else log_s.exp()
         if layer in self.first:
             return Noise(kind, f, std, scale=log_s.exp())
-        number = {name: k for k, name in enumerate(self.passed, start=1)}
+        number = {name: k for k, name in enumerate(self.crossings, start=1)}
         below = self.through[layer]
         other = f"Z{number[below[-1]]}" if below else f"F{number[layer]}"
         resend = self.resend
@@ -106,40 +106,40 @@ class Passes:
             self.order = execution_order(model, x.narrow(self.axis, 0, min(self.n, _TRIAL, batch_size or _TRIAL)))
 
     @contextmanager
-    def look(self, streams: Streams) -> Iterator[Seen]:
+    def observe(self, streams: Streams) -> Iterator[Observation]:
         """Run the passes; what is seen may be asked for replicates inside the block."""
         with measuring(self.model, "draw", streams) as layers:
             if not self.order:
                 codes, logits = self._run()
                 draw = lambda layer, k: codes[layer].expand(k, *codes[layer].shape)  # noqa: E731
-                yield Seen(codes, {}, draw, logits, _Affine(self, codes))
+                yield Observation(codes, {}, draw, logits, _Affine(self, codes))
                 return
             law = self.x if self._law is None else self._law
             banks = fill_banks(
                 self.model, law, references=self._references, streams=streams, batch_size=self._batch_size
             )
-            watches: dict[str, list[Passed]] = {name: [] for name in self.order}
+            watches: dict[str, list[Crossing]] = {name: [] for name in self.order}
             for name, layer in layers.items():
                 layer.watch = watches.get(name)
             codes, logits = self._run()
-            passed = {name: self._passed(name, watches[name], self.n) for name in self.order}
-            through = self._separating(passed)
+            crossings = {name: self._crossing(name, watches[name], self.n) for name in self.order}
+            through = self._separating(crossings)
             for layer in layers.values():
                 layer.phase, layer.watch = "mean", []
             mean, _ = self._run()
-            inputs = {name: self._passed(name, layers[name].watch or [], self.n).f for name in self.order}
-            first = {name for name in self.order if _same(inputs[name], passed[name].f)}
-            repeats = self._repeats(first, passed)
+            inputs = {name: self._crossing(name, layers[name].watch or [], self.n).f for name in self.order}
+            first = {name for name in self.order if _same(inputs[name], crossings[name].f)}
+            repeats = self._repeats(first, crossings)
             for layer in layers.values():
                 layer.phase, layer.watch = "draw", None
             replicates = _Replicates(self)
-            yield Seen(
+            yield Observation(
                 codes,
                 {name: t for name, t in mean.items() if not _same(t, codes[name])},
                 replicates.codes,
                 logits,
                 lambda _: None,
-                passed,
+                crossings,
                 banks,
                 first,
                 repeats,
@@ -172,9 +172,9 @@ class Passes:
     def _replicated(self, t: Tensor) -> Tensor:
         return t if self.replicas > 1 else t.unsqueeze(0)
 
-    def _passed(self, name: str, watch: list[Passed], rows: int) -> Passed:
+    def _crossing(self, name: str, watch: list[Crossing], rows: int) -> Crossing:
         """What an Echo layer saw in one sweep over so many inputs."""
-        joined = Passed(*(torch.cat(parts, -2) for parts in zip(*watch, strict=True)))
+        joined = Crossing(*(torch.cat(parts, -2) for parts in zip(*watch, strict=True)))
         if joined.f.shape[-2] != rows:
             raise InfoplaneError(
                 f"The noisy layer {name!r} got {joined.f.shape[-2]} rows for {rows} inputs; expected one row an "
@@ -182,18 +182,18 @@ class Passes:
             )
         return joined
 
-    def _separating(self, passed: dict[str, Passed]) -> dict[str, list[str]]:
+    def _separating(self, crossings: dict[str, Crossing]) -> dict[str, list[str]]:
         """With the weights as they are now, and for every input of the probe: a gate may open for few of them only."""
         step, other = self._batch_size or self.n, self.x.roll(1, self.axis)
         parts = []
         for start in range(0, self.n, step):
             size = min(step, self.n - start)
-            held = {name: passed[name].z.narrow(1, start, size) for name in self.order}
+            held = {name: crossings[name].z.narrow(1, start, size) for name in self.order}
             here, there = (t.narrow(self.axis, start, size) for t in (self.x, other))
             parts.append(separating(self.model, here, there, held))
         return {name: [j for j in below if all(j in p[name] for p in parts)] for name, below in parts[0].items()}
 
-    def _repeats(self, first: set[str], passed: dict[str, Passed]) -> dict[str, list[float]]:
+    def _repeats(self, first: set[str], crossings: dict[str, Crossing]) -> dict[str, list[float]]:
         """Pass some inputs again, in another order and among other batch mates: f must not move.
 
         They are at most half of the probe, once from either end, so that what follows from all of a batch changes.
@@ -209,8 +209,8 @@ class Passes:
                 layers[name].watch = []
             self.model(self.x.index_select(self.axis, rows))
             for name in first:
-                f = passed[name].f
-                again = self._passed(name, layers[name].watch or [], len(rows)).f
+                f = crossings[name].f
+                again = self._crossing(name, layers[name].watch or [], len(rows)).f
                 # a constant on top of what varies does not hide that it moved, down to what rounding does
                 size = torch.maximum(f.std(1), 1e-2 * f.square().mean(1).sqrt()).clamp(min=1e-30)
                 moved[name] = torch.maximum(moved[name], ((f[:, rows] - again).abs().amax(1) / size).amax(1))
@@ -243,7 +243,7 @@ class _Replicates:
     def _once(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         passes = self._passes
         layers = noisy_layers(passes.model)
-        watches: dict[str, list[Passed]] = {name: [] for name in passes.order}
+        watches: dict[str, list[Crossing]] = {name: [] for name in passes.order}
         for name in passes.order:
             layers[name].watch = watches[name]
         try:
@@ -251,7 +251,7 @@ class _Replicates:
         finally:
             for name in passes.order:
                 layers[name].watch = None
-        return codes, {name: passes._passed(name, watch, passes.n).f for name, watch in watches.items()}
+        return codes, {name: passes._crossing(name, watch, passes.n).f for name, watch in watches.items()}
 
 
 def _stacked(draws: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

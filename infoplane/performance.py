@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .chain import fill_banks
 from .models import measuring
-from .replicas import Streams
+from .streams import Streams
 from .task import Task
 
 __all__ = ["evaluate", "rows_a_pass"]

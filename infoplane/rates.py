@@ -9,31 +9,32 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from .channels.certificate import CELLS, Certificate, Evidence, certify
+from .channels.certificate import Certificate, certify
+from .channels.evidence import CELLS, Evidence
 from .channels.layer import Echo
 from .data.points import label_entropy
 from .estimators.variational import floored, with_unseen
 from .models import echo_layers
-from .passes import Passes, Seen
+from .passes import Observation, Passes
 from .records import POINTS, Estimate
 
 __all__ = ["certificates_of", "label_bounds", "missing_rates", "rates_of"]
 
 
 def certificates_of(
-    passes: Passes, seen: Seen, replicas: list[int], same_law: bool
+    passes: Passes, seen: Observation, replicas: list[int], same_law: bool
 ) -> dict[str, dict[int, Certificate]]:
     """A certificate for each Echo layer, in the order of execution, and each of the replicas."""
     layers = echo_layers(passes.model)
     out: dict[str, dict[int, Certificate]] = {}
     for name in (name for name in passes.order if name in layers):
-        passed, first = seen.passed[name], name in seen.first
+        crossing, first = seen.crossings[name], name in seen.first
         out[name] = {
             r: certify(
                 Evidence(
-                    f=passed.f[r],
-                    log_s=passed.log_s[r],
-                    z=passed.z[r],
+                    f=crossing.f[r],
+                    log_s=crossing.log_s[r],
+                    z=crossing.z[r],
                     bank=seen.banks[name],
                     replica=r,
                     first=first,
@@ -49,12 +50,13 @@ def certificates_of(
 
 
 def rates_of(
-    passes: Passes, seen: Seen, name: str, replica: int, certificates: dict[str, dict[int, Certificate]]
+    passes: Passes, seen: Observation, name: str, replica: int, certificates: dict[str, dict[int, Certificate]]
 ) -> list[Estimate]:
     """The numbers of one Echo layer. The last one is what is known of I(Z;X).
 
-    A layer whose input is a function of x: its rate, I(Z;X). Above noise, the rate is what `Seen.noise` calls it;
-    I(Z_k;X) has no closed form there, and is at most the least of the rates and ceilings on the way, and ln N.
+    A layer whose input is a function of x has its rate, I(Z;X). Above noise, the rate is the quantity of
+    `Observation.noise`; I(Z_k;X) has no closed form there, and is at most the least of the rates and ceilings on the
+    way, and ln N.
     """
     mine = certificates[name][replica]
     own = Estimate(

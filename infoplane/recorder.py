@@ -17,11 +17,11 @@ from .estimators.inputs import ends_of
 from .estimators.protocol import Estimator, Noise, Reading
 from .gradients import gradient_statistics
 from .models import echo_layers, noisy_layers, plain, replica_axis, sent_to
-from .passes import Passes, Seen
+from .passes import Observation, Passes
 from .probe import Probe, unmoved
 from .rates import certificates_of, label_bounds, missing_rates, rates_of
 from .records import TABLES, Estimate, InfoplaneError, Measurement, choose
-from .replicas import Streams, derive
+from .streams import Streams, derive
 from .tables import frame_of
 from .taps import once
 from .threads import cores, torch_threads
@@ -149,7 +149,7 @@ class Recorder:
         """
         step = epoch if step is None else step
         now = [m for m in self.estimators if not m.deferred]
-        with self.passes.look(self._streams(epoch, step)) as seen:
+        with self.passes.observe(self._streams(epoch, step)) as seen:
             # Many small operations: two threads on each of them take up to fifty times as long on a busy machine.
             with torch_threads(1):
                 new = _joined(self._estimates(seen, now, epoch, step), self._rates(seen, epoch, step))
@@ -203,7 +203,7 @@ class Recorder:
             for measure in (False, True):
                 for (epoch, step), state in self.held.items():
                     self.model.load_state_dict(state)
-                    with self.passes.look(self._streams(epoch, step)) as seen:
+                    with self.passes.observe(self._streams(epoch, step)) as seen:
                         if measure:
                             with torch_threads(1):
                                 found = self._estimates(seen, deferred, epoch, step, limits)
@@ -252,7 +252,7 @@ class Recorder:
         return Streams([derive(what, self.probe.name, s, epoch, step) for s in self._seeds], self.passes.x.device)
 
     def _estimates(
-        self, seen: Seen, estimators: Sequence[Estimator], epoch: int, step: int, limits: Limits | None = None
+        self, seen: Observation, estimators: Sequence[Estimator], epoch: int, step: int, limits: Limits | None = None
     ) -> dict[str, list[Any]]:
         tasks: list[tuple[str, list[int], Estimator, Reading, Tensor | None]] = []
         for layer in self.layers:
@@ -289,7 +289,7 @@ class Recorder:
                 new["measurements"] += [self._place(e, epoch, step, r, layer) for e in estimates]
         return new
 
-    def _rates(self, seen: Seen, epoch: int, step: int) -> dict[str, list[Any]]:
+    def _rates(self, seen: Observation, epoch: int, step: int) -> dict[str, list[Any]]:
         """The exact rates of Echo layers with their certificates, and what noisy layers hold of the label."""
         measurements: list[Measurement] = []
         verdicts: list[Row] = []
@@ -297,7 +297,7 @@ class Recorder:
         layers = echo_layers(self.model)
         noisy = noisy_layers(self.model)
         for name in self.passes.order:
-            f, log_s, z = seen.passed[name]
+            f, log_s, z = seen.crossings[name]
             scale = log_s if name in layers else log_s.exp()  # a unit without noise is nothing odd but in an Echo layer
             good &= set(self._finite(name, epoch, torch.cat([f, scale, z], -1)))
         certificates = certificates_of(self.passes, seen, sorted(good), self.probe.law is None)
@@ -318,8 +318,8 @@ class Recorder:
                     verdicts.append(self._where(epoch, step, r, name) | certificates[name][r].row())
         return {"measurements": measurements} | ({"certificates": verdicts} if verdicts else {})
 
-    def _noise(self, seen: Seen, layer: str, chosen: Tensor) -> Noise | None:
-        if layer not in seen.passed:
+    def _noise(self, seen: Observation, layer: str, chosen: Tensor) -> Noise | None:
+        if layer not in seen.crossings:
             return None
         channel = noisy_layers(self.model)[layer]
         noise = seen.noise(layer, channel.kind)
@@ -407,11 +407,11 @@ def _picker(good: list[int], replicas: int, chosen: Tensor) -> Callable[[Tensor]
     return (lambda t: t[chosen]) if 0 < len(good) < replicas else (lambda t: t)
 
 
-def _drawer(seen: Seen, layer: str, chosen: Tensor) -> Callable[[int], Tensor]:
+def _drawer(seen: Observation, layer: str, chosen: Tensor) -> Callable[[int], Tensor]:
     return lambda k: seen.draw(layer, k)[:, chosen]
 
 
-def _mapper(seen: Seen, layer: str, chosen: Tensor) -> Callable[[], Tensor | None]:
+def _mapper(seen: Observation, layer: str, chosen: Tensor) -> Callable[[], Tensor | None]:
     def affine() -> Tensor | None:
         w = seen.affine(layer)
         return None if w is None else w[chosen]
@@ -419,7 +419,7 @@ def _mapper(seen: Seen, layer: str, chosen: Tensor) -> Callable[[], Tensor | Non
     return affine
 
 
-def _widen(limits: Limits, seen: Seen) -> None:
+def _widen(limits: Limits, seen: Observation) -> None:
     """Let the limits, (R, D) a layer, hold the codes of another snapshot; infinities are none of their business."""
     for layer, codes in seen.codes.items():
         for t in (codes, seen.clean.get(layer)):

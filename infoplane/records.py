@@ -75,10 +75,15 @@ def choose(name: str, known: Iterable[str], what: str) -> str:
 
 #: What the certificate of an exact rate asks of each of its values, by column: `seen` is the share seen_nats /
 #: value_nats, of which 0.01 nats more may be missing; bank_shift is in standard deviations for a first Echo layer,
-#: whose codes must be the same, and in standard errors for one above.
+#: whose codes must be the same, and in standard errors for one above; coordinates is how many can be searched; void is
+#: in units of the coordinate's RMS, as near as float32 can tell; collapsed_nats is per coordinate, above the floor.
 LIMITS = {
     "margin": 0.6,
+    "coordinates": 64.0,
     "seen": 0.98,
+    "unseen_nats": 0.01,
+    "void": 2.5e-7,
+    "collapsed_nats": 0.02,
     "smallest_eigenvalue": 1e-6,
     "aligned": 1.0,
     "tail_nats": 1e-3,

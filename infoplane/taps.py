@@ -50,9 +50,11 @@ class Taps:
         self._read: dict[str, list[Tensor]] = {name: [] for name in layers}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._eager = ExitStack()
+        self._inside = False
 
     def __enter__(self) -> Taps:
         self._eager.enter_context(eager())
+        self._inside = True
         for name, module in self._modules.items():
             below = channel_of(module)
             if below is not None:
@@ -65,6 +67,7 @@ class Taps:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._inside = False
         self._eager.close()
         for read in self._read.values():
             read.clear()
@@ -98,7 +101,19 @@ class Taps:
         self._read[name].append(t.flatten(axes) if t.dim() > axes else t.unsqueeze(-1))
 
     def take(self) -> dict[str, Tensor]:
-        """What the layers gave in the forward pass since the last call; TapError unless each ran just once."""
+        """Return what the layers gave in the forward pass since the last call, and get ready for the next one.
+
+        Returns:
+            For each layer (N, D), or (R, N, D) for a model with R > 1 replicas.
+
+        Raises:
+            TapError: unless every layer ran just once since then, and outside the `with` block.
+        """
+        if not self._inside:
+            raise TapError(
+                "Taps.take() was called outside the `with` block of its taps, which read nothing there, and keep "
+                "nothing when the block ends; call it inside the block, after the forward pass."
+            )
         for name, read in self._read.items():
             if not read:
                 raise TapError(
@@ -128,7 +143,7 @@ def once(model: nn.Module, names: Sequence[str], x: Tensor) -> list[str]:
 
     handles = [resolve(model, name).register_forward_hook(noting(name)) for name in names]
     try:
-        with measuring(model, "pass"):
+        with measuring(model, "off"):
             model(x)
     finally:
         for handle in handles:

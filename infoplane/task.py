@@ -11,8 +11,8 @@ from torch.nn.functional import log_softmax
 from .data import Place, load_points
 from .data.points import Points, split, stratified
 from .records import InfoplaneError
-from .replicas import derive
 from .settings import Settings
+from .streams import derive
 from .theory.linear import LinearTask
 
 __all__ = ["Task", "cross_entropy", "load", "squared_error"]

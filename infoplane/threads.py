@@ -1,4 +1,4 @@
-"""Cores and threads: torch's, and those of loops that are compiled."""
+"""The number of cores, the threads of torch, and threads for compiled loops."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """So many threads of torch within."""
+    """Run the block with `number` torch threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -34,8 +34,8 @@ def torch_threads(number: int) -> Iterator[None]:
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    """Threads that stay: to start one takes as long as the sums of a small layer."""
-    return ThreadPoolExecutor(os.cpu_count())
+    """Threads that are kept, because to start one takes as long as the sums of a small layer."""
+    return ThreadPoolExecutor(cores())
 
 
 if hasattr(os, "register_at_fork"):
@@ -43,10 +43,17 @@ if hasattr(os, "register_at_fork"):
 
 
 def in_threads(work: Callable[[int, int], T], most: int) -> list[T]:
-    """work(k, threads) for each of as many threads as torch uses, at most `most`, one of them this one.
+    """Run work(k, threads) in as many threads as torch uses, of which the calling thread is one.
 
-    For loops that release the GIL. What comes before is best done in NumPy: those threads of torch that an operation
-    has used go on spinning for milliseconds, on the cores that the loops are to have.
+    This is for loops that release the GIL. What comes before them is best done in NumPy: the threads of torch that an
+    operation has used go on spinning for milliseconds, on the cores that the loops are to have.
+
+    Args:
+        work: a function of the number of its thread, k = 0, 1, ..., and of the number of threads.
+        most: the largest number of threads.
+
+    Returns:
+        What the threads returned, in the order of k.
     """
     threads = min(torch.get_num_threads(), most)
     others = [_pool().submit(work, k, threads) for k in range(1, threads)]

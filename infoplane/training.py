@@ -21,12 +21,12 @@ from .insertion import insert_channel
 from .models import noisy_layers, rate
 from .networks import CNN, MLP, initialise
 from .performance import evaluate, rows_a_pass
-from .recorder import Recorder
 from .probe import Probe
+from .recorder import Recorder
 from .records import TABLES, InfoplaneError
-from .replicas import Streams, derive
 from .rundir import RunDir
 from .settings import Settings, snapshot_epochs
+from .streams import Streams, derive
 from .task import Task, load
 from .threads import torch_threads
 

@@ -4,17 +4,15 @@ import math
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from infoplane.channels.bank import Bank
-from infoplane.channels.certificate import (
-    Certificate,
-    Evidence,
-    certify,
-)
+from infoplane.channels.certificate import Certificate, certify
 from infoplane.channels.echo import apply_scale, compose_scale
-from infoplane.replicas import Streams
+from infoplane.channels.evidence import Evidence
+from infoplane.streams import Streams
 
 DOUBLE = torch.float64
 LOG2 = math.log(2)
@@ -62,6 +60,16 @@ def reach(c: Certificate) -> float:
 def right(c: Certificate, truth: float) -> bool:
     """Not called exact, or within its interval and what may go unseen in CELLS cells: 2 % and .01 nats."""
     return c.standing != "exact" or abs(c.value - truth) <= reach(c) + 0.02 * c.value + 0.01
+
+
+def tells_apart(trap: Certificate, truth: float, twin: Certificate) -> None:
+    """A trap is not called exact for more than it holds, and its twin, the same layer without the trap, is exact.
+
+    Without the twin, a judge that calls nothing exact would pass.
+    """
+    assert right(trap, truth), (trap.value, truth)
+    assert twin.standing == "exact", twin.warnings
+    assert twin.value == pytest.approx(twin.rate)
 
 
 def entropy(p: np.ndarray) -> float:

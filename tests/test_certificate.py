@@ -30,17 +30,13 @@ from torch import Tensor, nn
 
 from infoplane.chain import fill_banks
 from infoplane.channels.bank import Bank
-from infoplane.channels.certificate import (
-    CELLS,
-    Certificate,
-    Evidence,
-    certify,
-)
+from infoplane.channels.certificate import Certificate, certify
 from infoplane.channels.echo import moment_step
+from infoplane.channels.evidence import CELLS, Evidence
 from infoplane.insertion import insert_echo
 from infoplane.models import measuring
 from infoplane.records import WARNINGS
-from infoplane.replicas import Streams
+from infoplane.streams import Streams
 
 
 def test_the_yardstick_gives_the_numbers_of_the_book() -> None:
@@ -58,7 +54,7 @@ def test_a_plain_layer_is_exact() -> None:
     assert c.value == pytest.approx(-math.log(0.4 * 0.6 * 0.5))
     assert c.rate == pytest.approx(c.value)
     assert c.tail < 1e-6
-    assert c.error < 0.01  # what the draws of `_seen_in_cells` cannot tell from the rate
+    assert c.error < 0.01  # what the draws of `Evidence.seen` cannot tell from the rate
     assert c.stderr == 0.0
     assert c.n == 4096
     assert c.ceiling == pytest.approx(math.log(4096))

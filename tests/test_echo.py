@@ -21,11 +21,8 @@ Curve = Callable[[Array], Array]
 
 @pytest.fixture(params=["compiled loops", "doubling"])
 def sampler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sums hold with numba and without."""
-    if request.param == "doubling":
-        monkeypatch.setattr(echo_module, "COMPILED", False)
-    elif not echo_module.COMPILED:
-        pytest.skip("numba is not installed")
+    """The sums hold for the compiled loops, and for the doubling of torch operations that GPUs take."""
+    monkeypatch.setattr(echo_module, "_USE_LOOPS", request.param == "compiled loops")
 
 
 sampled = pytest.mark.usefixtures("sampler")
@@ -87,6 +84,20 @@ def test_the_sums_are_the_direct_ones(matrix: bool, shape: tuple[int, ...], orde
     for echoes in (1, 2, 4, 8, 16):
         noise = echo_noise(f, s, echoes=echoes, end=end, order=order)
         torch.testing.assert_close(noise, direct(f, s, echoes, end, order), rtol=1e-12, atol=1e-12)
+
+
+def test_the_compiled_loops_take_what_they_can_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loops(*_: object) -> None:
+        raise RuntimeError("compiled")
+
+    monkeypatch.setattr(echo_module, "_in_loops", loops)
+    f, s = batch(9, 2, matrix=False)
+    with pytest.raises(RuntimeError, match="compiled"):
+        echo_noise(f, s, echoes=8)
+    echo_noise(*batch(9, 2, matrix=True), echoes=8)
+    echo_noise(f.bfloat16(), s.bfloat16(), echoes=8)
+    monkeypatch.setattr(echo_module, "_USE_LOOPS", False)
+    echo_noise(f, s, echoes=8)
 
 
 @sampled

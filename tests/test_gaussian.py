@@ -10,8 +10,8 @@ from torch import nn
 
 import infoplane as ip
 from infoplane.channels.gaussian import mean_field_bound
-from infoplane.replicas import Streams
 from infoplane.settings import Settings
+from infoplane.streams import Streams
 from infoplane.training import Training as Run
 from infoplane.training import build, recorder_of
 

@@ -58,7 +58,7 @@ def test_a_replica_has_the_gradients_of_its_seed_alone(options):
         training = Training.start(settings, torch.device("cpu"))
         training.run_epoch()
         recorder = ip.Recorder(training.model, training.task.part("all"), estimators=[], seed=settings.seeds)
-        streams = ip.replicas.Streams(settings.seeds)
+        streams = ip.streams.Streams(settings.seeds)
         recorder.gradients(1, training.loss, training.batches(streams))
         return recorder.frame("gradients")
 
@@ -74,7 +74,7 @@ def test_the_gradients_are_those_that_training_takes():
     """Of a run without noise, one step of gradient descent along the mean of two batches is the mean of two steps."""
     settings = Settings(widths=(6, 4), replicas=2, batch_size=1639, optimizer="sgd", lr=1e-3)
     training = Training.start(settings, torch.device("cpu"))
-    streams = ip.replicas.Streams(settings.seeds)
+    streams = ip.streams.Streams(settings.seeds)
     halves = list(training.batches(streams))
     assert [b.shape[1] for b in halves] == [1639, 1638]
     gradients = ip.gradient_statistics(training.model, training.loss, halves)

@@ -12,7 +12,7 @@ import infoplane as ip
 from infoplane.chain import execution_order, separating
 from infoplane.models import echo_layers, measuring
 from infoplane.records import InfoplaneError
-from infoplane.replicas import Streams
+from infoplane.streams import Streams
 
 
 def test_a_copy_gets_the_layers_and_its_old_keys_stay(handwritten, bits):
@@ -112,7 +112,7 @@ def test_measuring_puts_everything_back(handwritten, bits):
     state = torch.random.get_rng_state()
 
     def interrupted():
-        with measuring(model, "pass") as layers:
+        with measuring(model, "off") as layers:
             layers["act.echo"].watch = []
             torch.rand(5)
             model(x)

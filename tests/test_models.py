@@ -20,7 +20,7 @@ import infoplane as ip
 from infoplane.channels.layer import Echo
 from infoplane.models import echo_layers, measuring, modules
 from infoplane.records import InfoplaneError
-from infoplane.replicas import Streams
+from infoplane.streams import Streams
 
 QUIET = {"echoes": 16, "bias": 2.0, "bound": 0.97}  # a rate far below ln N, so that only the case at hand can fail
 
@@ -89,7 +89,7 @@ def test_a_resnet_keeps_its_keys_its_weights_and_its_outputs(resnet: nn.Module) 
     with torch.no_grad():
         expected = resnet(IMAGES)
         for noisy in (model, other):
-            with measuring(noisy, "pass"):
+            with measuring(noisy, "off"):
                 assert torch.equal(noisy(IMAGES), expected)
 
 
@@ -529,7 +529,7 @@ def test_half_precision_around_and_autocast(dtype: torch.dtype) -> None:
 
 def test_replicates_that_a_thread_draws_are_of_the_same_precision() -> None:
     recorder = ip.Recorder(ip.insert_echo(small(), ["0"], X[:2], **QUIET), X, estimators=[])
-    with torch.autocast("cpu", torch.bfloat16), recorder.passes.look(Streams([0])) as seen:
+    with torch.autocast("cpu", torch.bfloat16), recorder.passes.observe(Streams([0])) as seen:
         drawn = ThreadPoolExecutor(1).submit(seen.draw, "2", 1).result()
     for codes in (seen.codes["2"], drawn):
         assert torch.equal(codes, codes.bfloat16().float())
@@ -657,8 +657,8 @@ def test_what_works_in_place_does_not_reach_what_was_seen() -> None:
 
     model = ip.insert_echo(built(Block), ["same"], X[:2], **QUIET)
     recorder = ip.Recorder(model, X, estimators=[])
-    with recorder.passes.look(Streams([0])) as seen:
-        passed = seen.passed["same.echo"]
+    with recorder.passes.observe(Streams([0])) as seen:
+        passed = seen.crossings["same.echo"]
         assert torch.equal(passed.f[0], model.linear(X))
         assert (passed.z < 0).any()
         assert seen.first == {"same.echo"}

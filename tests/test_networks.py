@@ -10,7 +10,8 @@ import torch
 from infoplane.activations import ACTIVATIONS
 from infoplane.networks import CNN, INITS, MLP, initialise
 from infoplane.records import InfoplaneError
-from infoplane.replicas import ReplicaConv2d, ReplicaLinear, Streams, derive
+from infoplane.replicas import ReplicaConv2d, ReplicaLinear
+from infoplane.streams import Streams, derive
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

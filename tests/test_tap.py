@@ -16,7 +16,7 @@ from infoplane.estimators import tap as module
 from infoplane.estimators.protocol import Estimator, Reading
 from infoplane.estimators.tap import Tap, TapFit, fit_taps
 from infoplane.records import KEY, WARNINGS, Estimate, InfoplaneError
-from infoplane.replicas import Streams
+from infoplane.streams import Streams
 
 LOG2 = math.log(2)
 QUICK = {"steps": 300, "batch": 128}

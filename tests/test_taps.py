@@ -70,6 +70,24 @@ def test_a_tap_that_never_fired_and_one_that_fired_twice_say_so(handwritten, bit
             taps.take()
 
 
+def test_what_was_read_is_taken_inside_the_block_only(handwritten, bits):
+    """After the block, and before it, the message names the block, and does not claim that a layer never ran."""
+    x, _ = bits
+    taps = ip.Taps(handwritten, ["act"])
+    expected = (
+        r"^Taps\.take\(\) was called outside the `with` block .* call it inside the block, after the forward pass\.$"
+    )
+    with pytest.raises(ip.TapError, match=expected):
+        taps.take()
+    with taps:
+        handwritten(x)
+    with pytest.raises(ip.TapError, match=expected):
+        taps.take()
+    with taps:  # and a second block reads again
+        handwritten(x)
+        assert taps.take()["act"].shape == (300, 8)
+
+
 def test_maps_are_flattened_and_half_precision_is_raised():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())
     with ip.Taps(model, ["0"]) as taps, torch.autocast("cpu", dtype=torch.bfloat16):

@@ -18,8 +18,8 @@ from infoplane.data.icosahedron import icosahedron
 from infoplane.models import echo_layers
 from infoplane.performance import evaluate
 from infoplane.records import InfoplaneError
-from infoplane.replicas import Streams, derive
 from infoplane.settings import Settings
+from infoplane.streams import Streams, derive
 from infoplane.task import cross_entropy
 from infoplane.training import Training, choose_device, train
 

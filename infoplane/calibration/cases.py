@@ -22,7 +22,7 @@ from ..networks import MLP, initialise
 from ..passes import Passes
 from ..rates import certificates_of, rates_of
 from ..records import POINTS, POPULATION, Estimate
-from ..replicas import Streams, derive
+from ..streams import Streams, derive
 from ..theory.channels import cube_information, discrete_input_information, rotated_neurons
 from ..theory.linear import LinearTask, input_information
 
@@ -292,7 +292,7 @@ def _shown_echo(
         echo.head.bias.fill_(bias)
         echo.head.weight.copy_(slope * torch.eye(width))
     passes = Passes(model, x, ["0.echo"])
-    with passes.look(Streams([derive("shown", seed)])) as seen:
+    with passes.observe(Streams([derive("shown", seed)])) as seen:
         draws = seen.draw("0.echo", _REPLICATES)
         rates = rates_of(passes, seen, "0.echo", 0, certificates_of(passes, seen, [0], True))
     reading = Reading(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from ..estimators import parse_estimator
 from ..estimators.protocol import Estimator
 from ..records import POINTS, POPULATION, Estimate, InfoplaneError, format_warnings
-from ..threads import torch_threads
+from ..threads import cores, torch_threads
 from .cases import INPUT, LABEL, Case, Shown, Truth, cases
 from .verdict import verdict
 
@@ -93,7 +92,7 @@ def calibrate(
         raise InfoplaneError(f"No channel is of the families {', '.join(only)}; known: {known}.")
     count = seeds if seeds is not None else 10 if thorough else 2
     work = [(at, seed, thorough) for at in chosen for seed in range(count)]
-    workers = min(processes or _cores(), len(work))
+    workers = min(processes or cores(), len(work))
     rows: dict[tuple[int, int], list[dict[str, Any]]] = {}
     hidden = None if progress else True
     with tqdm(total=len(work), unit="channel", desc="calibrating", file=sys.stderr, disable=hidden) as bar:
@@ -128,10 +127,6 @@ def _cost(task: Task) -> float:
 
 def _alone() -> None:
     torch.set_num_threads(1)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _trial(task: Task) -> list[dict[str, Any]]:

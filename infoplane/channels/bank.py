@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..replicas import Streams
+from ..streams import Streams
 from .echo import apply_scale, stationary_moments
 
 __all__ = ["Bank"]

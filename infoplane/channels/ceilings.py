@@ -25,12 +25,11 @@ MARGIN = LIMITS["margin"]
 #: How many subsets of coordinates are counted at most.
 _MOST_ENTROPIES = 1024
 #: Coordinates up to which combinations are searched; a code of more is never called exact.
-WIDE = 64
+WIDE = int(LIMITS["coordinates"])
 _PAIRS = 4096
 #: The share of pairs (triples) of points on parallel lines (planes) above which a combination takes few values: about
 #: five values, or one that half of all points share. It is asked of coordinates whose scales differ; equal scales
-#: make the
-#: combination an Echo channel of its own, and the margin to its ceiling is asked for.
+#: make the combination an Echo channel of its own, and the margin to its ceiling is asked for.
 _ALIGNED = {2: 0.2, 3: 0.1}
 _EQUAL_SCALES, _LEAST_RATE = 0.2, 0.3
 #: Flats are tried this often for each that would be hit once (a miss has a chance of exp(-14)), on this many points.

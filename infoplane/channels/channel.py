@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, interpolate
 
 from ..records import InfoplaneError
-from ..replicas import Streams
+from ..streams import Streams
 
-__all__ = ["Channel", "Passed", "Phase"]
+__all__ = ["Channel", "Crossing", "Phase"]
 
-Phase = Literal["auto", "pass", "draw", "mean", "replay"]
+Phase = Literal["auto", "off", "draw", "mean", "replay"]
 _POOLS: dict[int, Callable[[Tensor, Any], Tensor]] = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d}
 
 
-class Passed(NamedTuple):
+class Crossing(NamedTuple):
     """What went through a noisy layer in one call: f, log_s and z, each (R, B, K); z in the type it is handed on in.
 
     log_s: of the scale of the noise: S of an Echo layer, the standard deviation of Gaussian noise.
@@ -41,7 +41,7 @@ class Channel(nn.Module):
         acts on these K = C h w numbers, and z is spread over the areas (nearest), so that the map keeps its shape.
 
     Compiled models run it uncompiled (a break in the graph): sampler and rate are never the compiler's.
-    phase: "auto" as the mode of the module says; "draw" a fresh draw, "mean" the mean path, "pass" f as it is, "replay"
+    phase: "auto" as the mode of the module says; "draw" a fresh draw, "mean" the mean path, "off" f as it is, "replay"
     what `replay` holds.
     """
 
@@ -67,7 +67,7 @@ class Channel(nn.Module):
         self.streams: Streams | None = None
         self.phase: Phase = "auto"
         #: a list to which every call adds what passed; None: nobody watches
-        self.watch: list[Passed] | None = None
+        self.watch: list[Crossing] | None = None
         #: what comes out in the phase "replay", whatever goes in
         self.replay: Tensor | None = None
         self._rate: Tensor | None = None
@@ -97,7 +97,7 @@ class Channel(nn.Module):
         with _full_precision(h):
             f = self.code(h)
             log_s, s = self.scales(f)
-            if self.phase == "pass":
+            if self.phase == "off":
                 z = f
             elif self.phase == "replay":
                 assert self.replay is not None
@@ -110,7 +110,7 @@ class Channel(nn.Module):
         if not torch.is_autocast_enabled(h.device.type):
             z = z.to(h.dtype)
         if self.watch is not None:  # copies, for what follows may work in place, on z as on what f is a view of
-            self.watch.append(Passed(f.detach().clone(), log_s.detach(), z.detach().clone()))
+            self.watch.append(Crossing(f.detach().clone(), log_s.detach(), z.detach().clone()))
         if self.phase == "replay":
             z = z.clone()
         return self._spread(z, h)

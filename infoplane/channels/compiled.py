@@ -1,4 +1,4 @@
-"""The echo sums as loops compiled by numba, for CPUs. To be imported only where numba is installed (extra `fast`)."""
+"""The echo sums as loops that numba compiles, for CPUs."""
 
 from __future__ import annotations
 

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from ..extras import COMPILED
 from ..records import InfoplaneError
 
 __all__ = ["EchoSample", "apply_scale", "compose_scale", "echo", "echo_noise", "moment_step", "stationary_moments"]
 
 _COMPILED_TYPES = (torch.float32, torch.float64)
+#: False: sums on the CPU are built by doubling too, as on a GPU. Set by the tests, which hold both against direct sums.
+_USE_LOOPS = True
 
 
 def apply_scale(s: Tensor, v: Tensor) -> Tensor:
@@ -79,8 +80,8 @@ def echo_noise(f: Tensor, s: Tensor, *, echoes: int, end: Tensor | None = None, 
     """The noise of every row, from `echoes` other rows of the same batch, without replacement, itself excluded.
 
     Row i of the batch hears the rows that follow it in `order` (cyclically): e_i = f_1 + S_1 [f_2 + S_2 [... end]].
-    All B sums are built together by doubling, in O(B K log M) time and O(B K) memory a doubling; on a CPU with numba
-    (`pip install 'infoplane[fast]'`), for a diagonal S, by compiled loops in O(B K).
+    For a diagonal S on a CPU, compiled loops build all B sums in O(B K); on a GPU, and for matrices, they are built
+    together by doubling, in O(B K log M) time and O(B K) memory per doubling.
 
     f: (..., B, K); s: (..., B, K) or (..., B, K, K), norms below 1.
     echoes: M, a power of two, at most B - 1 (at M = B a row would hear itself).
@@ -103,7 +104,7 @@ def echo_noise(f: Tensor, s: Tensor, *, echoes: int, end: Tensor | None = None, 
             f"use a larger batch or fewer echoes."
         )
     plain = type(f) is type(s) is Tensor and f.dtype == s.dtype in _COMPILED_TYPES  # and no stand-in, of an export
-    if COMPILED and diagonal and plain and f.device.type == "cpu" and f.numel():
+    if _USE_LOOPS and diagonal and plain and f.device.type == "cpu" and f.numel():
         noise, tail = _in_loops(f, s, order, echoes)
         return noise if end is None else noise + tail * end
     b, a = f, s

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..records import InfoplaneError
-from ..replicas import derive
+from ..streams import derive
 from ..theory.linear import LinearTask
 
 __all__ = ["Points", "label_entropy", "split", "stratified"]

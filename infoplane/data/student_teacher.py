@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 from ..records import InfoplaneError
-from ..replicas import derive
+from ..streams import derive
 from ..theory.linear import LinearTask
 from .points import Points
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..records import POINTS, POPULATION, Estimate, InfoplaneError
-from ..replicas import Streams, derive
+from ..streams import Streams, derive
 from .inputs import Classes, number, only_replica, read_labels, read_points
 from .protocol import About, Reading
 from .variational import (

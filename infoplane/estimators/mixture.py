@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from ..records import POINTS, POPULATION, Estimate, InfoplaneError
-from ..replicas import derive
+from ..streams import derive
 from .inputs import Classes, only_replica, read_labels, read_points
 from .pairs import check_noise, noise_label, noise_params, noise_variances
 from .protocol import About, Reading

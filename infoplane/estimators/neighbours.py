@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..extras import COMPILED
 from ..records import POPULATION, Estimate, InfoplaneError, choose
-from ..replicas import Streams, derive
+from ..streams import Streams, derive
 from .inputs import Classes, only_replica, read_labels, read_points
 from .pairs import check_noise, noise_params, pair
 from .protocol import About, Reading

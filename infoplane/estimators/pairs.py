@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..records import InfoplaneError, choose
-from ..replicas import Streams, derive
+from ..streams import Streams, derive
 from .inputs import is_positive, number, read_points
 from .protocol import Reading
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..records import Estimate, InfoplaneError
-from ..replicas import derive
+from ..streams import derive
 from .inputs import INTEGERS, Classes, is_positive, number, only_replica, read_labels, read_points
 from .protocol import About, Reading
 

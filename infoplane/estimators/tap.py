@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ..channels.bank import Bank
-from ..channels.certificate import CELLS, Certificate, Evidence, certify
+from ..channels.certificate import Certificate, certify
 from ..channels.echo import apply_scale
+from ..channels.evidence import CELLS, Evidence
 from ..channels.layer import Echo
 from ..records import POINTS, Estimate, InfoplaneError, choose
-from ..replicas import ReplicaLinear, Streams, derive
+from ..replicas import ReplicaLinear
+from ..streams import Streams, derive
 from .inputs import Classes, is_positive, number, read_labels, read_points
 from .protocol import About, Reading
 from .variational import floored, with_unseen

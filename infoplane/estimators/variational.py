@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import silu, softplus
 
 from ..records import POINTS, POPULATION, Estimate, InfoplaneError, Standing
-from ..replicas import Streams, derive
+from ..streams import Streams, derive
 from .inputs import number, only_replica, read_points
 from .pairs import check_noise, noise_params, pair
 from .protocol import About, Reading
