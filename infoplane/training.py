@@ -251,9 +251,7 @@ def recorder_of(training: Training, **options: Any) -> Recorder:
     x, y = task.part(name)
     chosen = [parse_estimator(e) if isinstance(e, str) else e for e in options.pop("estimators", settings.estimators)]
     if settings.echo_mode == "tap" and not any(isinstance(e, Tap) for e in chosen):
-        chosen.append(
-            Tap(settings.tap_objective, settings.tap_betas, layers=tuple(settings.noisy_layers))  # type: ignore[arg-type]
-        )
+        chosen.append(Tap(settings.tap_objective, settings.tap_betas, layers=tuple(settings.noisy_layers)))
     return Recorder(
         training.model,
         (x,) if task.regression else (x, y),
