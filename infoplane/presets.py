@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["OTHER_CHANNELS", "PRESETS"]
+__all__ = ["OTHER_NOISE", "PRESETS"]
 
 #: What suits noise other than Echo: the published noisy networks have noise of one size everywhere, and no penalty on
 #: the rate.
-OTHER_CHANNELS: dict[str, dict[str, Any]] = {
+OTHER_NOISE: dict[str, dict[str, Any]] = {
     "gaussian": {"beta": 0.0, "scale": "constant", "estimators": ("mean-field", "kde", "binning")},
     "dropout": {"beta": 0.0, "estimators": ("mean-field", "kde", "binning")},
 }

@@ -15,10 +15,10 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from .activations import ACTIVATIONS
 from .data import DATASETS, check_dataset
-from .presets import OTHER_CHANNELS, PRESETS
+from .presets import OTHER_NOISE, PRESETS
 from .records import InfoplaneError, choose
 from .schedules import SCHEDULES, snapshot_epochs
-from .typed import About, File, Flag, Numbers, Real, Text, Whole, Wholes, Words, fields_of, shown, such_that
+from .typed import About, File, Flag, Numbers, Real, Setting, Text, Whole, Wholes, Words, fields_of, shown, such_that
 
 __all__ = [
     "FIELDS",
@@ -32,6 +32,7 @@ __all__ = [
     "Settings",
     "current_names",
     "echo_places",
+    "known",
     "snapshot_epochs",
 ]
 
@@ -101,7 +102,7 @@ class Settings:
     ordered: Annotated[Flag, About("Data", "Train on the first points instead of a random choice.")] = False
 
     model: Annotated[Model, About("Network", "The kind of network.")] = "mlp"
-    channels: Annotated[
+    conv_channels: Annotated[
         Wholes, such_that(lambda channels: all(c >= 1 for c in channels)),
         About("Network", "Channels of the convolutions of a cnn, such as 16,32.", default="none",
               expected="whole numbers of at least 1 with commas between, such as 16,32", metavar="CHANNELS"),
@@ -124,7 +125,7 @@ class Settings:
         Init | None, About("Network", "Initialisation of the weights.", default="what suits the activation")
     ] = None
 
-    channel: Annotated[
+    noise: Annotated[
         Noise,
         About("Noise", "Noise of the noisy layers. Gaussian noise and dropout follow every hidden layer by default."),
     ] = "echo"
@@ -139,7 +140,7 @@ class Settings:
         About("Noise", "Whether a noisy layer goes before or after the activation.",
               default="before a ReLU, after any other activation"),
     ] = None
-    bound: Annotated[
+    max_scale: Annotated[
         Real, Field(gt=0, lt=1), About("Noise", "Largest scale of Echo noise, below 1.")
     ] = 0.9155
     echoes: Annotated[
@@ -223,7 +224,7 @@ class Settings:
     def __new__(cls, **given: Any) -> Settings:
         """Refuse unknown names in our own words; `__init__` does the rest."""
         for name in given:
-            choose(name, _NAMES, "setting")
+            known(name)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -235,14 +236,14 @@ class Settings:
     @property
     def depth(self) -> int:
         """The number of layers that can have a noisy layer: all but the output."""
-        return len(self.channels) + len(self.widths)
+        return len(self.conv_channels) + len(self.widths)
 
     @property
     def noisy_layers(self) -> list[str]:
         """The modules of our networks that noisy layers follow, or that are tapped."""
-        names = [(f"conv{k + 1}", "conv") for k in range(len(self.channels))]
+        names = [(f"conv{k + 1}", "conv") for k in range(len(self.conv_channels))]
         names += [(f"hidden{k + 1}", "linear") for k in range(len(self.widths))]
-        in_chain = self.channel == "echo" and self.echo_mode == "chain"
+        in_chain = self.noise == "echo" and self.echo_mode == "chain"
         suits = ACTIVATIONS[self.activation].echo if in_chain else "after"
         before = (self.echo_on or suits) == "before"
         chosen = [names[k - 1] for k in sorted(self.echo_at)]
@@ -270,26 +271,26 @@ class Settings:
             'linear'
         """
         preset, echo_layers = (FIELDS[k].read(v) for k, v in {"preset": preset, "echo_layers": echo_layers}.items())
-        given = {name: FIELDS[choose(name, _NAMES, "setting")].read(value) for name, value in given.items()}
+        given = {name: known(name).read(value) for name, value in given.items()}
         chosen = PRESETS[preset] | given if preset is not None else given
         name = chosen.get("dataset", cls.dataset)
         suits = DATASETS[name].defaults if name in DATASETS else {}
         if suits and chosen.get("model", suits.get("model")) == "mlp":
             suits = suits | DATASETS[name].mlp
-        channel = chosen.get("channel", cls.channel)
-        if channel != "echo":
-            suits = suits | OTHER_CHANNELS[channel]
+        noise = chosen.get("noise", cls.noise)
+        if noise != "echo":
+            suits = suits | OTHER_NOISE[noise]
         tapped = chosen.get("echo_mode", cls.echo_mode) == "tap"
         if tapped:  # every snapshot fits a branch for each layer and beta
             suits = suits | {"snapshots": "log:6"}
         settings = cls(**(suits | chosen))
         if echo_layers is None:
-            if (channel != "echo" or tapped) and "echo_at" not in chosen:
+            if (noise != "echo" or tapped) and "echo_at" not in chosen:
                 return dataclasses.replace(settings, echo_at=tuple(range(1, settings.depth + 1)))
             return settings
         if "echo_at" in chosen:
             raise InfoplaneError("echo-layers and echo-at were both given; expected how many, or where.")
-        places = echo_places(echo_layers, settings.depth, convolutions=len(settings.channels))
+        places = echo_places(echo_layers, settings.depth, convolutions=len(settings.conv_channels))
         return dataclasses.replace(settings, echo_at=places)
 
     def asdict(self) -> dict[str, Any]:
@@ -325,7 +326,18 @@ FIELDS = fields_of(Settings, _CHOSEN_FIRST)
 _NAMES = tuple(f.name for f in dataclasses.fields(Settings))
 
 #: Names of settings in runs of format 1, and what they are called now.
-FORMER: dict[str, str] = {}
+FORMER = {"channel": "noise", "channels": "conv_channels", "bound": "max_scale"}
+
+
+def known(name: str) -> Setting:
+    """Return the field of that name.
+
+    Raises:
+        InfoplaneError: If there is no such setting; names the nearest one.
+    """
+    if name in FORMER:
+        raise InfoplaneError(f"Unknown setting {name!r}; it is called {FORMER[name]!r} now.")
+    return FIELDS[choose(name, _NAMES, "setting")]
 
 
 def current_names(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -351,7 +363,9 @@ def _require(condition: bool, name: str, value: object, expected: str) -> None:
 
 
 def _check_network(s: Settings) -> None:
-    _require(s.model == "cnn" or not s.channels, "channels", s.channels, "none, because the model is an mlp")
+    _require(
+        s.model == "cnn" or not s.conv_channels, "conv_channels", s.conv_channels, "none, because the model is an mlp"
+    )
     _require(s.depth >= 1, "widths", s.widths, "at least one hidden layer")
 
 
@@ -360,10 +374,10 @@ def _check_noise(s: Settings) -> None:
     inside = all(1 <= k <= s.depth for k in s.echo_at)
     _require(different and inside, "echo_at", s.echo_at, f"different hidden layers from 1 to {s.depth}")
     if s.echo_mode == "tap":
-        _require(s.channel == "echo", "channel", s.channel, "echo, because the echo-mode is tap")
-    if s.channel == "dropout" and s.echo_at:
+        _require(s.noise == "echo", "noise", s.noise, "echo, because the echo-mode is tap")
+    if s.noise == "dropout" and s.echo_at:
         _require(s.beta == 0, "beta", s.beta, "0, because a dropout layer has no rate; expected --beta 0")
-    if s.channel == "echo" and s.echo_mode == "chain" and s.echo_at and 0 < s.batch_size <= s.echoes:
+    if s.noise == "echo" and s.echo_mode == "chain" and s.echo_at and 0 < s.batch_size <= s.echoes:
         raise InfoplaneError(
             f"batch-size {s.batch_size} is too small for {s.echoes} echoes; expected at least {s.echoes + 1}, or fewer "
             "echoes (--echoes 16)."

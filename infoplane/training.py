@@ -56,7 +56,7 @@ def build(settings: Settings, task: Task) -> nn.Module:
     common = (settings.widths, task.outputs, settings.activation, settings.replicas, settings.bits)
     model: nn.Module
     if settings.model == "cnn":
-        model = CNN(task.x.shape[1:], settings.channels, *common)
+        model = CNN(task.x.shape[1:], settings.conv_channels, *common)
     else:
         model = MLP(task.x.shape[1], *common)
     initialise(model, settings.init or ACTIVATIONS[settings.activation].init, settings.seeds)
@@ -70,7 +70,7 @@ def build(settings: Settings, task: Task) -> nn.Module:
     if settings.echo_at and settings.echo_mode == "chain":
         options: dict[str, dict[str, Any]] = {
             "echo": {
-                "bound": settings.bound,
+                "bound": settings.max_scale,
                 "echoes": settings.echoes,
                 "scale": settings.scale,
                 "mixing": settings.mixing,
@@ -83,9 +83,9 @@ def build(settings: Settings, task: Task) -> nn.Module:
             model,
             settings.noisy_layers,
             task.x[:2],
-            settings.channel,
+            settings.noise,
             inplace=True,
-            **options[settings.channel],
+            **options[settings.noise],
         )
     return model
 
@@ -131,7 +131,7 @@ class Training:
         last one too small for its echoes is left out."""
         s, train = self.settings, self.task.train
         order = torch.take_along_dim(train, streams.permutations(train.shape[1]), -1)
-        echoes = s.echoes if s.channel == "echo" and noisy_layers(self.model) else 0
+        echoes = s.echoes if s.noise == "echo" and noisy_layers(self.model) else 0
         for rows in order.split(s.batch_size or order.shape[1], dim=1):
             if rows.shape[1] > echoes:
                 yield rows

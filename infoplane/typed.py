@@ -28,7 +28,6 @@ from .records import InfoplaneError, choose
 
 __all__ = [
     "About",
-    "Field",
     "File",
     "Flag",
     "Numbers",
@@ -66,7 +65,7 @@ class About:
 
 
 @dataclass(frozen=True)
-class Field:
+class Setting:
     """One setting: its name, type, default and description."""
 
     name: str
@@ -137,10 +136,10 @@ class Field:
         return TypeAdapter(self.hint)
 
 
-def fields_of(cls: type, extra: dict[str, Any]) -> dict[str, Field]:
+def fields_of(cls: type, extra: dict[str, Any]) -> dict[str, Setting]:
     """Return the fields of an annotated dataclass by name, and before them `extra`, annotated types without a class."""
     hints = extra | typing.get_type_hints(cls, include_extras=True)
-    return {name: Field(name, hint, getattr(cls, name, None), _about(hint)) for name, hint in hints.items()}
+    return {name: Setting(name, hint, getattr(cls, name, None), _about(hint)) for name, hint in hints.items()}
 
 
 def such_that(holds: Callable[[Any], bool]) -> AfterValidator:
@@ -154,13 +153,15 @@ def such_that(holds: Callable[[Any], bool]) -> AfterValidator:
     return AfterValidator(check)
 
 
-# -- readers: ValueError for what they cannot read, which `Field.read` puts into words
+# -- readers: ValueError for what they cannot read, which `Setting.read` puts into words
 
 
 def _real(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError
     if isinstance(value, str):
         number = float(value)
-    elif isinstance(value, numbers.Real) and not isinstance(value, bool):
+    elif isinstance(value, numbers.Real):
         try:
             number = float(value)
         except OverflowError:
@@ -173,9 +174,11 @@ def _real(value: Any) -> float:
 
 
 def _whole(value: Any) -> int:
+    if isinstance(value, bool):
+        raise ValueError
     if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
         number = int(value)
-    elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
+    elif isinstance(value, numbers.Integral):
         number = int(value)
     else:  # 1e4, which YAML reads as text
         real = _real(value)

@@ -97,7 +97,13 @@ def test_settings_that_make_no_sense_are_refused(bad, message):
 
 
 def test_settings_are_checked_whether_they_are_used_or_not():
-    for bad in ({"scale": "banana"}, {"bound": 2}, {"mixing": "fall"}, {"noise_std": 0}, {"tap_objective": "lable"}):
+    for bad in (
+        {"scale": "banana"},
+        {"max_scale": 2},
+        {"mixing": "fall"},
+        {"noise_std": 0},
+        {"tap_objective": "lable"},
+    ):
         with pytest.raises(InfoplaneError):
             Settings(**bad)
     with pytest.raises(InfoplaneError, match="Did you mean 'epochs'"):
@@ -189,3 +195,15 @@ def test_every_setting_says_what_it_is():
 def test_recorded_settings_that_are_none_are_refused(values):
     with pytest.raises(InfoplaneError, match="expected their values by name"):
         Settings.fromdict(values)
+
+
+def test_recorded_settings_are_read_under_their_former_names():
+    now = Settings(model="cnn", conv_channels=(4, 8), noise="gaussian", max_scale=0.5, echo_at=(1,))
+    former = now.asdict()
+    for old, new in {"channel": "noise", "channels": "conv_channels", "bound": "max_scale"}.items():
+        former[old] = former.pop(new)
+    assert Settings.fromdict(former) == now
+    with pytest.raises(InfoplaneError, match="both 'noise' and 'channel'"):
+        Settings.fromdict(former | {"noise": "echo"})
+    with pytest.raises(InfoplaneError, match="Unknown setting 'channel'; it is called 'noise' now"):
+        Settings(channel="echo")
