@@ -57,7 +57,7 @@ def build(settings: Settings, task: Task) -> nn.Module:
     common = (settings.widths, task.outputs, settings.activation, settings.replicas, settings.bits)
     model: nn.Module
     if settings.model == "cnn":
-        model = CNN(task.x.shape[1:], settings.channels, *common)
+        model = CNN(task.x.shape[1:], settings.conv_channels, *common)
     else:
         model = MLP(task.x.shape[1], *common)
     initialise(model, settings.init or ACTIVATIONS[settings.activation].init, settings.seeds)
@@ -71,7 +71,7 @@ def build(settings: Settings, task: Task) -> nn.Module:
     if settings.echo_at and settings.echo_mode == "chain":
         options: dict[str, dict[str, Any]] = {
             "echo": {
-                "bound": settings.bound,
+                "bound": settings.max_scale,
                 "echoes": settings.echoes,
                 "scale": settings.scale,
                 "mixing": settings.mixing,
@@ -84,9 +84,9 @@ def build(settings: Settings, task: Task) -> nn.Module:
             model,
             settings.noisy_layers,
             task.x[:2],
-            settings.channel,
+            settings.noise,
             inplace=True,
-            **options[settings.channel],
+            **options[settings.noise],
         )
     return model
 
@@ -132,7 +132,7 @@ class Training:
         last one too small for its echoes is left out."""
         s, train = self.settings, self.task.train
         order = torch.take_along_dim(train, streams.permutations(train.shape[1]), -1)
-        echoes = s.echoes if s.channel == "echo" and noisy_layers(self.model) else 0
+        echoes = s.echoes if s.noise == "echo" and noisy_layers(self.model) else 0
         for rows in order.split(s.batch_size or order.shape[1], dim=1):
             if rows.shape[1] > echoes:
                 yield rows
@@ -258,10 +258,8 @@ def recorder_of(training: Training, probe: str | None = None, **options: Any) ->
     name = probe or settings.probe
     x, y = task.part(name)
     chosen = [parse_estimator(e) if isinstance(e, str) else e for e in options.pop("estimators", settings.estimators)]
-    if settings.echo_mode == "tap" and not any("taps" in e.extra_tables for e in chosen):
-        chosen.append(
-            Tap(settings.tap_objective, settings.tap_betas, layers=tuple(settings.noisy_layers))  # type: ignore[arg-type]
-        )
+    if settings.echo_mode == "tap" and not any(e.name == Tap.name for e in chosen):
+        chosen.append(Tap(settings.tap_objective, settings.tap_betas, layers=tuple(settings.noisy_layers)))
     population = task.enumerated and task.whole and name == "all"
     return Recorder(
         training.model,

@@ -38,7 +38,7 @@ SCHEDULES = {
 }
 FULL = {"replicas": 5, "subset": 5000, "epochs": 20}
 QUICK = {"replicas": 1, "subset": 300, "epochs": 2, "snapshots": "0,2", "probe": "train"}
-QUICK |= {"channels": (4, 8), "widths": (8,)}
+QUICK |= {"conv_channels": (4, 8), "widths": (8,)}
 BITS = math.log(2)
 
 

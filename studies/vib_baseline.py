@@ -48,8 +48,8 @@ BETAS = {"12 bits": (0.01, 0.03, 0.1, 0.2, 0.4), "MNIST, 4000": (0.05, 0.1, 0.2,
 QUICK, QUICK_BETAS = {"replicas": 2, "epochs": 4}, (0.03, 0.1)
 READ_AT = (0.25, 0.5, 0.75)  # of the range of cross-entropies that both curves of a seed have
 CHANNELS = {
-    "echo": {"channel": "echo", "estimators": ("binning",)},
-    "gaussian": {"channel": "gaussian", "scale": "input", "estimators": ("mean-field", "mixture")},
+    "echo": {"noise": "echo", "estimators": ("binning",)},
+    "gaussian": {"noise": "gaussian", "scale": "input", "estimators": ("mean-field", "mixture")},
 }
 KINDS = {
     "Echo: rate": "black",

@@ -264,7 +264,7 @@ def test_a_damaged_file_is_said(name, tmp_path):
 
 def test_a_cnn_wants_images(tmp_path):
     np.savez(tmp_path / "flat.npz", x=X, y=np.arange(20) % 2)
-    assert "--model mlp" in refused("--dataset", str(tmp_path / "flat.npz"), "--model", "cnn", "--channels", "4")
+    assert "--model mlp" in refused("--dataset", str(tmp_path / "flat.npz"), "--model", "cnn", "--conv-channels", "4")
 
 
 def test_the_list_of_data_sets_gives_settings_that_can_be_had():

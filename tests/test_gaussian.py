@@ -70,8 +70,8 @@ def test_units_without_noise():
         (lambda: ip.Gaussian(3, scale="inptu"), "'input'"),
         (lambda: ip.Dropout(3, p=1.0), "p=1.0; expected"),
         (lambda: ip.Gaussian(0), "features=0"),
-        (lambda: Settings(channel="gausian"), "Did you mean 'gaussian'"),
-        (lambda: Settings(channel="dropout", echo_at=(1,)), "no rate; expected --beta 0"),
+        (lambda: Settings(noise="gausian"), "Did you mean 'gaussian'"),
+        (lambda: Settings(noise="dropout", echo_at=(1,)), "no rate; expected --beta 0"),
         (lambda: Settings(noise_std=-1.0), "noise-std is -1.0"),
         (lambda: Settings(dropout=0.0), "dropout is 0.0"),
     ],
@@ -124,7 +124,7 @@ def network(*estimators, **given):
 
 
 def test_the_recorder_names_the_channel_of_each_layer():
-    run, recorder = network("kde:noise_variance=0.01", channel="gaussian", noise_std=0.2)
+    run, recorder = network("kde:noise_variance=0.01", noise="gaussian", noise_std=0.2)
     before = {k: v.clone() for k, v in run.model.state_dict().items()}
     recorder.snapshot(0)
     assert all(torch.equal(v, before[k]) for k, v in run.model.state_dict().items())
@@ -148,7 +148,7 @@ def test_the_recorder_names_the_channel_of_each_layer():
 
 
 def test_the_bound_of_a_layer_above_noise_scatters_as_it_says():
-    _, recorder = network(channel="gaussian", noise_std=0.5)
+    _, recorder = network(noise="gaussian", noise_std=0.5)
     rows = []
     for step in range(12):
         now = recorder.snapshot(step)["measurements"]
@@ -182,7 +182,7 @@ def test_an_echo_layer_above_a_gaussian_one():
 @pytest.mark.parametrize("channel", ["gaussian", "dropout"])
 def test_a_replica_is_what_it_is_alone(channel):
     def trained(seed, replicas):
-        settings = Settings.of(channel=channel, widths=(5, 4), replicas=replicas, seed=seed, epochs=2)
+        settings = Settings.of(noise=channel, widths=(5, 4), replicas=replicas, seed=seed, epochs=2)
         run = Run.start(settings, torch.device("cpu"))
         run.run_epoch()
         return run.model.state_dict()
@@ -192,13 +192,13 @@ def test_a_replica_is_what_it_is_alone(channel):
 
 
 def test_the_published_noisy_networks_have_noise_everywhere_and_no_penalty():
-    settings = Settings.of(channel="gaussian")
+    settings = Settings.of(noise="gaussian")
     assert settings.echo_at == (1, 2, 3, 4, 5)
     assert settings.beta == 0.0
     assert settings.noisy_layers == [f"hidden{k}" for k in range(1, 6)]
-    assert Settings.of(channel="gaussian", activation="relu", echo_layers=1).noisy_layers == ["hidden4"]
+    assert Settings.of(noise="gaussian", activation="relu", echo_layers=1).noisy_layers == ["hidden4"]
     model = build(
-        Settings.of(channel="dropout", widths=(4,), replicas=1, dropout=0.5),
+        Settings.of(noise="dropout", widths=(4,), replicas=1, dropout=0.5),
         Run.start(settings, torch.device("cpu")).task,
     )
     assert model.hidden1.noise.p == 0.5
@@ -208,7 +208,7 @@ def test_the_rate_of_a_gaussian_layer_holds_its_information_down():
     bounds = {}
     for beta in (0.0, 0.3):
         settings = Settings.of(
-            channel="gaussian", scale="input", widths=(6, 4), echo_at=(2,), replicas=2, epochs=40, beta=beta, lr=1e-2
+            noise="gaussian", scale="input", widths=(6, 4), echo_at=(2,), replicas=2, epochs=40, beta=beta, lr=1e-2
         )
         run = Run.start(settings, torch.device("cpu"))
         for _ in range(40):

@@ -71,7 +71,7 @@ def test_the_settings_of_taps():
     assert settings.snapshots == "log:6"
     for given, message in [
         ({"echo_mode": "taps"}, "Did you mean 'tap'"),
-        ({"echo_mode": "tap", "channel": "gaussian"}, "expected channel echo"),
+        ({"echo_mode": "tap", "noise": "gaussian"}, "expected echo"),
         ({"tap_objective": "labels"}, "Did you mean 'label'"),
         ({"tap_betas": (0.1, -1.0)}, "positive numbers"),
     ]:

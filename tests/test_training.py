@@ -58,7 +58,7 @@ def test_a_replica_is_the_network_of_its_seed_to_the_last_bit(options):
 def test_a_convolutional_replica_is_the_network_of_its_seed_to_the_last_bit(tmp_path, seeded):
     x = torch.randn(240, 1, 8, 8, generator=seeded(1))
     np.savez(tmp_path / "images.npz", x=x.numpy(), y=(x.mean((1, 2, 3)) > 0).numpy().astype(int))
-    common = {"dataset": str(tmp_path / "images.npz"), "model": "cnn", "channels": (2, 3), "widths": (4,)}
+    common = {"dataset": str(tmp_path / "images.npz"), "model": "cnn", "conv_channels": (2, 3), "widths": (4,)}
     common |= {"activation": "relu", "echo_at": (2, 3), "batch_size": 96, "epochs": 4, "subset": 180, "beta": 0.05}
     many = after(Settings(replicas=2, seed=4, **common), 3)
     alone = after(Settings(replicas=1, seed=5, **common), 3)

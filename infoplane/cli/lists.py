@@ -17,7 +17,7 @@ __all__ = ["datasets", "estimators", "warnings"]
 
 #: what `datasets` shows of the settings of a run
 _SHOWN = (
-    *("model", "channels", "widths", "activation", "optimizer", "lr", "batch_size", "epochs", "subset", "beta"),
+    *("model", "conv_channels", "widths", "activation", "optimizer", "lr", "batch_size", "epochs", "subset", "beta"),
     *("echo_on", "snapshots", "estimators", "probe", "replicas"),
 )
 

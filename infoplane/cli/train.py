@@ -54,7 +54,7 @@ _TRAIN_OPTIONS: list[Any] = [
     click.option("--data-root", help="The folder with the files of a data set; default: $INFOPLANE_DATA, else data."),
     click.option("--subset", type=int, help="How many training points to use, the classes in proportion."),
     click.option("--model", help="mlp or cnn; default: what suits the data set."),
-    click.option("--channels", callback=_whole_numbers, help="Of the convolutions of a cnn, e.g. 16,32."),
+    click.option("--conv-channels", callback=_whole_numbers, help="Of the convolutions of a cnn, e.g. 16,32."),
     click.option("--activation", help="tanh, relu, linear, softsign, softplus, elu or hardtanh."),
     click.option("--bits", type=int, help="Of every activation, 2 to 16 (a quantised network); default: 0, floats."),
     click.option("--widths", callback=_whole_numbers, help="Hidden layers, e.g. 10,7,5,4,3."),
@@ -65,10 +65,10 @@ _TRAIN_OPTIONS: list[Any] = [
     click.option("--echo-mode", help="chain: in the network; tap: side branches of all layers, refitted at snapshots."),
     click.option("--tap-objective", help="label (cross-entropy) or reconstruction (of the layer), + beta rate."),
     click.option("--tap-betas", callback=_numbers, help="Of taps, e.g. 0.01,0.1."),
-    click.option("--channel", help="echo, gaussian or dropout; the latter two behind all hidden layers by default."),
+    click.option("--noise", help="echo, gaussian or dropout; the latter two behind all hidden layers by default."),
     click.option("--noise-std", type=float, help="Of the channel gaussian: the standard deviation of its noise."),
     click.option("--dropout", type=float, help="Of the channel dropout: the share."),
-    click.option("--bound", type=float, help="The largest echo scale s, below 1."),
+    click.option("--max-scale", type=float, help="The largest echo scale s, below 1."),
     click.option("--echoes", type=int, help="Terms of an echo in training, a power of two below the batch size."),
     click.option("--scale", help="input (learned, from the layer's own values) or constant (a unit)."),
     click.option("--mixing", help="diagonal, rotation (fixed) or full (learned, norm-bounded)."),
@@ -187,7 +187,7 @@ def _settings(preset: str | None, echo_layers: int | None, estimators: str | Non
 
 
 def _name(settings: Settings) -> str:
-    kind = "tap" if settings.echo_mode == "tap" else settings.channel
+    kind = "tap" if settings.echo_mode == "tap" else settings.noise
     echo = f"-{kind}{'.'.join(map(str, settings.echo_at))}" if settings.echo_at else ""
     echo += f"-{settings.bits}bit" if settings.bits else ""
     dataset = Path(settings.dataset).stem

@@ -86,7 +86,7 @@ def _images(name: str) -> Callable[[Place], Points]:
 _IMAGES: dict[str, Any] = {
     "model": "cnn",
     "widths": (16,),
-    "channels": (16, 32),
+    "conv_channels": (16, 32),
     "lr": 2e-3,
     "beta": 0.15,
     "echo_on": "before",
@@ -97,7 +97,7 @@ _IMAGES: dict[str, Any] = {
     "probe": "test",
     "replicas": 1,
 }
-_IMAGES_MLP: dict[str, Any] = {"channels": (), "widths": (1024, 20, 20, 20), "lr": 1e-3, "beta": 0.2, "epochs": 15}
+_IMAGES_MLP: dict[str, Any] = {"conv_channels": (), "widths": (1024, 20, 20, 20), "lr": 1e-3, "beta": 0.2, "epochs": 15}
 
 #: Every data set, by the name the command line calls it.
 DATASETS: dict[str, Dataset] = {
@@ -140,7 +140,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "cifar10": Dataset(
         "animals and vehicles, 10 classes", "50000 + 10000 colour images of 32 x 32", "Krizhevsky 2009; torchvision",
-        _images("CIFAR10"), _IMAGES | {"channels": (32, 64), "widths": (64,)}, _IMAGES_MLP, test=True,
+        _images("CIFAR10"), _IMAGES | {"conv_channels": (32, 64), "widths": (64,)}, _IMAGES_MLP, test=True,
     ),
 }  # fmt: skip
 
