@@ -23,6 +23,7 @@ from .typed import About, File, Flag, Numbers, Real, Setting, Text, Whole, Whole
 __all__ = [
     "FIELDS",
     "FORMER",
+    "GROUPS",
     "INIT_NAMES",
     "MODELS",
     "OPTIMIZERS",
@@ -104,7 +105,7 @@ class Settings:
     model: Annotated[Model, About("Network", "The kind of network.")] = "mlp"
     conv_channels: Annotated[
         Wholes, such_that(lambda channels: all(c >= 1 for c in channels)),
-        About("Network", "Channels of the convolutions of a cnn, such as 16,32.", default="none",
+        About("Network", "Channels of the convolutions of a cnn, such as 16,32.",
               expected="whole numbers of at least 1 with commas between, such as 16,32", metavar="CHANNELS"),
     ] = ()
     widths: Annotated[
@@ -138,7 +139,7 @@ class Settings:
     echo_on: Annotated[
         Place | None,
         About("Noise", "Whether a noisy layer goes before or after the activation.",
-              default="before a ReLU, after any other activation"),
+              default="what suits the data set and the activation"),
     ] = None
     max_scale: Annotated[
         Real, Field(gt=0, lt=1), About("Noise", "Largest scale of Echo noise, below 1.")
@@ -320,6 +321,9 @@ _CHOSEN_FIRST: dict[str, Any] = {
               default="0; all with --noise gaussian or dropout and with --echo-mode tap"),
     ],
 }  # fmt: skip
+
+#: The headings under which settings are listed, in order.
+GROUPS = ("Starting point", "Data", "Network", "Noise", "Training", "Measurement")
 
 #: Every setting by name, and before them "preset" and "echo_layers", from which `Settings.of` makes others.
 FIELDS = fields_of(Settings, _CHOSEN_FIRST)
