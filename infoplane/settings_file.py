@@ -1,9 +1,10 @@
-"""Settings in a file: YAML or JSON, written by hand, or the config.json of a run. Does not load torch."""
+"""Settings in a file: YAML or JSON, written by hand, or a run's config.json. Does not load torch."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from .typed import shown
 
 __all__ = ["SettingsFile", "read_settings"]
 
-#: Of what a run's config.json holds beside its settings: what another run can be told, and what belongs to that run.
+#: Of what a run's config.json holds beside its settings: what another run can be told, and what
+#: belongs to that run.
 TOLD, OWN = ("keep_weights", "threads"), ("format", "data", "device")
 #: What `Settings.of` takes beside the settings.
 _FIRST = ("preset", "echo_layers")
@@ -36,16 +38,18 @@ class SettingsFile:
 def read_settings(path: str | os.PathLike[str]) -> SettingsFile:
     """Read a file of settings.
 
-    The file maps names of settings to values, as `infoplane settings` prints them; "preset" and "echo_layers" may be
-    among them, and hyphens stand for underscores. The config.json of a run is understood too: its settings, under
-    their former names as well, its "threads" and its "keep_weights" are taken. Its "device", "data" and "format" are
-    left out, because they say where that run was made and from which data.
+    The file maps names of settings to values, as `infoplane settings` prints them; "preset" and
+    "echo_layers" may be among them, and hyphens stand for underscores. The config.json of a run is
+    understood too: its settings, under their former names as well, its "threads" and its
+    "keep_weights" are taken. Its "device", "data" and "format" are left out, because they say where
+    that run was made and from which data.
 
     Args:
         path: A file whose name ends in .json, or any other name for YAML.
 
     Raises:
-        InfoplaneError: If the file cannot be read, or holds an unknown name or a value that a setting does not take.
+        InfoplaneError: If the file cannot be read, or holds an unknown name or a value that a
+            setting does not take.
 
     Example:
         >>> Path("fast.yaml").write_text("lr: 4e-4\\nbatch-size: full\\n")  # doctest: +SKIP
@@ -67,9 +71,19 @@ def read_settings(path: str | os.PathLike[str]) -> SettingsFile:
 def _content(path: Path) -> dict[str, Any]:
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """YAML without a key that is given twice, of which the first would be lost."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            _once(self.construct_object(key, deep=True) for key, _ in node.value if not key.tag.endswith(":merge"))
+            return super().construct_mapping(node, deep)
+
     try:
         text = path.read_text(encoding="utf-8-sig")
-        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+        if path.suffix.lower() == ".json":
+            content = json.loads(text, object_pairs_hook=_object)
+        else:
+            content = yaml.load(text, Loader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise InfoplaneError(f"Cannot read the settings in {path}: {reason}.") from error
@@ -78,6 +92,17 @@ def _content(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise InfoplaneError(f"{path} holds {shown(content)}; expected settings by name, such as 'epochs: 100'.")
     return content
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _once(name for name, _ in pairs)
+    return dict(pairs)
+
+
+def _once(keys: Iterable[Any]) -> None:
+    listed = list(keys)
+    if twice := [key for at, key in enumerate(listed) if key in listed[:at]]:
+        raise ValueError(f"{twice[0]!r} is there twice")
 
 
 def _values(content: dict[str, Any]) -> dict[str, Any]:

@@ -218,6 +218,7 @@ BAD_FILES = {
     "max_scale: {}": "max-scale is {}; expected a number between 0 and 1",
     "bits: true": "bits is True; expected 2 to 16",
     "batch-size: 4\nbatch_size: 5": "'batch_size' is there twice",
+    "lr: 4\nlr: 5": "'lr' is there twice",
     "settings: {lr: 1}\nthread: 2": "Did you mean 'threads'",
     "settings: {lr: 1}\nthreads: x": "threads is 'x'",
     "settings: 3": "expected their values by name",
@@ -247,10 +248,12 @@ def test_files_that_are_not_there_or_stand_beside_other_starts_are_refused(tmp_p
     (tmp_path / "good.json").write_text("{}")
     (tmp_path / "latin.yaml").write_bytes(b"dataset: \xff")
     (tmp_path / "bad.json").write_text("lr: 1")
+    (tmp_path / "twice.json").write_text('{"lr": 1, "lr": 2}')
     for arguments, message in (
         (["--config", "none.yaml"], "No such file"),
         (["--config", "."], "Is a directory"),
         (["--config", "latin.yaml"], "Cannot read the settings in latin.yaml"),
+        (["--config", "twice.json"], "'lr' is there twice"),
         (["--config", "bad.json"], "Cannot read the settings in bad.json"),
         (["--config", "good.json", "--preset", "saxe"], "a line 'preset: NAME'"),
         (["--config", "good.json", "--resume", "good.json"], "keeps its own settings"),

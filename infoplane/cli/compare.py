@@ -35,7 +35,12 @@ __all__ = ["compare"]
     layers("Names of layers with commas between. [default: all]"),
     cloup.option("--snapshots", type=click.IntRange(1), help="Number of snapshots, the last among them. [default: 1]"),
     cloup.option("--replicas", type=click.IntRange(1), help="Number of replicas, from the first. [default: 1]"),
-    cloup.option("--data-root", metavar="FOLDER", help="The folder that holds the files of its data set."),
+    cloup.option(
+        "--data-root",
+        type=click.Path(file_okay=False),
+        metavar="FOLDER",
+        help="The folder that holds the files of its data set.",
+    ),
 )
 @output(unit="nats", out="The folder for tables and figures.")
 def compare(
@@ -53,8 +58,8 @@ def compare(
     """Compare every estimator with exact values.
 
     \b
-    infoplane compare-estimators           on channels whose information is known: two minutes on two cores
-    infoplane compare-estimators RUN       on the layers of a trained run, beside the exact rates of its Echo layers
+    infoplane compare-estimators        on channels whose information is known (two minutes)
+    infoplane compare-estimators RUN    on a trained run, beside the exact rates of its Echo layers
 
     The table, as CSV and JSON, and figures are left in a folder.
     """

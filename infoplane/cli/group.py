@@ -51,6 +51,6 @@ class Commands(cloup.Group):
 def main() -> None:
     """Analyse neural networks in the information plane, with exact rates from Echo noise.
 
-    Every number says what it is (exact, an upper or lower bound, or an estimate), through which channel, under which
-    law and ceiling it holds, and which warnings it carries.
+    Every number says what it is (exact, an upper or lower bound, or an estimate), through which
+    channel, under which law and ceiling it holds, and which warnings it carries.
     """

@@ -59,7 +59,7 @@ def _options(values: dict[str, Any]) -> str:
 def estimators() -> None:
     """List the estimators.
 
-    Each with what it measures, the standing of its numbers, its conditions, its cost and its source.
+    Each with what it measures, the standing of its numbers, its conditions, cost and source.
     """
     from ..estimators import ESTIMATORS
 

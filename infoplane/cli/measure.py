@@ -19,7 +19,7 @@ __all__ = ["measure"]
 
 
 @main.command()
-@cloup.argument("source", metavar="RUN|FILE.npz|MODULE:FUNCTION", type=RunPath())
+@cloup.argument("source", metavar="RUN|FILE.npz|MODULE:FUNCTION", type=RunPath(files=True))
 @cloup.option_group(
     "Measurement",
     estimators("Estimators as of `infoplane train`. [default: those of the run, or kde and binning]"),
@@ -29,7 +29,12 @@ __all__ = ["measure"]
         type=Choice(lambda: PROBES, "probe"),
         help="Which points to measure on, in a run or a model. [default: those of the run, or all]",
     ),
-    cloup.option("--data-root", metavar="FOLDER", help="The folder that holds the files of the data set."),
+    cloup.option(
+        "--data-root",
+        type=click.Path(file_okay=False),
+        metavar="FOLDER",
+        help="The folder that holds the files of the data set.",
+    ),
     device(),
 )
 @cloup.option_group(
@@ -75,9 +80,9 @@ def measure(
     infoplane measure activations.npz        arrays LAYER -> (epoch, N, D), and labels (N,)
     infoplane measure nets:resnet --weights resnet.pt --dataset cifar10 --layers layer1,layer4
 
-    Nothing is trained. The result is a run directory like those of `infoplane train`. A run has the weights of every
-    epoch that was measured if it was trained with --keep-weights, and otherwise the last ones. MODULE:FUNCTION is
-    imported and called, which runs its code.
+    Nothing is trained. The result is a run directory like those of `infoplane train`. A run has the
+    weights of every epoch that was measured if it was trained with --keep-weights, and otherwise
+    the last ones. MODULE:FUNCTION is imported and called, which runs its code.
     """
     common: dict[str, Any] = {"estimators": estimators, "layers": layers}
     common |= {"force": output.force, "progress": not output.quiet}

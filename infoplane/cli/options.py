@@ -1,7 +1,7 @@
 """The options that several commands share, and the types of their values.
 
-A type knows the words that its values can be, from a registry. They are shown in --help, complete in a shell, and an
-unknown word is refused with the nearest one.
+A type knows the words that its values can be, from a registry. They are shown in --help, complete
+in a shell, and an unknown word is refused with the nearest one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from click.shell_completion import CompletionItem
 
 from ..data import DATASETS
 from ..records import UNITS, InfoplaneError, choose
-from ..settings import FIELDS, GROUPS, SCHEDULES
+from ..settings import FIELDS, GROUPS, SCHEDULES, default_text
 from ..typed import Setting
 from .runs import words
 
@@ -83,17 +83,25 @@ class Choice(click.Choice[str]):
 
 
 class RunPath(click.Path):
-    """The directory of a run; a shell completes those there are, here and in runs/."""
+    """The directory of a run. A shell completes the runs that exist, here and in runs/.
+
+    Args:
+        files: Whether the value may also be a file.
+    """
 
     name = "run"
 
+    def __init__(self, *, files: bool = False) -> None:
+        super().__init__()
+        self._other = "file" if files else "dir"
+
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         found = [CompletionItem(run) for run in _runs(incomplete)]
-        return found or [CompletionItem(incomplete, type="dir")]
+        return found or [CompletionItem(incomplete, type=self._other)]
 
 
 def _runs(incomplete: str) -> Iterator[str]:
-    """Yield the directories of runs whose path begins like this, or that lie in such a directory."""
+    """Yield the runs whose path begins like this, or that lie in a folder that does."""
     for path in sorted(glob(escape(incomplete) + "*")):
         inside = sorted(glob(os.path.join(escape(path), "*")))
         yield from (each for each in (path, *inside) if _is_run(each))
@@ -158,7 +166,7 @@ class Output:
 
 
 def output(*, unit: str, out: str) -> Callable[[F], F]:
-    """Add --out, --force, --unit, --json and --quiet, which the command gets as one argument, `output`.
+    """Add --out, --force, --unit, --json and --quiet, which arrive as one argument, `output`.
 
     Args:
         unit: The default unit.
@@ -238,7 +246,7 @@ def _option(setting: Setting) -> Any:
     about = setting.about
     if setting.kind is bool:
         names = f"{setting.option}/--no-{setting.shown_name}"
-        return cloup.option(names, default=None, help=f"{about.help} [default: {_default(setting)}]")
+        return cloup.option(names, default=None, help=f"{about.help} [default: {default_text(setting)}]")
     kind: click.ParamType[Any]
     if setting.name == "dataset":
         kind = _Word(setting, lambda: DATASETS, files=True)
@@ -246,24 +254,17 @@ def _option(setting: Setting) -> Any:
         kind = _Word(setting, _estimators)
     elif setting.name == "snapshots":
         kind = _Word(setting, lambda: ("log:", "every:", *SCHEDULES))
+    elif setting.about.metavar == "FOLDER":
+        kind = click.Path(file_okay=False)
     elif setting.choices:
         kind = _Word(setting, lambda: setting.choices)
     else:
         kind = _Value(setting)
-    return cloup.option(setting.option, type=kind, help=f"{about.help} [default: {_default(setting)}]")
-
-
-def _default(setting: Setting) -> str:
-    """Return the default in words: what a run takes if neither an option nor a file says anything."""
-    if setting.about.default:
-        return setting.about.default
-    if any(setting.name in listed.defaults | listed.mlp for listed in DATASETS.values()):
-        return "what suits the data set"
-    return setting.text(setting.default) or "none"
+    return cloup.option(setting.option, type=kind, help=f"{about.help} [default: {default_text(setting)}]")
 
 
 def refuse_given(given: Mapping[str, Any], where: str) -> None:
-    """Raise InfoplaneError for the first option that was given a value, and say where it was given."""
+    """Raise InfoplaneError for the first option that has a value, and say where it was given."""
     for name, value in given.items():
         if value:
             raise InfoplaneError(f"--{name.replace('_', '-')} was given {where}")

@@ -1,4 +1,4 @@
-"""What the commands that make a run share: a name for its folder, and the table that is shown of it."""
+"""Shared by the commands that make a run: a name for its folder, and the table of its numbers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def print_json(result: dict[str, Any]) -> None:
 
 
 def finite(value: Any) -> Any:
-    """Return a value of JSON's types with null for numbers that are not finite, for which JSON has no word."""
+    """Return a value of JSON's types with null for NaN and infinities, which JSON does not have."""
     if isinstance(value, dict):
         return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list):

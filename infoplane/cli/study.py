@@ -38,7 +38,8 @@ def _names() -> Iterable[str]:
 def study(context: click.Context, name: str | None, every: bool, quick: bool, download: bool, out: str | None) -> None:
     """Run a study.
 
-    A study draws one figure of the debate and writes the numbers behind it. `infoplane studies` lists them.
+    A study draws one figure of the debate and writes the numbers behind it. `infoplane studies`
+    lists them.
 
     \b
     infoplane study echo_versus_bounds

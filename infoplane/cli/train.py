@@ -61,8 +61,8 @@ def train(
     infoplane train --dataset fashion-mnist --model cnn --echo-layers 1 --subset 10000 --download
     infoplane train --config runs/RUN/config.json --seed 5
 
-    Echo layers are added where --echo-layers or --echo-at ask for them. A setting that is not given takes what suits
-    the data set (`infoplane datasets`).
+    Echo layers are added where --echo-layers or --echo-at ask for them. A setting that is not given
+    takes what suits the data set (`infoplane datasets`).
     """
     given = {name: value for name, value in given.items() if value is not None}
     first = {"preset": preset, "echo_layers": echo_layers}
@@ -106,7 +106,7 @@ def train(
 
 
 def _beside(config: str, given: dict[str, Any], first: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the settings of a file with the options beside it, which win, and what else the file says of a run."""
+    """Return the settings of a file with the options beside it, and its options of a run."""
     from ..settings_file import read_settings
 
     if "preset" in first:
