@@ -46,7 +46,7 @@ def student_teacher(
     """
     if not 0 <= irrelevant < inputs:
         raise InfoplaneError(
-            f"student_teacher: irrelevant={irrelevant} of {inputs} inputs; expected at least 0 and fewer than all."
+            f"student_teacher: irrelevant={irrelevant} of {inputs} inputs; expected fewer than all, and at least 0."
         )
     generator = torch.Generator().manual_seed(derive("student-teacher", seed))
     teacher = teacher_variance**0.5 * torch.randn(outputs, inputs, generator=generator)
