@@ -1,8 +1,8 @@
-"""The activations of our networks. Importing this module does not load torch.
+"""The activations of the networks. Importing this module does not load torch.
 
-Softplus and ELU are written with operations whose vectorised and scalar code paths agree to the last bit. PyTorch's own
-kernels round the last few entries of a tensor differently from the rest, and then a replica would depend on how many
-others are trained beside it.
+Softplus and ELU are written with operations whose vectorised and scalar code paths agree to the
+last bit. PyTorch's own kernels round the last few entries of a tensor differently from the rest,
+and then a replica would depend on how many others are trained beside it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,16 @@ def _elu(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """An elementwise function, its formula, the initialisation that suits it (a name in `networks.INITS`), and whether
-    an Echo layer comes "before" it or "after" it unless told otherwise.
+    """An elementwise function and what suits it.
 
-    Behind a ReLU many codes are the same number, 0, and some units are dead: there a rate is often a bound only.
+    After a ReLU many codes are the same number, 0, and some units are dead, so that a rate there is
+    often only a bound; this is why an Echo layer comes before it.
+
+    Args:
+        function: Maps a tensor to a tensor of the same shape.
+        formula: The function in words, with its range.
+        init: The initialisation that suits it, a name in `networks.INITS`.
+        echo: Whether an Echo layer comes "before" it or "after" it, unless told otherwise.
     """
 
     function: Callable[[Tensor], Tensor]
@@ -41,6 +47,7 @@ class Activation:
     echo: str = "after"
 
 
+#: Every activation, by the name that the command line and the settings use.
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": Activation(lambda x: x.tanh(), "tanh(x), in [-1, 1]", "glorot"),
     "relu": Activation(lambda x: x.relu(), "max(x, 0)", "balanced", "before"),

@@ -1,4 +1,4 @@
-"""The epochs at which a run is measured, from a short text. Importing this module does not load torch."""
+"""The epochs at which a run is measured, from a short text. Does not load torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ __all__ = ["SCHEDULES", "snapshot_epochs"]
 
 
 def _saxe(epochs: int) -> list[int]:
-    """Return the schedule of ibsgd: every epoch below 20, every 5th up to 100, every 20th up to 2000, then every 100th.
+    """Return the schedule of ibsgd, the code of Saxe et al.
 
-    Code of Saxe et al.: https://github.com/artemyk/ibsgd
+    Every epoch below 20, every 5th up to 100, every 20th up to 2000, then every 100th.
+    https://github.com/artemyk/ibsgd
     """
     return [
         e for e in range(epochs + 1) if e < 20 or (e < 100 and e % 5 == 0) or (e < 2000 and e % 20 == 0) or e % 100 == 0
@@ -22,7 +23,7 @@ def _saxe(epochs: int) -> list[int]:
 
 
 def _log_spaced(epochs: int, count: int, whole: Callable[[float], int] = round) -> list[int]:
-    """Return epoch 0 and `count` log-spaced epochs up to the last; fewer where two of them round to the same epoch."""
+    """Return epoch 0 and `count` log-spaced epochs up to the last; fewer if two of them coincide."""
     if count < 2:
         return [0, epochs]
     return sorted({0} | {whole(epochs ** (k / (count - 1)) + 1e-9) for k in range(count)})
@@ -41,12 +42,13 @@ def snapshot_epochs(text: str, epochs: int) -> list[int]:
     The first and the last epoch are always among them.
 
     Args:
-        text: "log:16" for 16 log-spaced epochs, "every:10" for every tenth, "saxe" or "tishby" for a published
-            schedule, or a list of epochs such as "0,1,10,100".
+        text: "log:16" for 16 log-spaced epochs, "every:10" for every tenth, "saxe" or "tishby" for
+            a published schedule, or a list of epochs such as "0,1,10,100".
         epochs: The length of the run.
 
     Raises:
-        InfoplaneError: If the text is none of these, or asks for an epoch that the run does not have.
+        InfoplaneError: If the text is none of these, or asks for an epoch that the run does not
+            have.
 
     Example:
         >>> snapshot_epochs("every:30", 100)

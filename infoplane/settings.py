@@ -1,7 +1,8 @@
-"""Everything a training run is told: one record and its presets. Importing this module does not load torch.
+"""The settings of a training run. Importing this module does not load torch.
 
-Each setting is declared once, with its type, range, group and help (see `typed`). `FIELDS` has them by name; the
-command line, files of settings, their errors and the documentation's table all follow from it.
+Each setting is declared once, with its type, range, group and help (see `typed`). `FIELDS` has them
+by name; the command line, files of settings, their errors and the documentation's table all follow
+from it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .typed import About, File, Flag, Numbers, Real, Setting, Text, Whole, Whole
 __all__ = [
     "FIELDS",
     "FORMER",
+    "GROUPS",
     "INIT_NAMES",
     "MODELS",
     "OPTIMIZERS",
@@ -31,6 +33,7 @@ __all__ = [
     "SCHEDULES",
     "Settings",
     "current_names",
+    "default_text",
     "echo_places",
     "known",
     "snapshot_epochs",
@@ -41,7 +44,7 @@ Init = Literal["glorot", "he", "balanced", "tishby", "saxe"]
 Optimizer = Literal["adam", "sgd"]
 Probe = Literal["train", "test", "all"]
 Noise = Literal["echo", "gaussian", "dropout"]
-Place = Literal["before", "after"]
+Position = Literal["before", "after"]
 Mode = Literal["chain", "tap"]
 Objective = Literal["label", "reconstruction"]
 Scale = Literal["input", "constant"]
@@ -64,13 +67,14 @@ def _schedule(epochs: Any) -> Any:
 class Settings:
     """The settings of a training run, those of `infoplane train` under the same names.
 
-    Every value is checked when the record is made, by type and by range; numbers may be text, as files and the command
-    line give them, and lists become tuples. `FIELDS` describes each setting. The defaults are those of the 12-bit
-    task; `Settings.of` has those of every data set. Replica r has the seed seed + r.
+    Every value is checked when the record is made, by type and by range; numbers may be text, as
+    files and the command line give them, and lists become tuples. `FIELDS` describes each setting.
+    The defaults are those of the 12-bit task; `Settings.of` has those of every data set. Replica r
+    has the seed seed + r.
 
     Raises:
-        InfoplaneError: If there is no such setting, or its value is of another type or out of range, or two settings
-            contradict each other.
+        InfoplaneError: If there is no such setting, or its value is of another type or out of
+            range, or two settings contradict each other.
 
     Example:
         >>> Settings(lr="4e-4", widths="4,3").lr
@@ -104,7 +108,7 @@ class Settings:
     model: Annotated[Model, About("Network", "The kind of network.")] = "mlp"
     conv_channels: Annotated[
         Wholes, such_that(lambda channels: all(c >= 1 for c in channels)),
-        About("Network", "Channels of the convolutions of a cnn, such as 16,32.", default="none",
+        About("Network", "Channels of the convolutions of a cnn, such as 16,32.",
               expected="whole numbers of at least 1 with commas between, such as 16,32", metavar="CHANNELS"),
     ] = ()
     widths: Annotated[
@@ -136,9 +140,9 @@ class Settings:
               expected="numbers of hidden layers with commas between, such as 2,4", metavar="LAYERS"),
     ] = ()
     echo_on: Annotated[
-        Place | None,
+        Position | None,
         About("Noise", "Whether a noisy layer goes before or after the activation.",
-              default="before a ReLU, after any other activation"),
+              default="what suits the data set and the activation"),
     ] = None
     max_scale: Annotated[
         Real, Field(gt=0, lt=1), About("Noise", "Largest scale of Echo noise, below 1.")
@@ -256,7 +260,9 @@ class Settings:
 
     @classmethod
     def of(cls, *, preset: str | None = None, echo_layers: int | None = None, **given: Any) -> Settings:
-        """Return the settings given, else those of the preset, else those that suit the data set and the model.
+        """Return the settings given, completed by a preset and by what suits the data set.
+
+        What is given wins over the preset, and the preset over what suits data set and model.
 
         Args:
             preset: A name in `PRESETS`.
@@ -321,9 +327,23 @@ _CHOSEN_FIRST: dict[str, Any] = {
     ],
 }  # fmt: skip
 
-#: Every setting by name, and before them "preset" and "echo_layers", from which `Settings.of` makes others.
+#: The headings under which settings are listed, in order.
+GROUPS = ("Starting point", "Data", "Network", "Noise", "Training", "Measurement")
+
+#: Every setting by name, and before them "preset" and "echo_layers", from which `Settings.of` makes
+#: others.
 FIELDS = fields_of(Settings, _CHOSEN_FIRST)
 _NAMES = tuple(f.name for f in dataclasses.fields(Settings))
+
+
+def default_text(setting: Setting) -> str:
+    """Return in words what a run takes if neither an option nor a file says anything."""
+    if setting.about.default:
+        return setting.about.default
+    if any(setting.name in listed.defaults | listed.mlp for listed in DATASETS.values()):
+        return "what suits the data set"
+    return setting.text(setting.default) or "none"
+
 
 #: Names of settings in runs of format 1, and what they are called now.
 FORMER = {"channel": "noise", "channels": "conv_channels", "bound": "max_scale"}
@@ -344,7 +364,8 @@ def current_names(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return recorded settings under the names they have now.
 
     Raises:
-        InfoplaneError: If the values are no mapping with names for keys, or hold a setting under both of its names.
+        InfoplaneError: If the values are no mapping with names for keys, or hold a setting under
+            both of its names.
     """
     if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
         raise InfoplaneError(f"The settings are {shown(values)}; expected their values by name.")
@@ -398,8 +419,8 @@ def _check_measurement(s: Settings) -> None:
 def echo_places(layers: int, depth: int, *, convolutions: int = 0) -> tuple[int, ...]:
     """Return default places of Echo layers among `depth` hidden layers.
 
-    The first hidden layer is the last to get one, because its rate stays above ln N. In a network with `convolutions`,
-    which come first, the places are the last layers, because maps are wide.
+    The first hidden layer is the last to get one, because its rate stays above ln N. In a network
+    with `convolutions`, which come first, the places are the last layers, because maps are wide.
 
     Raises:
         InfoplaneError: If there are fewer hidden layers than that.

@@ -1,6 +1,7 @@
-"""The studies that come with the package: one plain file a claim, each run with `infoplane study NAME`.
+"""The studies that come with the package: one plain file per claim.
 
-They are in studies/ of a checkout, and beside this file where the package is installed.
+`infoplane study NAME` runs one. They are in studies/ of a checkout, and beside this file in an
+installed package.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ __all__ = ["Study", "run", "studies"]
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """claim: the first line of its docstring; source and time as it says."""
+    """A study, as its file describes it.
+
+    Args:
+        name: The name of its file.
+        path: Its file.
+        claim: The first line of its docstring.
+        source: The source of the claim.
+        time: The time that it takes on two cores.
+    """
 
     name: str
     path: Path
@@ -29,7 +38,7 @@ class Study:
 
 
 def studies() -> dict[str, Study]:
-    """All studies by name, as their files say, without running any of them."""
+    """Return all studies by name, read from their files without running them."""
     here = Path(__file__).resolve().parent
     folder = next((f for f in (here / "studies", here.parent / "studies") if f.is_dir()), None)
     found = {}
@@ -50,9 +59,16 @@ def studies() -> dict[str, Study]:
 
 
 def run(name: str, out: Path, *, quick: bool = False, download: bool = False) -> None:
-    """Run a study: its `main(out, quick)`, which writes figures and the numbers behind them to the folder `out`.
+    """Run a study, which writes figures and the numbers behind them.
 
-    download: fetch the data of a study on real data, `main(out, quick, download)`, where they are not there.
+    Args:
+        name: The name of the study.
+        out: The folder to write to.
+        quick: Whether to take few points, seeds and epochs, only to see that it runs.
+        download: Whether to fetch missing data, for a study on real data.
+
+    Raises:
+        InfoplaneError: If there is no such study, its data are missing, or there can be no folder.
     """
     study = studies()[choose(name, studies(), "study")]
     spec = importlib.util.spec_from_file_location(f"infoplane_study_{name}", study.path)

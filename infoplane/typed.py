@@ -1,11 +1,14 @@
-"""The types of settings: how each value is read, from Python, a file or the command line, and what is said of it.
+"""The types of settings: how a value is read and described.
+
+Values come from Python, from files and from the command line.
 
 A setting is declared once, as an annotated field:
 
     epochs: Annotated[Whole, Field(ge=1), About("Training", "Number of epochs.")] = 400
 
-and everything else follows from that line: the check of its type and range, the error, the option of the command line
-with its help, and the documentation's table. Numbers may come as text, because YAML reads 4e-4 as the text "4e-4".
+and everything else follows from that line: the check of its type and range, the error, the option
+of the command line with its help, and the documentation's table. Numbers may come as text, because
+YAML reads 4e-4 as the text "4e-4".
 """
 
 from __future__ import annotations
@@ -116,7 +119,8 @@ class Setting:
         """Return the value in the setting's own type.
 
         Raises:
-            InfoplaneError: If it is of another type or out of range; says what arrived and what was expected.
+            InfoplaneError: If it is of another type or out of range; says what arrived and what was
+                expected.
         """
         if isinstance(value, str):
             value = self.about.names.get(value, value)
@@ -137,7 +141,7 @@ class Setting:
 
 
 def fields_of(cls: type, extra: dict[str, Any]) -> dict[str, Setting]:
-    """Return the fields of an annotated dataclass by name, and before them `extra`, annotated types without a class."""
+    """Return `extra`, annotated types by name, and the fields of a dataclass, as settings."""
     hints = extra | typing.get_type_hints(cls, include_extras=True)
     return {name: Setting(name, hint, getattr(cls, name, None), _about(hint)) for name, hint in hints.items()}
 

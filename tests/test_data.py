@@ -96,7 +96,7 @@ def test_images_of_another_size_and_labels_that_are_no_classes_are_refused(fake)
     (raw / "train-labels-idx1-ubyte").write_bytes(idx(np.full(60, 11, np.uint8)))
     assert "expected classes 0 to 9" in refused("--dataset", "mnist", "--data-root", str(fake))
     (raw / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(59, np.uint8)))
-    assert "one label an image" in refused("--dataset", "mnist", "--data-root", str(fake))
+    assert "one label per image" in refused("--dataset", "mnist", "--data-root", str(fake))
 
 
 def test_a_data_set_that_is_not_there_and_one_without_a_name(tmp_path):

@@ -1,4 +1,4 @@
-"""The group that the commands belong to: what it makes of errors, of warnings and of words it does not know."""
+"""The group of all commands: how it reports errors, warnings and unknown words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import warnings as warnings_module
 from typing import Any
 
 import click
+import cloup
 
 from .. import __version__
 from ..records import InfoplaneError, choose
@@ -14,14 +15,16 @@ __all__ = ["Refused", "main"]
 
 
 class Refused(click.ClickException):
-    """Bad input: the message, exit status 2, no traceback."""
+    """Bad input: a message and exit status 2, without a traceback."""
 
     exit_code = 2
 
 
-class Commands(click.Group):
+class Commands(cloup.Group):
+    """A group that names the nearest command and turns `InfoplaneError` into a message."""
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and not args[0].startswith("-"):
+        if args and not args[0].startswith("-") and not ctx.resilient_parsing:
             try:
                 choose(args[0], self.commands, "command")
             except InfoplaneError as error:
@@ -40,11 +43,14 @@ class Commands(click.Group):
             raise Refused(str(error)) from error
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@cloup.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__)
 def main() -> None:
-    """Information-plane analysis of supervised networks, with exact rates from Echo noise.
+    """Analyse neural networks in the information plane, with exact rates from Echo noise.
 
-    Every number says what it is: exact, upper or lower bound, or estimate; through which channel, under which law and
-    ceiling; and which warnings it carries.
+    Every number says what it is (exact, an upper or lower bound, or an estimate), through which
+    channel, under which law and ceiling it holds, and which warnings it carries.
     """

@@ -1,21 +1,24 @@
-"""infoplane datasets, estimators and warnings: what there is."""
+"""infoplane datasets, estimators, settings and warnings: the registries."""
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import fields
 from typing import Any
 
 import click
+import cloup
 
-from ..data import DATASETS
-from ..records import WARNINGS, choose
-from ..settings import Settings
+from ..data import DATASETS, FILES
+from ..records import WARNINGS
+from ..settings import FIELDS, GROUPS, PRESETS, Settings
+from ..typed import Setting
 from .group import main
+from .options import Choice
 
-__all__ = ["datasets", "estimators", "warnings"]
+__all__ = ["datasets", "estimators", "settings", "warnings"]
 
-
-#: what `datasets` shows of the settings of a run
+#: The settings of a run that `datasets` shows.
 _SHOWN = (
     *("model", "conv_channels", "widths", "activation", "optimizer", "lr", "batch_size", "epochs", "subset", "beta"),
     *("echo_on", "snapshots", "estimators", "probe", "replicas"),
@@ -24,34 +27,40 @@ _SHOWN = (
 
 @main.command()
 def datasets() -> None:
-    """List the data sets, with their sizes and sources, and the settings that a run takes for each unless given."""
+    """List the data sets.
+
+    Each with its size, its source, and the settings that a run on it takes unless others are given.
+    """
     for name, listed in DATASETS.items():
         click.echo(name)
         for field in ("what", "points", "source"):
             click.echo(f"  {field:<9} {getattr(listed, field)}")
-        settings = Settings.of(dataset=name)
-        shown = [_option(field, getattr(settings, field)) for field in _SHOWN if getattr(settings, field)
-                 or field == "batch_size"]  # fmt: skip
-        click.echo(f"  settings  {' '.join(shown)}")
+        chosen = Settings.of(dataset=name)
+        click.echo(f"  settings  {_options({field: getattr(chosen, field) for field in _SHOWN})}")
         if listed.mlp:
-            click.echo(f"  with --model mlp: {' '.join(_option(*each) for each in listed.mlp.items() if each[1])}")
-    click.echo("FILE.npz, FILE.mat")
+            click.echo(f"  with --model mlp: {_options(listed.mlp)}")
+    click.echo(", ".join(f"FILE{ending}" for ending in reversed(FILES)))
     click.echo("  what      arrays x (N, ...) and y (N,), classes; or F and y; or x_train, y_train, x_test, y_test")
     click.echo("  settings  those of icosahedron")
 
 
-def _option(setting: str, value: Any) -> str:
-    """A setting as it would be given."""
-    if isinstance(value, tuple):
-        value = f"'{' '.join(value)}'" if setting == "estimators" else ",".join(map(str, value))
-    elif setting == "batch_size" and value == 0:
-        value = "full"
-    return f"--{setting.replace('_', '-')} {value}"
+def _options(values: dict[str, Any]) -> str:
+    """Return settings as one would give them, without those that are empty."""
+    shown = []
+    for name, value in values.items():
+        setting = FIELDS[name]
+        if value or value in setting.about.names.values():
+            text = setting.text(value)
+            shown.append(f"{setting.option} {repr(text) if ' ' in text else text}")
+    return " ".join(shown)
 
 
 @main.command()
 def estimators() -> None:
-    """List the estimators: what each measures, its standing, conditions, cost and source."""
+    """List the estimators.
+
+    Each with what it measures, the standing of its numbers, its conditions, cost and source.
+    """
     from ..estimators import ESTIMATORS
 
     for name, estimator in ESTIMATORS.items():
@@ -61,11 +70,55 @@ def estimators() -> None:
 
 
 @main.command()
-@click.argument("codes", nargs=-1)
+@cloup.argument("codes", nargs=-1, type=Choice(lambda: WARNINGS, "warning code", metavar="[CODE...]"))
 def warnings(codes: tuple[str, ...]) -> None:
-    """Explain the warnings a number can carry: all, or the codes given."""
+    """Explain the warnings that a number can carry.
+
+    All of them, or those of the codes given.
+    """
     for code in codes or WARNINGS:
-        warned = WARNINGS[choose(code, WARNINGS, "warning code")]
+        warned = WARNINGS[code]
         click.echo(
             f"{code}\n  means      {warned.meaning}\n  raised at  {warned.threshold}\n  remedy     {warned.remedy}"
         )
+
+
+@main.command()
+@cloup.option("--preset", type=Choice(lambda: PRESETS, "preset"), help="Published settings. [default: none]")
+@cloup.option(
+    "--dataset",
+    type=Choice(lambda: DATASETS, "dataset", closed=False, metavar="NAME|FILE", files=True),
+    help="The data set. [default: that of the preset, or icosahedron]",
+)
+def settings(preset: str | None, dataset: str | None) -> None:
+    """Print all settings as a file to edit.
+
+    \b
+    infoplane settings --dataset mnist > mnist.yaml
+    infoplane train --config mnist.yaml
+
+    The file is YAML. It says of each setting what it is and what values it takes.
+    """
+    given: dict[str, Any] = {} if dataset is None else {"dataset": dataset}
+    chosen = Settings.of(preset=preset, **given)
+    listed = [setting for setting in FIELDS.values() if hasattr(chosen, setting.name)]
+    for group in GROUPS:
+        own = [setting for setting in listed if setting.about.group == group]
+        if own:
+            click.echo(f"# -- {group}\n\n" + "\n".join(_yaml(each, getattr(chosen, each.name)) for each in own))
+
+
+def _yaml(setting: Setting, value: Any) -> str:
+    import yaml
+
+    about = setting.about.help
+    if setting.expected != "text":
+        about += f" Expected: {setting.expected}."
+    if value is None:
+        about += f" null: {setting.about.default}."
+    lines = [f"# {line}" for line in textwrap.wrap(about, 98)]
+    plain = list(value) if isinstance(value, tuple) else value
+    if setting.text(value) in setting.about.names:
+        plain = setting.text(value)
+    text = yaml.safe_dump(plain, default_flow_style=True, width=10_000).removesuffix("...\n").rstrip()
+    return "\n".join([*lines, f"{setting.name}: {text}", ""])

@@ -6,82 +6,103 @@ from pathlib import Path
 from typing import Any
 
 import click
+import cloup
 
-from ..data import is_file
-from ..records import UNITS, InfoplaneError, choose
+from ..data import DATASETS, is_file
+from ..records import InfoplaneError
 from ..settings import PROBES
 from .group import main
-from .runs import new_folder, show, words
+from .options import Choice, Output, RunPath, device, estimators, layers, output, refuse_given
+from .runs import new_folder, show
 
 __all__ = ["measure"]
 
 
 @main.command()
-@click.argument("source", metavar="RUN|FILE.npz|MODULE:FUNCTION")
-@click.option("--estimators", help="As of `infoplane train`; default: those of the run, or kde and binning.")
-@click.option("--layers", help="Names with commas between; default: all.")
-@click.option("--probe", help="train, test or all; default: that of the run, or all.")
-@click.option("--weights", multiple=True, type=click.Path(), help="Of a model: a state_dict; several are epochs.")
-@click.option("--dataset", help="Of a model: what it is measured on, as of `infoplane train`.")
-@click.option("--limit", type=click.IntRange(2), default=10_000, show_default=True, help="Of a model: points at most.")
-@click.option("--data-root", help="The folder with the files of the data set.")
-@click.option("--download", is_flag=True, help="Of a model: fetch the files of the data set through torchvision.")
-@click.option("--out", type=click.Path(), help="The run directory; default: a new one in runs/.")
-@click.option("--force", is_flag=True, help="Replace the run in --out.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--unit", default="bits", show_default=True, help="bits or nats, of the table.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, in place of the table.")
-@click.option("--quiet", is_flag=True, help="No progress bar and no table.")
+@cloup.argument("source", metavar="RUN|FILE.npz|MODULE:FUNCTION", type=RunPath(files=True))
+@cloup.option_group(
+    "Measurement",
+    estimators("Estimators as of `infoplane train`. [default: those of the run, or kde and binning]"),
+    layers("Names of layers with commas between. [default: all]"),
+    cloup.option(
+        "--probe",
+        type=Choice(lambda: PROBES, "probe"),
+        help="Which points to measure on, in a run or a model. [default: those of the run, or all]",
+    ),
+    cloup.option(
+        "--data-root",
+        type=click.Path(file_okay=False),
+        metavar="FOLDER",
+        help="The folder that holds the files of the data set.",
+    ),
+    device(),
+)
+@cloup.option_group(
+    "Models",
+    cloup.option(
+        "--weights",
+        multiple=True,
+        type=click.Path(),
+        metavar="FILE",
+        help="A state_dict of the model. If the option is given several times, each file is one epoch.",
+    ),
+    cloup.option(
+        "--dataset",
+        type=Choice(lambda: DATASETS, "dataset", closed=False, metavar="NAME|FILE", files=True),
+        help="The data set to measure the model on, as of `infoplane train`.",
+    ),
+    cloup.option(
+        "--limit",
+        type=click.IntRange(2),
+        default=10_000,
+        help="Largest number of points; of more, so many are drawn. [default: 10000]",
+    ),
+    cloup.option("--download", is_flag=True, help="Fetch the files of the data set through torchvision."),
+)
+@output(unit="bits", out="The run directory.")
 def measure(
     source: str,
-    estimators: str | None,
-    layers: str | None,
+    estimators: list[str] | None,
+    layers: list[str] | None,
     probe: str | None,
+    data_root: str | None,
+    device: str,
     weights: tuple[str, ...],
     dataset: str | None,
     limit: int,
-    data_root: str | None,
     download: bool,
-    out: str | None,
-    force: bool,
-    device: str,
-    unit: str,
-    as_json: bool,
-    quiet: bool,
+    output: Output,
 ) -> None:
-    """Measure what exists already, without training: the checkpoints of a run, saved activations, or a model.
+    """Measure a trained run, saved activations or a model.
 
     \b
     infoplane measure runs/RUN --probe test --estimators "kde:noise_variance=0.1 binning:bins=30"
     infoplane measure activations.npz        arrays LAYER -> (epoch, N, D), and labels (N,)
     infoplane measure nets:resnet --weights resnet.pt --dataset cifar10 --layers layer1,layer4
 
-    It leaves a run directory as `infoplane train` does. Weights of every epoch are there where the run was trained with
-    --keep-weights.
+    Nothing is trained. The result is a run directory like those of `infoplane train`. A run has the
+    weights of every epoch that was measured if it was trained with --keep-weights, and otherwise
+    the last ones. MODULE:FUNCTION is imported and called, which runs its code.
     """
-    choose(unit, UNITS, "unit")
-    if probe is not None:
-        choose(probe, PROBES, "probe")
-    common: dict[str, Any] = {"estimators": words(estimators), "force": force, "progress": not quiet}
-    common["layers"] = layers.split(",") if layers else None
+    common: dict[str, Any] = {"estimators": estimators, "layers": layers}
+    common |= {"force": output.force, "progress": not output.quiet}
     kind = "run" if Path(source).is_dir() else "file" if is_file(source) else "model" if ":" in source else None
     if kind is None:
         raise InfoplaneError(
             f"{source} is no run directory, no .npz file and no module:function; expected one of these to measure."
         )
-    of_model = {"weights": weights, "dataset": dataset, "download": download}
-    for name, value in of_model.items():
-        if kind != "model" and value:
-            raise InfoplaneError(f"--{name} is for a model (module:function); {source} is a {kind}.")
-    if kind == "file" and (probe or data_root):
-        raise InfoplaneError(f"--{'probe' if probe else 'data-root'} is for a run or a model; {source} is a file.")
+    if kind != "model":
+        of_model = {"weights": weights, "dataset": dataset, "download": download}
+        refuse_given(of_model, f"with {source}, a {kind}; it is for a model (module:function).")
+    if kind == "file":
+        refuse_given({"probe": probe, "data-root": data_root}, f"with {source}, a file; it is for a run or a model.")
     if kind == "model" and dataset is None:
-        raise InfoplaneError(f"{source} is to be measured on some inputs; expected --dataset, a name or a file.")
+        raise InfoplaneError(f"{source} needs inputs to be measured on; expected --dataset, a name or a file.")
 
     from .. import measure as measuring
 
     name = Path(source).stem if kind == "file" else Path(source).resolve().name.replace(":", "-")
-    where = out or new_folder(f"{name}-measured")
+    where = output.out or new_folder(f"{name}-measured")
     if kind == "run":
         run = measuring.measure_run(source, where, probe=probe, data_root=data_root, device=device, **common)
     elif kind == "file":
@@ -103,4 +124,4 @@ def measure(
             device=device,
             **common,
         )
-    show(run, unit, as_json, quiet)
+    show(run, output.unit, output.as_json, output.quiet)

@@ -2,52 +2,119 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
 
-from ..records import InfoplaneError, choose
+from ..records import UNITS, InfoplaneError, choose
 from .group import main
+from .options import ESTIMATOR_NAMES, Choice, RunPath, layers
+
+if TYPE_CHECKING:
+    from ..rundir import RunDir
 
 __all__ = ["plot"]
 
+#: What --help says of a plot; of any other in the registry, the first line of its docstring.
+_SHOWS = {
+    "plane": "I(T;Y) against I(X;T), or I(Z;Y) against I(Z;X), from epoch to epoch",
+    "rates": "exact rates and I(X;T) against epoch",
+    "loss": "loss and error against epoch",
+    "gap": "generalisation gap against information, with rank correlations",
+    "taps": "rate of Echo taps against cross-entropy or distortion (--echo-mode tap)",
+    "certificate": "why a rate is exact, or is not: each condition against epoch",
+    "gradients": "mean and standard deviation of gradients over minibatches against epoch (--gradients)",
+    "animation": "the plane from epoch to epoch, with a dot for every replica: a GIF, or HTML with a slider",
+}
+#: Why a run may lack a table.
+_LACKING = {
+    "certificates": "It has no Echo layers (see `infoplane train --echo-layers`), or was",
+    "taps": "It has no Echo taps (see `infoplane train --echo-mode`), or was",
+    "gradients": "It was trained without `infoplane train --gradients`, or was",
+    "metrics": "It was measured and not trained here (see `infoplane measure`), or was",
+}
 
-@main.command()
-@click.argument("kind")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(), metavar="RUN...")
-@click.option(
-    "--out",
-    type=click.Path(),
-    help="The file; default: RUN/figures/KIND.png (or .gif); of several runs, KIND.png here.",
+
+def _kinds() -> Iterable[str]:
+    from ..plot import PLOTS
+
+    return PLOTS
+
+
+def _formats() -> Iterable[str]:
+    from ..plot import PLOTS
+
+    return dict.fromkeys(each for plot in PLOTS.values() for each in plot.formats)
+
+
+class _Plot(cloup.Command):
+    """A command whose --help lists the registry of plots, which loads matplotlib only then."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from ..plot import PLOTS
+
+        super().format_help_text(ctx, formatter)
+        with formatter.section("KIND"):
+            formatter.write_dl(
+                [
+                    (name, _SHOWS.get(name) or (inspect.getdoc(plot.draw) or "").partition("\n")[0])
+                    for name, plot in PLOTS.items()
+                ]
+            )
+
+
+@main.command(cls=_Plot)
+@cloup.argument("kind", type=Choice(_kinds, "plot", metavar="KIND"))
+@cloup.argument("runs", nargs=-1, required=True, type=RunPath(), metavar="RUN...")
+@cloup.option_group(
+    "What is drawn",
+    cloup.option(
+        "--unit", type=Choice(lambda: UNITS, "unit"), help="Unit of information and of the loss. [default: bits]"
+    ),
+    cloup.option(
+        "--epochs-range", "shown", metavar="A..B", help="Epochs from A to B; also A.. and ..B. [default: all]"
+    ),
+    layers("Names of layers with commas between. [default: all]"),
+    cloup.option(
+        "--estimator",
+        type=ESTIMATOR_NAMES,
+        help="Estimator of the information (plane, gap, animation). [default: all; gap: Echo layers, or the first]",
+    ),
+    cloup.option("--epoch", type=int, help="Epoch (gap). [default: the last]"),
+    cloup.option(
+        "--path",
+        type=Choice(lambda: ("noisy", "noise-off", "plain"), "path", closed=False),
+        help="Path of the loss and the error (gap). [default: noisy, or plain without Echo layers]",
+    ),
 )
-@click.option(
-    "--format",
-    "formats",
-    multiple=True,
-    help="png, pdf or svg (of an animation gif or html); may be given several times.",
+@cloup.option_group(
+    "Output",
+    cloup.option(
+        "--out",
+        type=click.Path(),
+        metavar="FILE",
+        help="The file. [default: RUN/figures/KIND.png, or .gif; of several runs KIND.png here]",
+    ),
+    cloup.option(
+        "--format",
+        "formats",
+        multiple=True,
+        type=Choice(_formats, "format", closed=False, metavar="FORMAT"),
+        help="png, pdf or svg; of an animation gif or html. May be given several times. [default: the ending of --out]",
+    ),
 )
-@click.option("--unit", help="bits or nats; default: bits.")
-@click.option("--epochs-range", "shown", metavar="A..B", help="Which epochs; also A.. and ..B.")
-@click.option("--layers", help="Names with commas between; default: all.")
-@click.option("--estimator", help="Of plane, gap and animation; default: all, and Echo layers or the first.")
-@click.option("--epoch", type=int, help="Of gap; default: the last.")
-@click.option("--path", help="Of gap: noisy, noise-off or plain; default: noisy, or plain without Echo layers.")
 def plot(
     kind: str, runs: tuple[str, ...], out: str | None, formats: tuple[str, ...], shown: str | None, **given: Any
 ) -> None:
-    """Draw runs, side by side on common axes.
+    """Draw one run, or several side by side on common axes.
 
     \b
-    KIND is
-      plane        I(T;Y) against I(X;T), or I(Z;Y) against I(Z;X), from epoch to epoch
-      rates        exact rates and I(X;T) against epoch
-      loss         loss and error against epoch
-      gap          generalisation gap against information, with rank correlations
-      taps         rate of Echo taps against cross-entropy or distortion (--echo-mode tap)
-      certificate  why a rate is exact, or is not: each condition against epoch
-      gradients    mean and standard deviation of gradients over minibatches against epoch (--gradients)
-      animation    the plane from epoch to epoch, every replica a dot: a GIF, or HTML with a slider
+    infoplane plot plane runs/RUN
+    infoplane plot rates runs/RUN runs/OTHER --unit nats --format pdf
     """
     from ..rundir import RunDir
 
@@ -57,10 +124,8 @@ def plot(
 
     from ..plot import PLOTS, epochs_range, run_names
 
-    chosen = PLOTS[choose(kind, PLOTS, "plot")]
+    chosen = PLOTS[kind]
     options = {name: value for name, value in given.items() if value is not None}
-    if "layers" in options:
-        options["layers"] = [layer.strip() for layer in options["layers"].split(",")]
     for name in options:
         if name not in chosen.options:
             known = ", ".join(f"--{option}" for option in given if option in chosen.options)
@@ -82,8 +147,8 @@ def plot(
         plt.close(drawn.figure)
 
 
-def _together(table: str, runs: dict[str, Any], first: int | None, last: int | None) -> Any:
-    """A table of several runs as one frame; the column `run` has the names given here."""
+def _together(table: str, runs: dict[str, RunDir], first: int | None, last: int | None) -> Any:
+    """Return a table of several runs as one frame, whose column `run` has the names given here."""
     import pandas
 
     from ..plot import between
@@ -92,12 +157,7 @@ def _together(table: str, runs: dict[str, Any], first: int | None, last: int | N
     for name, run in runs.items():
         frame = run.read(table)
         if frame.empty:
-            why = {
-                "certificates": "It has no Echo layers (see `infoplane train --echo-layers`), or was",
-                "taps": "It has no Echo taps (see `infoplane train --echo-mode`), or was",
-                "gradients": "It was trained without `infoplane train --gradients`, or was",
-                "metrics": "It was measured and not trained here (see `infoplane measure`), or was",
-            }.get(table, "It was")
+            why = _LACKING.get(table, "It was")
             raise InfoplaneError(f"{run.path} holds no {table}. {why} stopped before its first snapshot.")
         frames.append(frame.assign(run=name))
     return between(pandas.concat(frames, ignore_index=True), first, last)

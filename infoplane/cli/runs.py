@@ -1,4 +1,4 @@
-"""What the commands that make a run share: where it goes, how words are read, and the table that is shown of it."""
+"""Shared by the commands that make a run: a name for its folder, and the table of its numbers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from ..records import InfoplaneError
 if TYPE_CHECKING:
     from ..rundir import RunDir
 
-__all__ = ["finite", "new_folder", "show", "words"]
+__all__ = ["finite", "new_folder", "print_json", "show", "words"]
 
 
 def new_folder(name: str) -> str:
+    """Return a path in runs/ where nothing is yet: the name, or the name with a number."""
     for number in range(1, 10_000):
         folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
         if not folder.exists():
@@ -26,24 +27,30 @@ def new_folder(name: str) -> str:
 
 
 def words(text: str | None) -> list[str] | None:
-    """Words with blanks or semicolons between."""
+    """Return the words of a text with blanks or semicolons between them."""
     return None if text is None else text.replace(";", " ").split()
 
 
 def show(run: RunDir, unit: str, as_json: bool, quiet: bool) -> None:
+    """Print the numbers of the last snapshot of a run, as a table or as JSON."""
     from ..summary import render, summary
 
     result = {"run": str(run.path)} | summary(run.read("measurements"), run.read("metrics"), unit)
     if as_json:
-        click.echo(json.dumps(finite(result), indent=1))
+        print_json(result)
     elif not quiet:
         click.echo(render(result))
         labelled = any(row["quantity"].endswith("Y)") for row in result["numbers"])
         click.echo(f"\nrun: {run.path}    plot it: infoplane plot {'plane' if labelled else 'rates'} {run.path}")
 
 
+def print_json(result: dict[str, Any]) -> None:
+    """Print one JSON object."""
+    click.echo(json.dumps(finite(result), indent=1))
+
+
 def finite(value: Any) -> Any:
-    """JSON has no NaN: null."""
+    """Return a value of JSON's types with null for NaN and infinities, which JSON does not have."""
     if isinstance(value, dict):
         return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list):

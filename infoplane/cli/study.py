@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
+import cloup
 
 from ..records import InfoplaneError
 from .group import main
+from .options import Choice
 
 __all__ = ["studies", "study"]
 
 
+def _names() -> Iterable[str]:
+    from ..study import studies
+
+    return studies()
+
+
 @main.command()
-@click.argument("name", required=False)
-@click.option("--all", "every", is_flag=True, help="All studies in turn; one that fails does not stop the others.")
-@click.option("--quick", is_flag=True, help="A few seconds, fewer points and seeds: to see that it runs.")
-@click.option("--download", is_flag=True, help="Fetch the data that a study needs, where they are not there.")
-@click.option(
-    "--out", type=click.Path(), help="The folder for what it writes; default: figures, with --quick figures/quick."
+@cloup.argument("name", required=False, type=Choice(_names, "study", metavar="[NAME]"))
+@cloup.option("--all", "every", is_flag=True, help="Run all studies in turn; one that fails does not stop the others.")
+@cloup.option("--quick", is_flag=True, help="Take few points, seeds and epochs, only to see that it runs.")
+@cloup.option("--download", is_flag=True, help="Fetch the data that a study needs and that are missing.")
+@cloup.option(
+    "--out",
+    type=click.Path(),
+    metavar="FOLDER",
+    help="The folder for what it writes. [default: figures; with --quick figures/quick]",
 )
 @click.pass_context
 def study(context: click.Context, name: str | None, every: bool, quick: bool, download: bool, out: str | None) -> None:
-    """Run a study: one figure of the debate, and the numbers behind it (`infoplane studies` lists them).
+    """Run a study.
+
+    A study draws one figure of the debate and writes the numbers behind it. `infoplane studies`
+    lists them.
 
     \b
     infoplane study echo_versus_bounds
@@ -37,7 +52,9 @@ def study(context: click.Context, name: str | None, every: bool, quick: bool, do
         raise InfoplaneError(f"study got {got}; expected one of them. There are: {', '.join(studies())}.")
     folder = Path(out or ("figures/quick" if quick else "figures"))
     if quick:
-        click.echo(f"quick: few points, seeds and epochs, to see that it runs; nothing to read anything off ({folder})")
+        click.echo(
+            f"quick: few points, seeds and epochs, only to see that it runs; do not read anything off ({folder})"
+        )
     if name is not None:
         run(name, folder, quick=quick, download=download)
         return
@@ -63,7 +80,10 @@ def study(context: click.Context, name: str | None, every: bool, quick: bool, do
 
 @main.command()
 def studies() -> None:
-    """List the studies: what each claims, where that is from, and how long it takes on two cores."""
+    """List the studies.
+
+    Each with its claim, the source of the claim, and the time that it takes on two cores.
+    """
     from ..study import studies as listed
 
     for name, each in listed().items():

@@ -1,4 +1,4 @@
-"""Tasks and data sets: which there are, and how they are loaded. Does not load torch until one is."""
+"""The registry of data sets, and how they are loaded. Importing it does not load torch."""
 
 from __future__ import annotations
 
@@ -14,28 +14,40 @@ if TYPE_CHECKING:
 
 __all__ = ["DATASETS", "FILES", "Dataset", "Place", "check_dataset", "is_file", "load_points"]
 
-#: endings of files of points that a run can be told to take
+#: Endings of files that a run can take its points from.
 FILES = (".mat", ".npz")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where data files are: the folder `root` (None: $INFOPLANE_DATA, else ./data), and whether to download them."""
+    """The place of data files.
+
+    Args:
+        root: The folder that holds them; None for $INFOPLANE_DATA, or else ./data.
+        download: Whether to fetch files that are missing.
+    """
 
     root: str | None = None
     download: bool = False
 
     @property
     def folder(self) -> str:
+        """The folder that holds the files."""
         return self.root or os.environ.get("INFOPLANE_DATA") or "data"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One entry of the registry: what it is, and the settings of a run that suit it unless others are given.
+    """One entry of the registry.
 
-    mlp: those that differ where the model is an mlp. test: whether the points come divided into training and test
-    points.
+    Args:
+        what: The task, in words.
+        points: The number and kind of points, in words.
+        source: Where the data set is from.
+        load: Returns the points.
+        defaults: The settings of a run that suit it, unless others are given.
+        mlp: The settings that differ if the model is an mlp.
+        test: Whether the points are divided into training and test points already.
     """
 
     what: str
@@ -81,8 +93,9 @@ def _images(name: str) -> Callable[[Place], Points]:
     return load
 
 
-#: What all image tasks share. Beta and the place of Echo layers, before the activation, are such that the rate ends
-#: inside the margin with 10 000 images (README); behind a saturated tanh codes repeat, as they do behind a ReLU.
+#: The settings that all image tasks share. Beta, and Echo layers before the activation, are chosen
+#: so that the rate ends inside the margin with 10 000 images. After a saturated tanh codes repeat,
+#: as they do after a ReLU.
 _IMAGES: dict[str, Any] = {
     "model": "cnn",
     "widths": (16,),
@@ -99,7 +112,7 @@ _IMAGES: dict[str, Any] = {
 }
 _IMAGES_MLP: dict[str, Any] = {"conv_channels": (), "widths": (1024, 20, 20, 20), "lr": 1e-3, "beta": 0.2, "epochs": 15}
 
-#: Every data set, by the name the command line calls it.
+#: Every data set, by the name that the command line and the settings use.
 DATASETS: dict[str, Dataset] = {
     "icosahedron": Dataset(
         "binary classification of all patterns of 12 bits, the task of Shwartz-Ziv & Tishby",
@@ -108,8 +121,8 @@ DATASETS: dict[str, Dataset] = {
         _icosahedron,
     ),
     "icosahedron-stochastic": Dataset(
-        "the same with a stochastic rule, I(X;Y) = .99 bits: labels drawn from p(y|x), anew for each replica",
-        "4096 x 12, generated: all inputs, some 5 labels of which differ from the hard ones",
+        "the same with a stochastic rule, I(X;Y) = .99 bits: labels are drawn from p(y|x), anew for each replica",
+        "4096 x 12, generated: all inputs; about 5 labels differ from the hard ones",
         "Shwartz-Ziv & Tishby 2017",
         _icosahedron_stochastic,
     ),
@@ -146,15 +159,19 @@ DATASETS: dict[str, Dataset] = {
 
 
 def is_file(name: str) -> bool:
-    """Whether a data set is named as a file and not as one of `DATASETS`."""
+    """Return whether a data set is named as a file, and not as one of `DATASETS`."""
     return name.lower().endswith(FILES)
 
 
 def check_dataset(name: str) -> str:
-    """`name`, if it is one of `DATASETS` or a file of points that is there; InfoplaneError else."""
+    """Return the name of a data set or a file.
+
+    Raises:
+        InfoplaneError: If it is neither one of `DATASETS` nor a file that exists.
+    """
     if is_file(name):
         if not os.path.isfile(name):
-            raise InfoplaneError(f"There is no file {name}; expected a {' or '.join(FILES)} file with x and y.")
+            raise InfoplaneError(f"There is no file {name}; expected a {' or '.join(FILES)} file with arrays x and y.")
         return name
     try:
         return choose(name, DATASETS, "dataset")
@@ -163,7 +180,19 @@ def check_dataset(name: str) -> str:
 
 
 def load_points(name: str, place: Place | None = None) -> Points:
-    """The points of a data set of `DATASETS`, or of a file with arrays x and y (see `files`)."""
+    """Return the points of a data set.
+
+    Args:
+        name: A name in `DATASETS`, or a file with arrays x and y (see `data.files`).
+        place: The place of its files.
+
+    Raises:
+        InfoplaneError: If there is no such data set, or its files cannot be read.
+
+    Example:
+        >>> tuple(load_points("icosahedron").x.shape)
+        (4096, 12)
+    """
     if is_file(check_dataset(name)):
         from .files import points_of
 

@@ -1,4 +1,4 @@
-"""Points out of a .mat or .npz file of anybody's."""
+"""Points from a .mat or .npz file."""
 
 from __future__ import annotations
 
@@ -23,10 +23,17 @@ _DIVIDED = ("x_train", "y_train", "x_test", "y_test")
 
 
 def points_of(path: str) -> Points:
-    """The points of a file with arrays x (N, ...) and y (N,); or F and y, as the published file of the 12-bit task.
+    """Return the points in a file.
 
-    Arrays x_train, y_train, x_test and y_test divide the points. y holds classes as whole numbers, which are counted
-    from 0 in their order. Nothing is unpickled. Raises InfoplaneError for anything else.
+    Nothing is unpickled.
+
+    Args:
+        path: A file with arrays x (N, ...) and y (N,), or F and y as in the published file of the
+            12-bit task, or x_train, y_train, x_test and y_test if the points are divided. The
+            labels are whole numbers; the classes are counted from 0 in their order.
+
+    Raises:
+        InfoplaneError: If the file cannot be read or holds anything else.
     """
     arrays = arrays_of(path)
     if set(_DIVIDED) <= set(arrays):
@@ -52,7 +59,16 @@ def points_of(path: str) -> Points:
 
 
 def classes_of(path: str, y: Array, n: int) -> npt.NDArray[np.int64]:
-    """(n,) classes from 0, of whole numbers in the shape (n,), (1, n) or (n, 1), counted in their order."""
+    """Return the classes, (n,) from 0, of labels that are whole numbers.
+
+    Args:
+        path: The file they are from, for the error.
+        y: The labels, of shape (n,), (1, n) or (n, 1).
+        n: The number of inputs.
+
+    Raises:
+        InfoplaneError: If these are not n whole numbers, of at least two classes that repeat.
+    """
     flat = y.reshape(-1) if y.ndim == 1 or (y.ndim == 2 and 1 in y.shape) else None
     if flat is None or len(flat) != n:
         raise InfoplaneError(f"{path}: labels have shape {y.shape}; expected ({n},), one for each of the {n} inputs.")
@@ -61,7 +77,7 @@ def classes_of(path: str, y: Array, n: int) -> npt.NDArray[np.int64]:
     if len(off):
         raise InfoplaneError(
             f"{path}: labels are {flat.dtype} such as {flat[off[0]]!s}; expected classes, as whole numbers. "
-            "(Regression is there for the data set student-teacher only.)"
+            "(Only the data set student-teacher has regression.)"
         )
     values, classes = np.unique(flat, return_inverse=True)
     if len(values) < 2:
@@ -72,7 +88,11 @@ def classes_of(path: str, y: Array, n: int) -> npt.NDArray[np.int64]:
 
 
 def arrays_of(path: str) -> dict[str, Array]:
-    """The arrays of a .mat or .npz file by name, none of them unpickled."""
+    """Return the arrays of a .mat or .npz file by name, without unpickling anything.
+
+    Raises:
+        InfoplaneError: If the file cannot be read, or holds Python objects.
+    """
     try:
         return _npz(path) if Path(path).suffix.lower() == ".npz" else _mat(path)
     except FileNotFoundError:

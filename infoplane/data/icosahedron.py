@@ -1,19 +1,23 @@
 """The 12-bit task of Shwartz-Ziv & Tishby, generated.
 
-Every pattern of 12 bits, each bit a point on the sphere at a vertex of an icosahedron, with a binary label that is
-invariant under the rotations and reflections of the icosahedron. The label depends on a pattern through four counts: n,
-the bits on, and how many pairs of them are near (63.4 degrees apart), mid (116.6) and antipodal (180):
+Every pattern of 12 bits, each bit a point on the sphere at a vertex of an icosahedron, with a
+binary label that is invariant under the rotations and reflections of the icosahedron. The label
+depends on a pattern through four counts: n, the bits on, and how many pairs of them are near (63.4
+degrees apart), mid (116.6) and antipodal (180):
 
     y = 1[103 n + 2 near - 22 mid - 34 antipodal > 429.5]
 
-The authors published the labels and not their function. This rule is a separator fitted to them; it reproduces all 4096
-(tests/test_icosahedron.py compares with the file where it is at hand). The file, var_u.mat, may not be passed on, and
-nothing of it is needed. The 4096 patterns are the whole population: H(X) = 12 bits, H(Y) = I(X;Y) = .999157 bits.
+The authors published the labels and not their function. This rule is a separator fitted to them; it
+reproduces all 4096 (tests/test_icosahedron.py compares with the file where it is at hand). The
+file, var_u.mat, may not be passed on, and nothing of it is needed. The 4096 patterns are the whole
+population: H(X) = 12 bits, H(Y) = I(X;Y) = .999157 bits.
 
-These labels are hard, and the information bottleneck of a hard label is a straight line. The paper's is not, for its
-rule is p(y=1|x) = sigmoid(gamma (f(x) - theta)), and `icosahedron_law` has that with the score above for f.
+These labels are hard, and the information bottleneck of a hard label is a straight line. The
+paper's is not, for its rule is p(y=1|x) = sigmoid(gamma (f(x) - theta)), and `icosahedron_law` has
+that with the score above for f.
 
-R. Shwartz-Ziv, N. Tishby, Opening the black box of deep neural networks via information, https://arxiv.org/abs/1703.00810
+R. Shwartz-Ziv, N. Tishby, Opening the black box of deep neural networks via information,
+https://arxiv.org/abs/1703.00810
 The published file: https://github.com/ravidziv/IDNNs
 """
 
@@ -24,7 +28,7 @@ from torch import Tensor
 
 __all__ = ["ANTIPODE", "GAMMA", "NEAR", "THETA", "icosahedron", "icosahedron_law"]
 
-#: NEAR[v]: the five vertices next to vertex v, 63.4 degrees away
+#: NEAR[v] are the five vertices next to vertex v, 63.4 degrees away.
 NEAR = (
     (1, 3, 5, 10, 11),
     (0, 2, 3, 4, 11),
@@ -39,29 +43,39 @@ NEAR = (
     (0, 3, 5, 7, 8),
     (0, 1, 4, 5, 6),
 )
-#: ANTIPODE[v]: the vertex opposite v; the five that are left are mid, 116.6 degrees away
+#: ANTIPODE[v] is the vertex opposite v. The five that are left are mid, 116.6 degrees away.
 ANTIPODE = (9, 7, 5, 6, 10, 2, 3, 1, 11, 0, 4, 8)
-#: where the score divides the labels, half-way between the nearest scores that occur (427 and 432)
+#: The threshold of the labels, half-way between the nearest scores that occur (427 and 432).
 THETA = 429.5
-#: with it I(X;Y) of `icosahedron_law` is .99 bits, as in the paper
+#: The steepness with which I(X;Y) of `icosahedron_law` is .99 bits, as in the paper.
 GAMMA = 1.65
 
 
 def icosahedron() -> tuple[Tensor, Tensor]:
-    """The patterns, (4096, 12) float32 of 0 and 1, and the labels, (4096,) int64 of 0 and 1.
+    """Return the patterns, (4096, 12) float32 of 0 and 1, and the labels, (4096,) int64 of 0 and 1.
 
-    Row i is i written in binary, bit 0 the most significant: the order and the coding of the published file.
+    Row i is i written in binary, with the most significant bit first, as in the published file.
+
+    Example:
+        >>> x, y = icosahedron()
+        >>> x[5].tolist()[-4:], int(y.sum())
+        ([0.0, 1.0, 0.0, 1.0], 2118)
     """
     x = _patterns()
     return x.to(torch.float32), (_score(x) > THETA).to(torch.int64)
 
 
 def icosahedron_law(gamma: float = GAMMA, theta: float = THETA) -> Tensor:
-    """p(y=1|x) = sigmoid(gamma (f(x) - theta)) of each pattern, (4096,) float64, f the score of the task.
+    """Return p(y=1|x) = sigmoid(gamma (f(x) - theta)) of each pattern, (4096,) float64.
 
-    The score takes 51 values. gamma: large for nearly hard labels; I(X;Y) rises with it, by the default .99 bits.
-    theta: by default p(y=1) is .5168 (hard labels: .5171). No theta gives 1/2 and .99 bits at once: it would have to be
-        the score of the 201 patterns next to the boundary, whose labels would then be tossed, and I(X;Y) < .955 bits.
+    The score f is that of the task; it takes 51 values.
+
+    Args:
+        gamma: The steepness; large for nearly hard labels. I(X;Y) rises with it; the default gives
+            .99 bits.
+        theta: The threshold; with the default p(y=1) is .5168 (.5171 with hard labels). No theta
+            gives both 1/2 and .99 bits: it would have to be the score of the 201 patterns next to
+            the boundary, whose labels would then be random, and I(X;Y) would be below .955 bits.
     """
     return torch.sigmoid(gamma * (_score(_patterns()).double() - theta))
 
@@ -76,7 +90,7 @@ def _score(x: Tensor) -> Tensor:
 
 
 def pair_counts(x: Tensor) -> Tensor:
-    """For patterns x (N, 12) of 0 and 1: bits on, near, mid and antipodal pairs of bits on, (N, 4) int64."""
+    """Count bits on, and near, mid and antipodal pairs of them, (N, 4) int64, in x (N, 12)."""
     near, antipode = torch.zeros(12, 12), torch.zeros(12, 12)
     for vertex in range(12):
         near[vertex, list(NEAR[vertex])] = 1.0

@@ -1,4 +1,4 @@
-"""Images through torchvision: read where they lie, downloaded only when asked for."""
+"""Images through torchvision, which are downloaded only when asked for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .points import Points
 
 __all__ = ["images"]
 
-#: of each data set of torchvision: the shape of an image, (C, H, W), and the number of classes
+#: The shape of an image, (C, H, W), and the number of classes, for each data set of torchvision.
 _EXPECTED = {
     "MNIST": ((1, 28, 28), 10),
     "FashionMNIST": ((1, 28, 28), 10),
@@ -23,10 +23,17 @@ _EXPECTED = {
 
 
 def images(name: str, place: Place) -> Points:
-    """The training and test images of a data set of torchvision, (N, C, H, W) in [0, 1], and their classes.
+    """Return the training and test images of a data set of torchvision, and their classes.
 
-    The files of CIFAR10 are pickles; torchvision reads them only where their checksums are those of the published ones.
-    Raises InfoplaneError where the files are missing, damaged, or not what they should be.
+    Images are (N, C, H, W) in [0, 1]. The files of CIFAR10 are pickles; torchvision reads
+    them only if their checksums are those of the published files.
+
+    Args:
+        name: The name of the class in torchvision.datasets.
+        place: The place of the files.
+
+    Raises:
+        InfoplaneError: If the files are missing or damaged, or hold something else.
     """
     import torchvision  # takes seconds to import
 
@@ -56,7 +63,7 @@ def images(name: str, place: Place) -> Points:
                 "Remove these files and fetch them again with --download, or put others into an .npz file."
             )
         if len(x) != len(y) or len(y) == 0:
-            raise InfoplaneError(f"{what} holds {len(x)} images and {len(y)} labels; expected one label an image.")
+            raise InfoplaneError(f"{what} holds {len(x)} images and {len(y)} labels; expected one label per image.")
         if int(y.min()) < 0 or int(y.max()) >= classes:
             raise InfoplaneError(
                 f"{what} holds labels from {int(y.min())} to {int(y.max())}; expected classes 0 to {classes - 1}."

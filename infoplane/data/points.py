@@ -1,4 +1,4 @@
-"""The points of a data set, and how they are divided. Needs torch."""
+"""The points of a data set, and how they are divided. Importing this module loads torch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ __all__ = ["Points", "label_entropy", "split", "stratified"]
 class Points:
     """The points of a data set, as they are loaded.
 
-    x: (N, ...) float32. y: (N,) int64 classes 0 ... classes - 1; or (N, O) float32 targets of a regression, and
-    classes is 0. test: (N,) bool, which are test points, where the data set says so. law: of a regression whose law is
-    known. enumerated: these are all the inputs there are, and each is as likely: not a sample of anything.
-    chances: (N,) float64, p(y=1|x), where labels are a matter of chance: a run draws those of each replica from its
-    seed (`drawn`), and y is the draw of seed 0.
+    Args:
+        x: Inputs, (N, ...) float32.
+        y: Classes from 0, (N,) int64; or targets of a regression, (N, O) float32.
+        classes: The number of classes; 0 for a regression.
+        test: Which points are test points, (N,) bool, if the data set says so.
+        law: The law of a regression, if it is known.
+        enumerated: Whether these are all inputs, each as likely as the others, and not a sample.
+        chances: p(y=1|x), (N,) float64, if labels are drawn at random. A run then draws the labels
+            of each replica from its seed (see `drawn`), and y is the draw of seed 0.
     """
 
     x: Tensor
@@ -36,7 +40,7 @@ class Points:
     chances: Tensor | None = None
 
     def drawn(self, seed: int) -> Tensor:
-        """The labels of a replica of that seed: y, or a draw from `chances`, (N,) int64."""
+        """Return the labels of a replica with that seed, (N,) int64: y, or a draw."""
         if self.chances is None:
             return self.y
         generator = torch.Generator().manual_seed(derive("labels", seed))
@@ -44,7 +48,7 @@ class Points:
 
     @property
     def fingerprint(self) -> str:
-        """Of the numbers, in order: the same for the same data on any machine."""
+        """A digest of the numbers in their order, the same on any machine."""
         digest = hashlib.blake2b(digest_size=16)
         for t in (self.x, self.y):
             digest.update(str((tuple(t.shape), str(t.dtype))).encode())
@@ -53,13 +57,23 @@ class Points:
 
 
 def split(n: int, fraction: float, generator: torch.Generator, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Divide the points 0 ... n-1 at random into (train, test), both int64, in the order drawn.
+    """Divide the points 0 ... n-1 at random into training and test points.
 
-    fraction: the share that goes to train, 0 < fraction <= 1, of all points, or, with `labels` (n,), of the points of
-        each class, so that both parts have the classes in the proportions of the whole. Counts are rounded to the
-        nearest, so the train part of a split by class may be off by half a point a class.
+    One permutation is drawn from `generator`, with labels or without.
 
-    One permutation is drawn from `generator` either way. Raises InfoplaneError where there is nothing to train on.
+    Args:
+        n: The number of points.
+        fraction: The share of the training points, 0 < fraction <= 1.
+        generator: The source of the permutation.
+        labels: Classes, (n,). With them the share is that of each class, so that both parts have
+            the classes in the proportions of the whole. Counts are rounded to the nearest, so that
+            the training part may be off by half a point per class.
+
+    Returns:
+        The training points and the test points, both int64, in the order drawn.
+
+    Raises:
+        InfoplaneError: If there is nothing to train on.
     """
     if n < 1 or not 0.0 < fraction <= 1.0:
         raise InfoplaneError(f"Cannot split {n} points at {fraction}: expected points, and a fraction in (0, 1].")
@@ -77,16 +91,28 @@ def split(n: int, fraction: float, generator: torch.Generator, labels: Tensor | 
 
 
 def stratified(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` of the points with these labels (n,), at random, the classes in the proportions of the whole: (count,).
+    """Draw `count` points at random, with the classes in the proportions of the whole.
 
-    Each class gets its share rounded down, and those with the largest remainders one more, so the sum is exact. Raises
-    InfoplaneError for more points than there are, and for fewer than one a class.
+    Each class gets its share rounded down, and those with the largest remainders get one more, so
+    that the sum is exact.
+
+    Args:
+        labels: Classes of the points, (n,).
+        count: The number of points to draw.
+        generator: The source of the permutation.
+
+    Returns:
+        The points drawn, (count,) int64.
+
+    Raises:
+        InfoplaneError: If there are fewer points than that, or fewer than one per class are asked
+            for.
     """
     n = len(labels)
     classes, sizes = torch.unique(labels.cpu(), return_counts=True)
     if not len(classes) <= count <= n:
         raise InfoplaneError(
-            f"A subset of {count} points was asked for; expected {len(classes)} (one a class) to {n} (all there are)."
+            f"A subset of {count} points was asked for; expected {len(classes)} (one per class) to {n} (all points)."
         )
     shares = sizes.double() * count / n
     # a rare class keeps one point, which the largest class gives
@@ -105,7 +131,18 @@ def stratified(labels: Tensor, count: int, generator: torch.Generator) -> Tensor
 
 
 def label_entropy(y: Tensor) -> float:
-    """H(Y) of the labels y (N,), any integers, in nats: the plug-in entropy, exact where the N points are the law."""
+    """Return the plug-in entropy H(Y) of labels in nats; exact if they are the population.
+
+    Args:
+        y: Integers, (N,).
+
+    Raises:
+        InfoplaneError: If there are no labels.
+
+    Example:
+        >>> round(label_entropy(torch.tensor([0, 1, 1, 0])), 4)
+        0.6931
+    """
     if y.numel() == 0:
         raise InfoplaneError("There are no labels: H(Y) needs at least one.")
     p = torch.unique(y, return_counts=True)[1].double() / y.numel()

@@ -1,9 +1,9 @@
-"""A linear teacher with Gaussian inputs, for students whose information is known in closed form.
+"""A linear teacher with Gaussian inputs: the information in linear students is known exactly.
 
     x ~ N(0, I / D),   y = W_o x + o,   W_o ~ N(0, 1),   o ~ N(0, 1/5)
 
-so that the signal has 5 times the variance of the noise. Saxe et al., On the information bottleneck theory of deep
-learning, ICLR 2018, section 3.
+so that the signal has 5 times the variance of the noise. Saxe et al., On the information bottleneck
+theory of deep learning, ICLR 2018, section 3.
 """
 
 from __future__ import annotations
@@ -28,14 +28,26 @@ def student_teacher(
     seed: int = 0,
     irrelevant: int = 0,
 ) -> Points:
-    """A pool of 10 000 points for training sets to be drawn from, 1000 test points, and their law.
+    """Return a pool of 10 000 points to draw training sets from, 1000 test points, and their law.
 
-    x: (11000, inputs); y: (11000, outputs). The task of a seed is always the same. irrelevant: so many of the inputs,
-    the last ones, have no weight in the teacher, and the weights of the others are the larger for it: the signal keeps
-    its variance.
+    The same seed always gives the same task.
+
+    Args:
+        inputs: The number of inputs; x is (11000, inputs).
+        outputs: The number of outputs; y is (11000, outputs).
+        label_noise: The variance of the noise in y.
+        teacher_variance: The variance of the teacher's weights.
+        seed: The seed of teacher, inputs and noise.
+        irrelevant: The number of inputs, the last ones, that have no weight in the teacher. The
+            weights of the others are larger for it, so that the signal keeps its variance.
+
+    Raises:
+        InfoplaneError: If no input is left.
     """
     if not 0 <= irrelevant < inputs:
-        raise InfoplaneError(f"student_teacher: irrelevant={irrelevant} of {inputs} inputs; expected fewer than all.")
+        raise InfoplaneError(
+            f"student_teacher: irrelevant={irrelevant} of {inputs} inputs; expected fewer than all, and at least 0."
+        )
     generator = torch.Generator().manual_seed(derive("student-teacher", seed))
     teacher = teacher_variance**0.5 * torch.randn(outputs, inputs, generator=generator)
     if irrelevant:
