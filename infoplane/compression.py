@@ -1,12 +1,9 @@
-"""What layers lose while a network trains: means over replicas with intervals, and the fall from the peak.
-
-Frames in, frames out, as in `plot`; does not load torch.
-"""
+"""Means over replicas with intervals, and the fall of a number from its peak: what layers lose during training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +16,7 @@ __all__ = ["falls", "means"]
 
 _LEVEL = 0.95
 #: what tells one number of a snapshot from another, but for the replica
-_NUMBER = ("run", "layer", "estimator", "channel", "params", "quantity", "standing")
+_NUMBER = ("run", "layer", "estimator", "path", "channel", "params", "quantity", "side", "standing")
 
 
 def means(frame: pd.DataFrame, by: Sequence[str] = (*_NUMBER, "epoch"), value: str = "value_nats") -> pd.DataFrame:
@@ -62,7 +59,8 @@ def falls(frame: pd.DataFrame, quantity: str = "I(X;T)") -> pd.DataFrame:
         if table.empty:
             continue
         mean = table.mean()
-        peak, last = mean.idxmax(), mean.index.max()
+        peak: Any = mean.idxmax()
+        last = mean.index.max()
         fall = table[peak] - table[last]
         n = len(fall)
         half = float(_half_width(np.array([fall.std()]), np.array([n]))[0])
