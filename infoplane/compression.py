@@ -1,4 +1,4 @@
-"""Means over replicas with intervals, and the fall of a number from its peak: what layers lose during training."""
+"""Means over replicas with intervals, and the fall of a number from its peak."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def mean_over_replicas(
         value: The column.
 
     Returns:
-        One row per group: the columns of `by`; mean; low and high, NaN for one replica; sd; replicas,
-        NaN values left out. All are in the unit of the column.
+        One row per group: the columns of `by`; mean; low and high, NaN for one replica; sd;
+        replicas, NaN values left out. All are in the unit of the column.
 
     Raises:
         InfoplaneError: A replica has several rows in a group.
@@ -55,10 +55,10 @@ def mean_over_replicas(
 def fall_from_peak(frame: pd.DataFrame, quantity: str = "I(X;T)") -> pd.DataFrame:
     """Measure how much each number falls from its peak to the last epoch.
 
-    The peak is that of the mean over replicas. The fall is the mean over replicas of the value at that
-    epoch less the value at the last one, so replicas that peak at other epochs do not add up to a fall
-    that the mean does not have. The largest of several noisy means is a little high, of which the
-    interval does not know.
+    The peak is that of the mean over replicas. The fall is the mean over replicas of the value at
+    that epoch less the value at the last one, so replicas that peak at other epochs do not add up
+    to a fall that the mean does not have. The largest of several noisy means is a little high, of
+    which the interval does not know.
 
     Args:
         frame: Measurements.
@@ -66,8 +66,8 @@ def fall_from_peak(frame: pd.DataFrame, quantity: str = "I(X;T)") -> pd.DataFram
 
     Returns:
         One row per number (run, layer, estimator, channel, side and so on), with the columns start,
-        peak, end, means in nats; peak_epoch; fall, low and high, its mean and 95 % interval (NaN for
-        one replica); replicas.
+        peak, end, means in nats; peak_epoch; fall, low and high, its mean and 95 % interval (NaN
+        for one replica); replicas.
 
     Raises:
         InfoplaneError: The frame does not hold the quantity.

@@ -73,6 +73,10 @@ def test_what_never_falls_falls_by_nothing_and_a_lost_replica_is_left_out():
 
 def test_each_number_has_a_row_of_its_own():
     both = pd.concat([frame([[2.0, 1.0]], standing=s, layer=x) for s in ("upper", "lower") for x in ("a", "b")])
+    for column, words in (("side", ("upper", "lower", "null")), ("path", ("noise-off", "sampled", "replicates"))):
+        own = pd.concat([frame([[2.0, 1.0], [2.0, 1.0]], **{column: word}) for word in words])
+        for table in (ip.fall_from_peak(own), ip.mean_over_replicas(own[own["epoch"] == 0])):
+            assert list(table[column]) == [*words]
     table = ip.fall_from_peak(pd.concat([both, frame([[9.0, 0.0]], quantity="I(T;Y)")]))
     assert set(table[["standing", "layer"]].itertuples(index=False, name=None)) == {
         (s, x) for s in ("upper", "lower") for x in "ab"

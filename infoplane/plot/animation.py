@@ -1,4 +1,4 @@
-"""The information plane with every replica as a dot: at a few epochs side by side, or from epoch to epoch as a film."""
+"""The information plane with every replica as a dot: a few epochs side by side, or a film."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SHADES = 24
 
 @dataclass(frozen=True)
 class Film:
-    """A figure whose dots can be set to an epoch: `at(epoch)`, or all of its epochs written with `save`."""
+    """A figure whose dots can be set to an epoch with `at(epoch)`; `save` writes all epochs."""
 
     figure: Figure
     epochs: tuple[int, ...]
@@ -58,8 +58,9 @@ class Film:
         return self.figure
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write a GIF, or a page with a slider that needs nothing else, by the ending of `path`: the same bytes each
-        time.
+        """Write a GIF, or an HTML page with a slider, by the ending of `path`.
+
+        The same film gives the same bytes each time, and the page needs nothing else.
 
         Raises:
             InfoplaneError: The ending is another one, or the file cannot be written.
@@ -78,7 +79,7 @@ class Film:
         return path
 
     def _pictures(self) -> list[Image.Image]:
-        """One picture per epoch, all in the same colours: shades of grey and of the colours of the layers."""
+        """One picture per epoch, all in shades of grey and of the colours of the layers."""
         canvas: Any = FigureCanvasAgg(self.figure)
         dpi, engine = self.figure.dpi, self.figure.get_layout_engine()
         self.figure.set_dpi(_DPI)
@@ -148,9 +149,10 @@ def film(
 ) -> Film:
     """Make a film of the information plane, one picture per epoch.
 
-    Every replica is a dot, its colour the layer: filled where the number along x is exact, pale where it is a bound or
-    an estimate, hollow where either number has a warning. There is a panel for each run and estimator. The axes hold
-    all epochs and stay; dashed lines are the largest ceilings.
+    Every replica is a dot, its colour the layer: filled where the number along x is exact, pale
+    where it is a bound or an estimate, hollow where either number has a warning. There is a panel
+    for each run and estimator. The axes hold all epochs and stay; dashed lines are the largest
+    ceilings.
 
     Args:
         frame: Measurements (`records.COLUMNS`, in nats).
@@ -161,7 +163,8 @@ def film(
         layers: Names of layers; default: all.
         epochs: Default: all.
         side: The dot of a bracket: "mid", "lower" or "upper".
-        pictures: The largest number of pictures; of more epochs, so many evenly chosen ones are shown.
+        pictures: The largest number of pictures; of more epochs, so many evenly chosen ones are
+            shown.
 
     Raises:
         InfoplaneError: The frame does not hold what was asked for.
@@ -234,7 +237,8 @@ def dots(
         InfoplaneError: The frame does not hold what was asked for, or there are several estimators.
 
     References:
-        Shwartz-Ziv & Tishby, Opening the black box of deep neural networks via information, 2017, figure 2.
+        Shwartz-Ziv & Tishby, Opening the black box of deep neural networks via information, 2017,
+        figure 2.
     """
     table, rows, colors = _table(frame, unit, estimator, layers, epochs, side)
     panels = panels_of(table, x, y)
@@ -272,7 +276,7 @@ def _table(
 
 def _finish(axes: Iterable[Axes], panels: Iterable[pd.DataFrame], unit: str) -> None:
     axes = list(axes)
-    for ax, both in zip(axes, panels, strict=True):  # after all points, for it fixes the limits that the panels share
+    for ax, both in zip(axes, panels, strict=True):  # last, for it fixes the limits that the panels share
         label_axes(ax, both, unit)
     label_once(axes)
 
@@ -335,7 +339,7 @@ show();
 
 
 def _page(pictures: Sequence[Image.Image], epochs: Sequence[int]) -> str:
-    """A page that holds its pictures, with a slider: no file beside it, and nothing from a network."""
+    """A page with a slider that holds its pictures: it needs no other file and no network."""
     coded = []
     for picture in pictures:
         buffer = io.BytesIO()

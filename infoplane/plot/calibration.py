@@ -1,4 +1,4 @@
-"""How far each estimator can be trusted: its numbers against the truth, and its error as units and points grow."""
+"""How far each estimator can be trusted: its numbers against the truth, and its errors."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ _SILENT = ("UNWARNED", "WRONG")
 def calibration(frame: pd.DataFrame, *, unit: str = "nats", quantity: str = "I(X;T)") -> Figure:
     """Draw each number against the truth of its law, a panel per estimator.
 
-    The colour is the family of channels. A mark is filled where the number is exact, pale where it is a bound or an
-    estimate, and hollow where it has a warning that it may be off; an arrow points from a bound to where the truth may
-    be. The band is 10 % to either side.
+    The colour is the family of channels. A mark is filled where the number is exact, pale where it
+    is a bound or an estimate, and hollow where it has a warning that it may be off; an arrow points
+    from a bound to where the truth may be. The band is 10 % to either side.
 
     Args:
         frame: What `infoplane.calibration.calibrate` gave.
         unit: "bits" or "nats".
-        quantity: "I(X;T)", for all information about the input, or "I(T;Y)", for that about the label.
+        quantity: "I(X;T)", for all information about the input, or "I(T;Y)", for that about the
+            label.
 
     Raises:
         InfoplaneError: No number has a truth.
@@ -78,9 +79,10 @@ def calibration(frame: pd.DataFrame, *, unit: str = "nats", quantity: str = "I(X
 def calibration_errors(frame: pd.DataFrame, *, unit: str = "nats", channel: str = "tanh neurons, s = 0.3") -> Figure:
     """Draw the error of each estimator on one kind of channel, as a share of the truth.
 
-    The error stands against the number of units D, and against the number of points N in a panel for each D of which
-    there are several N. Lines are means over seeds with one standard deviation, dashed for bounds, whose marks have an
-    arrow to where the truth may be; marks are hollow where a number has a warning.
+    The error stands against the number of units D, and against the number of points N in a panel
+    for each D of which there are several N. Lines are means over seeds with one standard deviation,
+    dashed for bounds, whose marks have an arrow to where the truth may be; marks are hollow where a
+    number has a warning.
 
     Args:
         frame: What `infoplane.calibration.calibrate` gave.

@@ -1,4 +1,4 @@
-"""The conditions of the certificates of Echo layers against epoch: why a rate is exact, or is not."""
+"""The conditions of certificates against epoch: why a rate is exact, or is not."""
 
 from __future__ import annotations
 
@@ -24,8 +24,15 @@ __all__ = ["CONDITIONS", "VERDICTS", "certificate"]
 
 
 class Condition(NamedTuple):
-    """A value of a certificate that has a limit: its column, the label of its axis, whether it holds above the limit
-    (and not below), whether the axis is logarithmic, and the verdict on this value alone, where there is one."""
+    """A value of a certificate that has a limit.
+
+    Args:
+        column: Its column.
+        label: The label of its axis.
+        above: Whether it holds above the limit, and not below.
+        log: Whether the axis is logarithmic.
+        verdict: The column of the verdict on this value alone, where there is one.
+    """
 
     column: str
     label: str
@@ -44,13 +51,13 @@ CONDITIONS = (
     Condition("bank_shift", "bank shift\n[s.d. or s.e.]", log=True, verdict="bank_ok"),
     Condition("repeat", "repeat", log=True, verdict="deterministic_ok"),
 )
-#: the rows of the strip, from the top: a column of verdicts, and its name; "exact" is the standing itself
+#: the rows of the strip, from the top: a column of verdicts, and its name
 VERDICTS = {"exact": "exact"} | {
     f"{name}_ok": name
     for name in ("margin", "resolution", "independent", "tail", "references", "bank", "deterministic", "law")
 }
-#: a verdict that stands for something that was not looked at, where this value is NaN: its limit does not apply to the
-#: layer, or the rate had failed already
+#: a verdict says nothing where this value is NaN: the limit does not apply to the layer, or the rate
+#: had failed already
 _ASKED_BY = {
     "resolution_ok": "seen",
     "independent_ok": "aligned",
@@ -67,13 +74,15 @@ def certificate(
     layers: Iterable[str] | None = None,
     epochs: Iterable[int] | None = None,
 ) -> Figure:
-    """Draw the conditions of exactness against epoch, a column per Echo layer (the first of all runs, the second, ...).
+    """Draw the conditions of exactness against epoch, a column per Echo layer.
 
-    There is a row for each value that has a limit (dashed): the median over replicas, with a band from the least to the
-    largest, in the colour of the run. A mark is filled where the value of every replica passes, and hollow where one
-    does not. Below, a strip for each run says in how many replicas each condition holds: the fuller a cell, the more;
-    hatched where none was asked, because the layer has no such limit or its rate had failed before. A value of which no
-    replica has a number (above zero, on a logarithmic axis) has no row, and is in the strip alone.
+    A column is the first Echo layer of all runs, or the second, and so on. There is a row for each
+    value that has a limit (dashed): the median over replicas, with a band from the least to the
+    largest, in the colour of the run. A mark is filled where the value of every replica passes, and
+    hollow where one does not. Below, a strip for each run says in how many replicas each condition
+    holds: the fuller a cell, the more; hatched where none was asked, because the layer has no such
+    limit or its rate had failed before. A value of which no replica has a number (above zero, on a
+    logarithmic axis) has no row, and is in the strip alone.
 
     Args:
         certificates: A frame as certificates.csv is.
@@ -125,9 +134,9 @@ def certificate(
 
 
 def _judged(certificates: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """The frame with the share of the rate that is seen, and verdicts that are NaN where nothing was asked."""
+    """The frame with the share of the rate that is seen; a verdict is NaN where none was asked."""
     scale = UNITS[choose(unit, UNITS, "unit")]
-    # of the rate without dead coordinates, which is the value of all that come so far as to be asked
+    # of the rate without dead coordinates: the value of every layer that is asked
     seen = certificates["seen_nats"] / certificates["value_nats"].where(certificates["value_nats"] > 0)
     rows = certificates.assign(seen=seen, exact=certificates["standing"] == "exact")
     rows["place"] = echo_places(rows)
@@ -146,7 +155,7 @@ def _limit(condition: Condition, own: pd.DataFrame, unit: str) -> float:
     """The limit of a condition of one layer, in the units of its axis."""
     if condition.column == "tail_nats":
         return LIMITS["tail_nats"] / UNITS[unit]
-    above = condition.column == "bank_shift" and own["repeat"].isna().all()  # only above noise is nothing repeated
+    above = condition.column == "bank_shift" and own["repeat"].isna().all()  # repeated below noise only
     return LIMITS["bank_shift_above" if above else condition.column]
 
 
@@ -154,7 +163,7 @@ def _condition(ax: Axes, condition: Condition, own: pd.DataFrame, colors: Colors
     """The values of one condition of one layer, and its limit."""
     name, limit = condition.column, _limit(condition, own, unit)
     holds = own[name] >= limit if condition.above else own[name] <= limit
-    if condition.verdict:  # the verdict knows of more: a margin of what was not searched, the sampling error of a share
+    if condition.verdict:  # it knows more, such as the sampling error of a share
         holds = (own[condition.verdict] != 0.0) & (holds if name == "margin" else True)
     drawn = own.assign(holds=holds)[own[name] > (0.0 if condition.log else -np.inf)]
     if condition.log:
@@ -166,7 +175,7 @@ def _condition(ax: Axes, condition: Condition, own: pd.DataFrame, colors: Colors
         value, held = by[name].median(), by["holds"].all()
         band(ax, value.index, by[name].min(), by[name].max(), colors[run])
         ax.plot(value.index, value, color=colors[run], linewidth=0.9, label=f"_{run}")
-        standing = np.where(held, "exact", "upper")  # what does not pass makes a rate an upper bound
+        standing = np.where(held, "exact", "upper")  # what fails makes a bound
         marks(ax, value.index, value, colors[run], standing, ~held, along={}, size=2.6, label=str(run))
     if drawn.empty:
         why = "not asked" if own[name].isna().all() else "none above 0"

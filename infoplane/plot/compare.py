@@ -1,4 +1,4 @@
-"""All estimators on the layers of one run: beside the exact rates, and as bins and noise are swept."""
+"""All estimators on the layers of one run: beside exact rates, and over sweeps of settings."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ _SWEPT = {"binning": "width of the bins", "kde": "variance of the noise"}
 
 
 def beside(rows: pd.DataFrame, *, unit: str = "bits") -> Figure:
-    """Draw the number of each estimator on each noisy layer, a panel per layer, with a line at the exact rate.
+    """Draw the number of each estimator on each noisy layer, beside the exact rate.
 
-    The numbers say how much the layer holds of the input, or of what it is sent. The colour is the estimator. A mark is
-    filled where the number is exact, pale where it is a bound or an estimate, and hollow where it has a warning; an
-    arrow points from a bound to where the truth is. Bars are two standard errors to either side. Below the name of an
-    estimator stands its channel where that is not the layer's own noise: its number is then not one of the rate.
+    There is a panel per layer, with a line at its exact rate. The numbers say how much the layer
+    holds of the input, or of what it is sent. The colour is the estimator. A mark is filled where
+    the number is exact, pale where it is a bound or an estimate, and hollow where it has a warning;
+    an arrow points from a bound to where the truth is. Bars are two standard errors to either side.
+    Below the name of an estimator stands its channel where that is not the layer's own noise: its
+    number is then not one of the rate.
 
     Args:
         rows: One snapshot of `infoplane.compare.compared`.
@@ -89,10 +91,10 @@ def _beside(ax: Axes, here: pd.DataFrame, size: float) -> None:
 
 
 def sweeps(swept: pd.DataFrame, *, unit: str = "bits") -> Figure:
-    """Draw how I(X;T) of each layer moves with the width of the bins and the variance of KDE's noise.
+    """Draw I(X;T) of each layer against the width of the bins and the variance of KDE's noise.
 
-    KDE is its upper bound as a line, with a band down to the lower bound. Marks are pale, for none of these numbers is
-    exact, and hollow where there is a warning.
+    KDE is its upper bound as a line, with a band down to the lower bound. Marks are pale, for none
+    of these numbers is exact, and hollow where there is a warning.
 
     Args:
         swept: One snapshot of `infoplane.compare.sweep`; noisy layers are left out.

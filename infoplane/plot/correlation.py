@@ -26,7 +26,7 @@ _METRICS = ("run", "epoch", "replica", "split", "path", *GAPS.values())
 
 
 class RankCorrelation(NamedTuple):
-    """Spearman's rho of n pairs, its interval (NaN where there is none), and a note on what is missing."""
+    """Spearman's rho of n pairs, its interval (NaN if there is none), and why something is missing."""
 
     rho: float
     low: float
@@ -38,8 +38,8 @@ class RankCorrelation(NamedTuple):
 def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, level: float = 0.95) -> RankCorrelation:
     """Compute Spearman's rank correlation with an interval.
 
-    The interval is tanh(atanh(rho) ± z sqrt((1 + rho^2 / 2) / (n - 3))). It needs 4 pairs and |rho| < 1; rho needs x
-    and y that vary.
+    The interval is tanh(atanh(rho) ± z sqrt((1 + rho^2 / 2) / (n - 3))). It needs 4 pairs and |rho|
+    < 1; rho needs x and y that vary.
 
     Args:
         x: Values, (n,).
@@ -51,8 +51,8 @@ def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, level: float = 0.95) ->
         0.9
 
     References:
-        Bonett & Wright, Sample size requirements for estimating Pearson, Kendall and Spearman correlations,
-        Psychometrika 65, 2000.
+        Bonett & Wright, Sample size requirements for estimating Pearson, Kendall and Spearman
+        correlations, Psychometrika 65, 2000.
     """
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     known = np.isfinite(a) & np.isfinite(b)
@@ -83,23 +83,26 @@ def gap_table(
     path: str | None = None,
     side: str = "mid",
 ) -> pd.DataFrame:
-    """Put the information of each layer beside the generalisation gap of its replica, test minus train.
+    """Put the information of each layer beside the gap of its replica, test minus train.
 
     Args:
         measurements: A frame of measurements (`records.COLUMNS`, nats).
         metrics: The losses and errors of the same runs, as in metrics.csv.
         unit: The unit of the information and of a cross-entropy: "bits" or "nats".
         layers: Names of layers to keep; default: all.
-        estimator: Default: "echo", I(Z;X), where there are Echo layers, and otherwise I(X;T) of the first estimator.
+        estimator: Default: "echo", I(Z;X), where there are Echo layers, and otherwise I(X;T) of the
+            first estimator.
         epoch: Default: the last epoch that a run has in both frames.
-        path: The path of both losses through the network; default: "noisy", or "plain" where there are no Echo layers.
+        path: The path of both losses through the network; default: "noisy", or "plain" where there
+            are no Echo layers.
         side: The value of a bracket: "mid", "lower" or "upper".
 
     Returns:
-        One row per run, layer and replica, with the columns run; panel (the estimator, with its parameters where it was
-        run with several); quantity; layer; place (the layer, or of an Echo layer its place in its run: Z1, Z2, ...);
-        epoch; replica; value, lower and upper (`unit`); standing (exact | upper | lower | bracket | estimate); warned;
-        path, of the losses; gap_loss (`unit`) and gap_error.
+        One row per run, layer and replica, with the columns run; panel (the estimator, with its
+        parameters where it was run with several); quantity; layer; place (the layer, or of an Echo
+        layer its place in its run: Z1, Z2, ...); epoch; replica; value, lower and upper (`unit`);
+        standing (exact | upper | lower | bracket | estimate); warned; path, of the losses; gap_loss
+        (`unit`) and gap_error.
 
     Raises:
         InfoplaneError: The frames do not hold what was asked for.
@@ -170,16 +173,17 @@ def _gaps(metrics: pd.DataFrame, path: str | None, scale: float) -> pd.DataFrame
 def correlations(table: pd.DataFrame) -> pd.DataFrame:
     """Correlate information with the gap, over all runs and within each.
 
-    The interval over all points takes them for independent: replicas of one seed in several runs share their split and
-    are not.
+    The interval over all points takes them for independent: replicas of one seed in several runs
+    share their split and are not.
 
     Args:
         table: What `gap_table` gave.
 
     Returns:
-        One row per panel, place, gap and run with at least 4 replicas, and one over all points of all runs (run ""),
-        with the columns panel, place, gap, run, rho, low, high, n (points with both numbers), of (points) and note (see
-        `rank_correlation`). A gap that no point has is left out.
+        One row per panel, place, gap and run with at least 4 replicas, and one over all points of
+        all runs (run ""), with the columns panel, place, gap, run, rho, low, high, n (points with
+        both numbers), of (points) and note (see `rank_correlation`). A gap that no point has is
+        left out.
     """
     out = []
     for (panel, where), rows in table.groupby(["panel", "place"], sort=False):

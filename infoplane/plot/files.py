@@ -1,4 +1,4 @@
-"""Figures as files: the same figure gives the same bytes, and no file is larger than a repository bears."""
+"""Figures as files: the same figure gives the same bytes, and no file is large."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ _DPI = (LOOK["savefig.dpi"], 220, 160, 110, 80)
 
 
 def save(fig: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG, PDF or SVG, by the ending of `path`: the same figure gives the same bytes at any time.
+    """Write a figure as PNG, PDF or SVG, by the ending of `path`.
 
-    A file of more than 1 MB is made smaller. The marks, lines and bands of a PDF or an SVG become a picture, and its
-    axes and words stay as they are; a PNG gets a palette of 256 colours. Where that is not enough, there are fewer dots
-    per inch.
+    The same figure gives the same bytes at any time. A file of more than 1 MB is made smaller. The
+    marks, lines and bands of a PDF or an SVG become a picture, and its axes and words stay as they
+    are; a PNG gets a palette of 256 colours. Where that is not enough, there are fewer dots per
+    inch.
 
     Args:
         fig: The figure.

@@ -33,12 +33,13 @@ def gap(
 ) -> Figure:
     """Draw the generalisation gap against information at one epoch, one point per replica.
 
-    A row of panels is a layer (the first Echo layers of all runs have one row, the second another). Along x is I(Z;X)
-    of Echo layers, or I(X;T) of an estimator; along y test minus train, of the loss and (where there is one) of the
-    error, along one path through the network. The colour is the run. A mark is filled where its information is exact,
-    pale where it is a bound or an estimate, and hollow where it has a warning; an arrow points from a bound to where
-    the truth is, and a bar reaches from the lower to the upper bound. Above each panel stands Spearman's rho with its
-    95 % interval, over all points and within each run (`correlations`).
+    A row of panels is a layer (the first Echo layers of all runs have one row, the second another).
+    Along x is I(Z;X) of Echo layers, or I(X;T) of an estimator; along y test minus train, of the
+    loss and (where there is one) of the error, along one path through the network. The colour is
+    the run. A mark is filled where its information is exact, pale where it is a bound or an
+    estimate, and hollow where it has a warning; an arrow points from a bound to where the truth is,
+    and a bar reaches from the lower to the upper bound. Above each panel stands Spearman's rho with
+    its 95 % interval, over all points and within each run (`correlations`).
 
     Args:
         measurements: A frame of measurements (`records.COLUMNS`, in nats).

@@ -1,4 +1,4 @@
-"""Gradients over minibatches against epoch: the norm of their mean beside that of their standard deviation."""
+"""Gradients over minibatches against epoch: the norms of their mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def gradients(
 ) -> Figure:
     """Draw the gradient over minibatches against epoch, both logarithmic.
 
-    There is a row for each run. Left: the norm of the mean (solid) and of the standard deviation (dashed), each over
-    the norm of the weights; right: the first over the second, which is 1 at the thin line. The colour is the layer;
-    lines are geometric means over replicas, and bands a standard deviation of the logarithm to either side.
+    There is a row for each run. Left: the norm of the mean (solid) and of the standard deviation
+    (dashed), each over the norm of the weights; right: the first over the second, which is 1 at the
+    thin line. The colour is the layer; lines are geometric means over replicas, and bands a
+    standard deviation of the logarithm to either side.
 
     Args:
         frame: A frame as gradients.csv is.
@@ -83,7 +84,9 @@ def gradients(
 def _draw(ax: Axes, line: pd.DataFrame, name: str, color: Any, label: str) -> None:
     epoch, value, spread = line["epoch"], line[name, "mean"], line[name, "std"].fillna(0.0)
     band(ax, epoch, 10 ** (value - spread), 10 ** (value + spread), color)
-    marker: dict[str, Any] = {"marker": "o", "markersize": 3} if len(line) == 1 else {}  # one epoch makes no line
+    marker: dict[str, Any] = (
+        {"marker": "o", "markersize": 3} if len(line) == 1 else {}
+    )  # a dot, for one epoch makes no line
     ax.plot(epoch, 10**value, color=color, linestyle=_LINES.get(name, "-"), label=label, **marker)
 
 

@@ -1,4 +1,4 @@
-"""The words of figures: titles of panels, quantities as mathematics, names of ceilings, numbers of replicas."""
+"""The words of figures: titles, quantities as mathematics, ceilings, numbers of replicas."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def place_title(place: str, rows: pd.DataFrame) -> str:
 
 
 def name_of_ceiling(quantity: str, table: pd.DataFrame, unit: str, suffix: str = "") -> tuple[float, str]:
-    """Return the largest ceiling of a quantity, and its name and value as text: H(Y), ln N, or just a ceiling."""
+    """Return the largest ceiling of a quantity, and its name (H(Y), ln N) and value as text."""
     value, ln_n = table[f"ceiling{suffix}"].max(), table[f"ln_n{suffix}"].max()
     if quantity in LABEL:  # of a law, and no points, Y is a number, and the ceiling what x says of it
         return float(value), f"${'H(Y)' if ln_n > 0 else 'I(X;Y)'}$ = {value:.3g} {unit}"
@@ -63,7 +63,7 @@ def with_count(text: str, counts: Sequence[int]) -> str:
 
 
 def replica_note(frame: pd.DataFrame, counts: Sequence[int]) -> str:
-    """Return the number of replicas of one panel for its title; nothing where all panels have the same."""
+    """Return the number of replicas of a panel for its title; nothing where all panels agree."""
     if len(counts) < 2:
         return ""
     n = int(frame["replica"].nunique())

@@ -22,10 +22,11 @@ _MARKUP = str.maketrans("", "", "${}_")
 def grid(
     runs: Sequence[str], names: Sequence[str], legend: Legend, absent: Container[tuple[str, str]] = ()
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """Make a figure of panels that share their axes, up to three per row and each run in rows of its own.
+    """Make a figure of panels that share their axes, up to three per row.
 
-    Where there is one name the runs stand side by side, four of them as two and two. The figure is as wide as a page of
-    two columns (7 in), or a little wider than one column for one panel.
+    Each run has rows of its own. Where there is one name the runs stand side by side, four of them
+    as two and two. The figure is as wide as a page of two columns (7 in), or a little wider than
+    one column for one panel.
 
     Args:
         runs: The runs.
@@ -56,7 +57,7 @@ def grid(
 
 
 def flow(number: int, height: float, across: int, legend: Legend, **shared: Any) -> tuple[Figure, list[Axes]]:
-    """Make a figure of so many panels, at most `across` per row, and return the figure and the panels."""
+    """Make a figure of so many panels, at most `across` per row; return both."""
     across = min(across, number)
     fig, axes = page([height] * -(-number // across), across, legend, width=_width(across), **shared)
     panels: list[Axes] = list(axes.flat)[:number]
@@ -65,7 +66,7 @@ def flow(number: int, height: float, across: int, legend: Legend, **shared: Any)
 
 
 def _width(across: int) -> float:
-    """The width of a figure in inches: a page of two columns, or a little more than one column for one panel."""
+    """The width of a figure: a page of two columns (7 in), or a little more than one column."""
     return 7.0 if across > 1 else 4.2
 
 
@@ -94,7 +95,7 @@ def page(
 
 
 def keep(axes: Any, panels: Iterable[Axes]) -> None:
-    """Remove all other axes of an array, and number the ticks of those beside or above the gaps they leave."""
+    """Remove all other axes of an array, and number the ticks beside and above the gaps."""
     panels = list(panels)
     for column in axes.T:
         for above, below in itertools.pairwise(column):
@@ -110,7 +111,7 @@ def keep(axes: Any, panels: Iterable[Axes]) -> None:
 
 
 def label_once(axes: Iterable[Axes]) -> None:
-    """Take away the label of an axis where the panel to the left, or the one below, has the same."""
+    """Take away the label of an axis where the panel to its left, or below it, has the same."""
     by_place = {
         (spec.rowspan.start, spec.colspan.start): ax for ax in axes if (spec := ax.get_subplotspec()) is not None
     }
@@ -124,7 +125,7 @@ def label_once(axes: Iterable[Axes]) -> None:
 
 
 def _legend_columns(handles: Sequence[Artist], width: float) -> int:
-    """The most columns, up to 6, in which the entries of a legend fit into `width` inches, its rows filled."""
+    """The most columns, up to 6, in which the entries of a legend fit into `width` inches."""
     room = (width * 72 - 20) / (0.56 * LOOK["legend.fontsize"])  # letters, and 10 points to either side
     sizes = [len(str(handle.get_label()).translate(_MARKUP)) + 7 for handle in handles]
     for columns in range(min(6, len(sizes)), 1, -1):

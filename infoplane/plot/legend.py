@@ -1,4 +1,4 @@
-"""The legend of a figure, built entry by entry: the same words and marks for the same things in every plot."""
+"""The legend of a figure: the same words and marks for the same things in every plot."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Legend:
         return self.line(label, **RULE)
 
     def replicas(self, counts: Sequence[int], label: str = "single replicas", *, band: bool = False) -> Legend:
-        """Add the single replicas, or with `band` their spread; nothing where every panel has one replica."""
+        """Add the single replicas, or their spread (`band`); nothing where all panels have one."""
         if max(counts, default=1) < 2:
             return self
         said = with_count(label, counts)

@@ -26,10 +26,10 @@ _METRICS = ("run", "epoch", "replica", "split", "path", "loss", "error")
 def loss(metrics: pd.DataFrame, *, unit: str = "bits", epochs: Iterable[int] | None = None) -> Figure:
     """Draw loss and error against epoch, on a logarithmic axis with a place for 0.
 
-    There is a row for each run, on common axes. Solid: training points, dashed: test points. The colour is the path
-    through the network: noisy (single draws), noise-off (the same network with its noise off), plain (it has no noise).
-    Lines are means over replicas, bands one standard deviation to either side. Where no run has an error (regression),
-    there is only the loss.
+    There is a row for each run, on common axes. Solid: training points, dashed: test points. The
+    colour is the path through the network: noisy (single draws), noise-off (the same network with
+    its noise off), plain (it has no noise). Lines are means over replicas, bands one standard
+    deviation to either side. Where no run has an error (regression), there is only the loss.
 
     Args:
         metrics: A frame as metrics.csv is; losses in nats.
@@ -69,7 +69,7 @@ def loss(metrics: pd.DataFrame, *, unit: str = "bits", epochs: Iterable[int] | N
                 title = [run if len(runs) > 1 else "", replica_note(metrics[metrics["run"] == run], counts)]
                 ax.set_title(", ".join(word for word in title if word))
         keep(axes, panels.values())
-        for (_, name), ax in panels.items():  # after all lines, for it fixes the limits that the panels share
+        for (_, name), ax in panels.items():  # last, for it fixes the limits that the panels share
             epoch_axis(ax, metrics["epoch"].tolist())
             ax.set_ylim(bottom=min(0.0, *(other.dataLim.y0 for (_, n), other in panels.items() if n == name)))
         label_once(panels.values())
@@ -80,7 +80,7 @@ def _draw(ax: Axes, line: pd.DataFrame, name: str, color: Any, style: Any, label
     epoch, value, spread = line["epoch"], line[name, "mean"], line[name, "std"].fillna(0.0)
     band(ax, epoch, value - spread, value + spread, color, label)
     marker: dict[str, Any] = {}
-    if len(line) == 1:  # one epoch makes no line
+    if len(line) == 1:  # a dot, for one epoch makes no line
         marker = {"marker": "o", "markersize": 3, "fillstyle": "full" if style == "-" else "none"}
     ax.plot(epoch, value, color=color, linestyle=style, label=label, **marker)
 

@@ -1,4 +1,4 @@
-"""The information plane: how much each layer holds of the input and of the label, from epoch to epoch."""
+"""The information plane: how much each layer holds of the input and of the label."""
 
 from __future__ import annotations
 
@@ -79,19 +79,20 @@ def plane(
 ) -> Figure | Axes:
     """Draw the information plane.
 
-    There is one marker per layer and epoch, its shape the layer and its colour the epoch; a thin line joins the layers
-    of one epoch. Points are means over replicas, and each replica is a faint line. A marker is filled where the number
-    along x is exact in every replica, pale where it is a bound or an estimate, and hollow where a warning is attached
-    to either number of any replica; an arrow says that a number is a bound alone, and points to where the truth is.
-    Bars reach from the lower to the upper bound, dotted where both are estimates; of more than 8 epochs only those next
+    There is one marker per layer and epoch, its shape the layer and its colour the epoch; a thin
+    line joins the layers of one epoch. Points are means over replicas, and each replica is a faint
+    line. A marker is filled where the number along x is exact in every replica, pale where it is a
+    bound or an estimate, and hollow where a warning is attached to either number of any replica; an
+    arrow says that a number is a bound alone, and points to where the truth is. Bars reach from the
+    lower to the upper bound, dotted where both are estimates; of more than 8 epochs only those next
     to the ticks of the colour bar have bars. Dashed lines are the largest ceilings, H(Y) and ln N.
 
     Args:
         frame: Measurements (`records.COLUMNS`, in nats).
-        ax: The axes for the one panel there is, drawn in the style that is set. The legend goes below them: a figure
-            with layout="constrained" makes room for it.
-        estimator: The estimator to draw; default: a panel for each that has both quantities (a row of panels for each
-            run, or the runs side by side where there is one).
+        ax: The axes for the one panel there is, drawn in the style that is set. The legend goes
+            below them: a figure with layout="constrained" makes room for it.
+        estimator: The estimator to draw; default: a panel for each that has both quantities (a row
+            of panels for each run, or the runs side by side where there is one).
         x: The quantity along x; for Echo layers, I(X;T) stands for I(Z;X).
         y: The quantity along y; for Echo layers, I(T;Y) stands for I(Z;Y).
         unit: "bits" or "nats".
@@ -103,7 +104,8 @@ def plane(
         The figure, or `ax` where it was given.
 
     Raises:
-        InfoplaneError: The frame does not hold what was asked for, or `ax` is given and there are several panels.
+        InfoplaneError: The frame does not hold what was asked for, or `ax` is given and there are
+            several panels.
 
     Example:
         figure = ip.plot.plane(recorder.frame())
@@ -137,7 +139,7 @@ def plane(
             _draw(cells[run, name], both, markers, every)
             title = title_of(rows, name, run if len(runs) > 1 else "", replica_note(both, counts))
             cells[run, name].set_title(title, pad=12)
-        for key, both in panels.items():  # after all points, for it fixes the limits that the panels share
+        for key, both in panels.items():  # last, for it fixes the limits that the panels share
             label_axes(cells[key], both, unit)
         label_once(cells.values())
         epoch_bar(fig, list(cells.values()), every, apart=_APART, aspect=30, pad=0.015)
@@ -153,7 +155,8 @@ def panels_of(table: pd.DataFrame, x: str, y: str) -> dict[tuple[str, str], pd.D
         y: The quantity along y.
 
     Returns:
-        For each run and panel that has both: the points with the columns of either quantity, suffixed _x and _y.
+        For each run and panel that has both: the points with the columns of either quantity,
+        suffixed _x and _y.
 
     Raises:
         InfoplaneError: No panel has both quantities, or the frame does not know one.
@@ -190,7 +193,7 @@ def _mean(both: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw(ax: Axes, both: pd.DataFrame, markers: dict[str, str], every: Sequence[int]) -> None:
-    """Draw the points, paths and bars of one panel; every: the epochs of all panels, for their colours."""
+    """Draw the points, paths and bars of one panel; every: the epochs of all panels."""
     norm, cmap = epoch_norm(every), epoch_colors()
     mean = _mean(both).dropna(subset=["value_x", "value_y"])
     rank = {layer: at for at, layer in enumerate(markers)}
@@ -218,7 +221,7 @@ def _draw(ax: Axes, both: pd.DataFrame, markers: dict[str, str], every: Sequence
 
 
 def _barred(epochs: pd.Series) -> set[int]:
-    """The epochs with bars: all if they are few, else those next to the ticks of the colour bar; more hide the rest."""
+    """The epochs with bars: all if they are few, or those next to the ticks of the colour bar."""
     known = [int(epoch) for epoch in epochs.drop_duplicates()]
     if len(known) <= 8:
         return set(known)

@@ -1,4 +1,4 @@
-"""From rows of measurements to points: which rows are meant, brackets put together, means over replicas."""
+"""From rows of measurements to points: a choice of rows, brackets, means over replicas."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OWN = {"I(X;T)": "I(Z;X)", "I(T;Y)": "I(Z;Y)"}
 NOISE = ("echo", "gaussian", "dropout")
 #: the last part of the name of a noisy layer that was put behind another one
 _BEHIND = ("echo", "noise")
-#: whose numbers stand in the panel of another: the decoder's bound completes the bracket of the Echo layer
+#: whose numbers stand in the panel of another: the decoder's bound completes that of an Echo layer
 _PANEL_OF = {"decoder": "echo"}
 _POINT = ["run", "panel", "quantity", "layer", "epoch", "replica"]
 _TEXTS = ("side", "path", "channel", "params", "warnings")
@@ -49,15 +49,16 @@ def layers_of(frame: pd.DataFrame) -> list[str]:
 
 
 def noisy_layers(frame: pd.DataFrame) -> list[str]:
-    """Return the noisy layers of a frame of measurements: those with a number through their own noise."""
+    """Return the noisy layers of a frame: those with a number through their own noise."""
     return layers_of(frame[frame["channel"].isin(NOISE)])
 
 
 def base_layers(layers: Iterable[str]) -> dict[str, str]:
     """Return, for each layer, the layer that it belongs to: for most layers, the layer itself.
 
-    A noisy layer that was put behind a module bears the name of the module and one word more. It belongs to that
-    module, or where the frame has no number of it, to the nearest module around it that the frame does have.
+    A noisy layer that was put behind a module bears the name of the module and one word more. It
+    belongs to that module, or where the frame has no number of it, to the nearest module around it
+    that the frame does have.
 
     Args:
         layers: The names of all layers of a frame.
@@ -81,7 +82,7 @@ def base_layers(layers: Iterable[str]) -> dict[str, str]:
 
 
 def echo_places(frame: pd.DataFrame) -> pd.Series:
-    """Return Z1, Z2, ... for each row of a frame of Echo layers: the place of its layer in its run, from the input on.
+    """Return the place of the layer of each row among the Echo layers of its run: Z1, Z2, ...
 
     Runs may call the same place by different names (an Echo layer before a ReLU, or after a tanh).
     """
@@ -111,7 +112,7 @@ def in_unit(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
 
 
 def loss_unit(metrics: pd.DataFrame, unit: str) -> tuple[float, str]:
-    """Return the divisor of a loss for `unit`, and the unit it is in then; a squared error is in no such unit."""
+    """Return the divisor of a loss for `unit`, and the unit of the quotient: not of squared errors."""
     size = UNITS[choose(unit, UNITS, "unit")]
     objectives = set(metrics["objective"]) if "objective" in metrics else {"cross-entropy"}
     if len(objectives) > 1:
@@ -130,7 +131,7 @@ def needs(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
 
 
 def warned(warnings: pd.Series, but: Iterable[str] = ()) -> pd.Series:
-    """Return whether each number carries a warning, given its codes joined by ";"; those in `but` do not count."""
+    """Return whether each number has a warning other than those in `but`, from its codes."""
     but = {"", *but}
     return warnings.fillna("").map(lambda codes: not but.issuperset(codes.split(";"))).astype(bool)
 
@@ -145,9 +146,10 @@ def chosen(
 ) -> pd.DataFrame:
     """Return the rows that are asked for, with a column `panel` and one `end`.
 
-    A panel is an estimator; where one was run with several parameters, an estimator and its parameters. The end says
-    which end of a bracket the number is: lower, upper, or both where it is no bracket. The baselines from permuted
-    points (side "null") are left out, for they are no points of a figure.
+    A panel is an estimator; where one was run with several parameters, an estimator and its
+    parameters. The end says which end of a bracket the number is: lower, upper, or both where it is
+    no bracket. The baselines from permuted points (side "null") are left out, for they are no
+    points of a figure.
 
     Args:
         frame: Measurements (`records.COLUMNS`).
@@ -157,8 +159,8 @@ def chosen(
         epochs: Epochs to keep; default: all.
 
     Raises:
-        InfoplaneError: The frame is empty, lacks columns, has several probes or several values of one point, or does
-            not hold what was asked for.
+        InfoplaneError: The frame is empty, lacks columns, has several probes or several values of
+            one point, or does not hold what was asked for.
     """
     if missing := [column for column in COLUMNS if column not in frame.columns]:
         raise InfoplaneError(f"The frame lacks the columns {', '.join(missing)}: expected a frame of measurements.")
@@ -211,7 +213,7 @@ def chosen(
 
 
 def _ends(frame: pd.DataFrame) -> np.ndarray:
-    """The end of a bracket that each row is: its side, or that of a bound without a partner, or else both."""
+    """The end of a bracket that each row is: its side, that of a lone bound, or both."""
     said = frame["side"].where(frame["side"] != "", frame["standing"])
     return np.where(said.isin(["upper", "lower"]), said, "both")
 
@@ -233,9 +235,10 @@ def points(rows: pd.DataFrame, side: str = "mid") -> pd.DataFrame:
         side: The value of a bracket: "mid", "lower" or "upper".
 
     Returns:
-        One row per run, panel, quantity, layer, epoch and replica, with the columns lower and upper (the same for a
-        number that is no bracket, NaN for an end that is not known); value, as `side` says, or the only end; warned;
-        ceiling; ln_n; standing (exact | upper | lower | bracket | estimate).
+        One row per run, panel, quantity, layer, epoch and replica, with the columns lower and upper
+        (the same for a number that is no bracket, NaN for an end that is not known); value, as
+        `side` says, or the only end; warned; ceiling; ln_n; standing (exact | upper | lower |
+        bracket | estimate).
     """
     choose(side, ENDS, "side")
     ends = {
@@ -253,7 +256,7 @@ def points(rows: pd.DataFrame, side: str = "mid") -> pd.DataFrame:
 
 
 def _standing(flags: dict[str, pd.Series]) -> np.ndarray:
-    """The standing of what was put together from numbers of these standings: exact only if all of them are."""
+    """The standing of several numbers put together: exact only if all of them are."""
     kinds = [flags["is_estimate"], flags["is_upper"] & flags["is_lower"], flags["is_upper"], flags["is_lower"]]
     return np.select(kinds, ["estimate", "bracket", "upper", "lower"], "exact")
 
@@ -265,9 +268,10 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
         table: What `points` gave.
 
     Returns:
-        One row per run, panel, quantity, layer and epoch: lower, upper, value; spread, the standard deviation of value
-        over replicas (NaN for one); ceiling and ln_n, the largest; standing, exact only if every replica is; warned, if
-        any replica is. An end of the bracket is NaN if a replica lacks it.
+        One row per run, panel, quantity, layer and epoch: lower, upper, value; spread, the standard
+        deviation of value over replicas (NaN for one); ceiling and ln_n, the largest; standing,
+        exact only if every replica is; warned, if any replica is. An end of the bracket is NaN if a
+        replica lacks it.
     """
     of = {kind: table["standing"] == kind for kind in ("exact", "upper", "lower", "estimate")}
     bracket = table["standing"] == "bracket"

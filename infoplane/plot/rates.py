@@ -1,4 +1,4 @@
-"""Information against epoch: the exact rates of Echo layers beside the numbers of estimators on the same network."""
+"""Information against epoch: exact rates of Echo layers beside the numbers of estimators."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ def rates(
 ) -> Figure:
     """Draw information against epoch, on a logarithmic axis with a place for 0.
 
-    There is a row of panels for each run, or the runs stand side by side where each has one panel: the rates of the
-    Echo layers, I(Z;X) and I(Z2;Z1) and so on, and I(X;T) of each estimator. Lines are means over replicas. A layer has
-    one colour in every panel, and an Echo layer a darker shade of the colour of its layer. Marks are filled where the
-    number is exact in every replica, pale where it is a bound or an estimate, and hollow where it has a warning; the
-    line of a bound alone is dashed, and its marks have an arrow. A bracket is a band from the lower to the upper bound,
-    with each replica as a thin line; elsewhere the band is one standard deviation over replicas to either side. The
-    dashed grey line is the ceiling, ln N.
+    There is a row of panels for each run, or the runs stand side by side where each has one panel:
+    the rates of the Echo layers, I(Z;X) and I(Z2;Z1) and so on, and I(X;T) of each estimator. Lines
+    are means over replicas. A layer has one colour in every panel, and an Echo layer a darker shade
+    of the colour of its layer. Marks are filled where the number is exact in every replica, pale
+    where it is a bound or an estimate, and hollow where it has a warning; the line of a bound alone
+    is dashed, and its marks have an arrow. A bracket is a band from the lower to the upper bound,
+    with each replica as a thin line; elsewhere the band is one standard deviation over replicas to
+    either side. The dashed grey line is the ceiling, ln N.
 
     Args:
         frame: Measurements (`records.COLUMNS`, in nats).
@@ -82,7 +83,7 @@ def rates(
             ax.autoscale_view()
             ax.set_title(title_of(rows, name, run if len(runs) > 1 else "", replica_note(here, counts)))
             ax.set_ylabel(f"{'rate' if name == _ECHO else symbol('I(X;T)')} [{unit}]")
-        for (run, name), ax in cells.items():  # after all lines, for it fixes the limits that the panels share
+        for (run, name), ax in cells.items():  # last, for it fixes the limits that the panels share
             own = mean[(mean["run"] == run) & (mean["panel"] == name)]
             ceiling_line(ax, "y", *name_of_ceiling("I(X;T)", own, unit), crossed=True)
             epoch_axis(ax, table["epoch"].tolist())
@@ -92,7 +93,7 @@ def rates(
 
 
 def _draw(ax: Axes, line: pd.DataFrame, replicas: pd.DataFrame, color: Color, marker: str, label: str) -> None:
-    """Draw the means of one number: its band, its line, its marks, and the replicas of a bracket."""
+    """Draw the means of one number: band, line and marks, and the replicas of a bracket."""
     epoch, value, spread, standing = (line[c].to_numpy() for c in ("epoch", "value", "spread", "standing"))
     low, high = line["lower"].to_numpy(), line["upper"].to_numpy()
     bracket = bool((high > low).any())

@@ -15,7 +15,7 @@ __all__ = ["between", "epochs_range", "run_names"]
 
 
 def run_names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Return a name for each run: its folder, with as much of the path before it as tells it from the others.
+    """Return a name for each run: its folder, with as much of the path as tells it from the others.
 
     Raises:
         InfoplaneError: A folder was given twice.

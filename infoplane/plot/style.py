@@ -1,10 +1,13 @@
-"""The grammar of figures: how a standing, a layer, an estimator and an epoch look, in every plot alike.
+"""The grammar of figures: the looks of standings, layers, estimators and epochs in every plot.
 
-- The colour of a mark or a line is its layer; in figures that compare, its estimator or run; in the plane, its epoch.
-- The filling of a mark says how far the number is to be trusted: full for an exact number, pale for a bound or an
-  estimate, hollow for a number with a warning. An exact number with a warning is hollow with a dot.
+- The colour of a mark or a line is its layer; in figures that compare, its estimator or run; in the
+  plane, its epoch.
+- The filling of a mark says how far the number is to be trusted: full for an exact number, pale for
+  a bound or an estimate, hollow for a number with a warning. An exact number with a warning is
+  hollow with a dot.
 - An arrow at a mark says that the number is a bound alone, and points to where the truth is.
-- A bar or a band reaches from the lower to the upper bound; a dotted bar has ends that are estimates.
+- A bar or a band reaches from the lower to the upper bound; a dotted bar has ends that are
+  estimates.
 - A dashed line in grey is a ceiling or a limit.
 """
 
@@ -111,7 +114,7 @@ def pale(colors: Any) -> np.ndarray:
 
 
 def arrow(axis: str, standing: str) -> MarkerPath:
-    """Return the marker of a bound: an arrow from the point towards the truth, to the left or below an upper bound."""
+    """Return the marker of a bound: an arrow from the point towards the truth."""
     shape = np.array([(-0.42, 0.0), (-1.0, 0.0), (-0.72, 0.2), (-1.0, 0.0), (-0.72, -0.2)])
     shape = shape if standing == "upper" else -shape
     return MarkerPath(shape if axis == "x" else shape[:, ::-1], closed=False)
@@ -141,8 +144,8 @@ def marks(
         color: One colour, or one for each point.
         standing: exact, upper, lower, bracket or estimate, of each point or of all.
         warned: Whether the number of each point carries a warning.
-        along: For "x", "y" or both, the standings of the numbers along that axis; a bound gets an arrow. Default:
-            `standing`, along y.
+        along: For "x", "y" or both, the standings of the numbers along that axis; a bound gets an
+            arrow. Default: `standing`, along y.
         marker: The shape.
         size: The diameter, in points.
         label: What the artists are called: "_LABEL FILLING", and "_LABEL AXIS upper" of arrows.
@@ -189,7 +192,7 @@ def bars(
     alpha: float = 0.45,
     linewidth: float = 0.4,
 ) -> None:
-    """Draw a bar along an axis from each lower to each upper bound, at the value `at` of the other axis.
+    """Draw bars along an axis from lower to upper bounds, at the values `at` of the other axis.
 
     It is dotted where the standing is "estimate": both its ends are estimates.
     """
@@ -231,10 +234,11 @@ def name_colors(names: Iterable[str]) -> dict[Any, Color]:
 
 
 def layer_colors(layers: Iterable[str]) -> dict[Any, Color]:
-    """Return a colour for each layer, in order; a noisy layer has a darker shade of the colour of its layer.
+    """Return a colour for each layer; a noisy one has a darker shade of the colour of its layer.
 
     Args:
-        layers: The names of all layers of a frame, so that a layer has one colour in every figure of it.
+        layers: The names of all layers of a frame, so that a layer has one colour in every figure
+            of it.
     """
     base = base_layers(layers)
     of = name_colors(base.values())
@@ -253,7 +257,7 @@ def layer_markers(layers: Iterable[str]) -> dict[str, str]:
 
 
 def estimator_colors(names: Iterable[str]) -> dict[Any, Color]:
-    """Return a colour for each estimator: one of the package has the same in every figure, whatever else is shown."""
+    """Return a colour for each estimator; those of the package have the same in every figure."""
     names = list(dict.fromkeys(names))
     colors = name_colors([*_ESTIMATORS, *(name for name in names if name not in _ESTIMATORS and name not in _SHADES)])
     for name, (of, shade) in _SHADES.items():
@@ -262,7 +266,7 @@ def estimator_colors(names: Iterable[str]) -> dict[Any, Color]:
 
 
 def path_colors(paths: Iterable[str]) -> dict[Any, Color]:
-    """Return a colour for each path through a network: one that `train` records has the same in every figure."""
+    """Return a colour for each path through a network, the same in every figure."""
     colors = name_colors(["noisy", "noise-off", "plain", *paths])
     return {path: colors[path] for path in dict.fromkeys(paths)}
 
@@ -271,14 +275,15 @@ def path_colors(paths: Iterable[str]) -> dict[Any, Color]:
 
 
 def ceiling_line(ax: Axes, axis: str, value: float, text: str, *, crossed: bool = False) -> None:
-    """Draw a dashed line at a ceiling, and its name where the data below it do not come; nothing where it is NaN.
+    """Draw a dashed line at a ceiling, and its name beside it; nothing where it is NaN.
 
     Args:
         ax: The axes to draw on.
         axis: "x" or "y".
         value: The ceiling.
         text: Its name and value.
-        crossed: Whether data of other kinds may lie above a ceiling of y; its name then stands right of the panel.
+        crossed: Whether data of other kinds may lie above a ceiling of y; its name then stands
+            right of the panel.
     """
     if not np.isfinite(value):
         return
@@ -300,7 +305,7 @@ def ceiling_line(ax: Axes, axis: str, value: float, text: str, *, crossed: bool 
 
 
 def epoch_norm(epochs: Sequence[int]) -> Normalize:
-    """Return the map from epochs to the range of colours: logarithmic, linear below 1 where there is an epoch 0."""
+    """Return the map from epochs to the range of colours: logarithmic, with a place for 0."""
     low, high = min(epochs), max(epochs)
     if low == high:
         return Normalize(low, low + 1)
@@ -323,7 +328,7 @@ def epoch_bar(fig: Any, axes: Any, epochs: Sequence[int], *, apart: float = 1.6,
 
 
 def epoch_axis(ax: Axes, epochs: Sequence[int]) -> None:
-    """Make the x axis of `ax` one of epochs: logarithmic, with a tick labelled 0 where there is an epoch 0."""
+    """Make the x axis of `ax` one of epochs: logarithmic, with a place for an epoch 0."""
     low, high = min(epochs), max(epochs)
     if low > 0:
         ax.set_xscale("log")
@@ -350,8 +355,8 @@ def _ticks(ax: Axes, ticks: Sequence[float]) -> None:
 def epoch_ticks(epochs: Sequence[int], apart: float = 2.5) -> list[float]:
     """Return the ticks of an axis of epochs.
 
-    They are 0 where it is among the epochs, the powers of ten that they span, and the last epoch if it is `apart` times
-    the last power; two at least, if first and last are `apart`.
+    They are 0 where it is among the epochs, the powers of ten that they span, and the last epoch if
+    it is `apart` times the last power; two at least, if first and last are `apart`.
 
     Example:
         >>> epoch_ticks([0, 400])

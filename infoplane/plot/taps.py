@@ -22,10 +22,10 @@ __all__ = ["taps"]
 def taps(table: pd.DataFrame, *, unit: str = "bits", layers: Iterable[str] | None = None) -> Figure:
     """Draw the rate I(Z;X) of the taps of each layer against what they lose.
 
-    A tap loses cross-entropy of the label, or squared error of the whitened layer. There is one line per epoch through
-    the betas, means over replicas, and a run has panels of its own. A mark is filled where the rate is exact in every
-    replica; elsewhere it is an upper bound, pale and with an arrow. A value is of the code of the tap, and not of the
-    layer.
+    A tap loses cross-entropy of the label, or squared error of the whitened layer. There is one
+    line per epoch through the betas, means over replicas, and a run has panels of its own. A mark
+    is filled where the rate is exact in every replica; elsewhere it is an upper bound, pale and
+    with an arrow. A value is of the code of the tap, and not of the layer.
 
     Args:
         table: A frame as taps.csv is.
@@ -70,7 +70,7 @@ def taps(table: pd.DataFrame, *, unit: str = "bits", layers: Iterable[str] | Non
 
 
 def _means(table: pd.DataFrame, size: float) -> pd.DataFrame:
-    """The means over replicas of the rate and of what is lost, and the standing that all replicas have."""
+    """The means over replicas of the rate and the loss, and the standing that all replicas have."""
     lost = np.where(table["objective"] == "label", table["cross_entropy_nats"] / size, table["distortion"])
     known = table.assign(lost=lost, rate=table["value_nats"] / size, exact=table["standing"] == "exact")
     by = known.groupby(["run", "objective", "layer", "epoch", "beta"], sort=False)
