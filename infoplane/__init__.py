@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from .channels.gaussian import Gaussian as Gaussian
     from .channels.gaussian import mean_field_bound as mean_field_bound
     from .channels.layer import Echo as Echo
-    from .compression import falls as falls
-    from .compression import means as means
+    from .compression import fall_from_peak as fall_from_peak
+    from .compression import mean_over_replicas as mean_over_replicas
     from .data.icosahedron import icosahedron as icosahedron
     from .data.icosahedron import icosahedron_law as icosahedron_law
     from .estimators import KDE as KDE
@@ -94,9 +94,9 @@ _HOME = {
     "Dropout": "channels.gaussian",
     "Echo": "channels.layer",
     "Gaussian": "channels.gaussian",
-    "InformationCurve": "theory.bottleneck",
     "InfoNCE": "estimators",
     "InfoplaneError": "records",
+    "InformationCurve": "theory.bottleneck",
     "KDE": "estimators",
     "KSG": "estimators",
     "LinearGaussian": "estimators",
@@ -125,7 +125,7 @@ _HOME = {
     "decoder_information": "estimators",
     "echo": "channels.echo",
     "echo_noise": "channels.echo",
-    "falls": "compression",
+    "fall_from_peak": "compression",
     "fill_banks": "chain",
     "gradient_statistics": "gradients",
     "icosahedron": "data.icosahedron",
@@ -138,7 +138,7 @@ _HOME = {
     "kde_bounds": "estimators",
     "ksg_information": "estimators",
     "mean_field_bound": "channels.gaussian",
-    "means": "compression",
+    "mean_over_replicas": "compression",
     "mixture_information": "estimators",
     "nwj": "estimators",
     "partition_information": "theory.bottleneck",

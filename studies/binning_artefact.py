@@ -134,7 +134,7 @@ def draw(table: pd.DataFrame) -> plt.Figure:
     for ax, (panel, (x, y, title)) in zip(panels.flat, AXES.items(), strict=True):
         own = table[table["panel"] == panel]
         for reader, rows in own.groupby("reader", sort=False):
-            mean = ip.means(rows, by=("x",), value="bits")
+            mean = ip.mean_over_replicas(rows, by=("x",), value="bits")
             at = mean["x"].clip(lower=10) if panel == "b" else mean["x"]
             ax.plot(at, mean["mean"], color=COLORS[reader], marker="o", markersize=3, label=reader)
             ax.fill_between(at, mean["low"], mean["high"], color=COLORS[reader], alpha=0.2, linewidth=0)

@@ -52,7 +52,7 @@ def main(out: Path, quick: bool, download: bool = False) -> None:
     }
     sweep = ip.train_all(runs, processes=1 if quick else None)
     frame, metrics = sweep.measurements, sweep.metrics
-    ip.means(frame).to_csv(out / "cnn_plane.csv", index=False, float_format="%.6g")
+    ip.mean_over_replicas(frame).to_csv(out / "cnn_plane.csv", index=False, float_format="%.6g")
     metrics.to_csv(out / "cnn_plane_metrics.csv", index=False, float_format="%.6g")
     figures = {
         "cnn_plane": ip.plot.plane(frame, estimator="echo"),

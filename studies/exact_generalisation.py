@@ -105,7 +105,7 @@ def correlations(table: pd.DataFrame) -> pd.DataFrame:
                 for k, (_, run) in enumerate(own.groupby("run"))
             ]
         )
-        mean = ip.means(within, ("task",), "rho").iloc[0].copy()
+        mean = ip.mean_over_replicas(within, ("task",), "rho").iloc[0].copy()
         if mean["replicas"] < FEWEST:  # where the rates of a setting are all at the ceiling, there is no rho
             mean[["mean", "low", "high"]] = math.nan
         rows.append(

@@ -84,7 +84,7 @@ def draw(table: pd.DataFrame, draws: int) -> plt.Figure:
         own = table[table["unit"] == name]
         line = own[own["kind"] == "closed form"]
         ax.plot(line["w"], line["bits"], color=color, label=f"{'ReLU' if name == 'relu' else name}, closed form")
-        mean = ip.means(own[own["kind"] == "simulated"], by=("w",), value="bits")
+        mean = ip.mean_over_replicas(own[own["kind"] == "simulated"], by=("w",), value="bits")
         ax.errorbar(
             mean["w"], mean["mean"], mean["high"] - mean["mean"], color=color, linestyle="", marker="o", markersize=3.5,
             label=f"{'ReLU' if name == 'relu' else name}, {draws} draws",

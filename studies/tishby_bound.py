@@ -86,7 +86,7 @@ def draw(table: pd.DataFrame, found: ip.InformationCurve) -> plt.Figure:
         for epoch, marker in ((epochs[0], "x"), (epochs[-1], "o")):
             dots = own[own["epoch"] == epoch]
             plane.plot(dots["I(X;T)"], dots["I(T;Y)"], color=colors[layer], marker=marker, markersize=3, linestyle="")
-        gap = ip.means(own, by=("epoch",), value="below")
+        gap = ip.mean_over_replicas(own, by=("epoch",), value="below")
         distance.plot(
             gap["epoch"].clip(lower=1), gap["mean"], color=colors[layer], label=layer, marker="o", markersize=3
         )

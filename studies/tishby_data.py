@@ -60,8 +60,8 @@ def main(out: Path, quick: bool) -> None:
     sweep = train(QUICK_NETWORKS, 1, **QUICK_TRAINING) if quick else train(NETWORKS, None, **TRAINING)
     frame = sweep.measurements[sweep.measurements["layer"].isin(HIDDEN)]
     bits = ip.plot.in_unit(frame, "bits").rename(columns={"value": "value_nats"})
-    falls = pd.concat([ip.falls(bits, quantity) for quantity in ("I(X;T)", "I(T;Y)")], ignore_index=True)
-    ip.means(frame).to_csv(out / "tishby_data.csv", index=False, float_format="%.6g")
+    falls = pd.concat([ip.fall_from_peak(bits, quantity) for quantity in ("I(X;T)", "I(T;Y)")], ignore_index=True)
+    ip.mean_over_replicas(frame).to_csv(out / "tishby_data.csv", index=False, float_format="%.6g")
     falls.to_csv(out / "tishby_data_falls.csv", index=False, float_format="%.6g")
     for suffix, figure in (("", ip.plot.plane(frame)), ("_loss", ip.plot.loss(sweep.metrics))):
         for ending in ("png", "pdf"):

@@ -67,7 +67,7 @@ def check(frame: pd.DataFrame, shown: tuple[int, ...]) -> None:
     print("Bits at the epochs shown: means and standard deviations over networks")
     print(spread.round(3).to_string())
     for quantity in QUANTITIES:
-        falls = ip.falls(ip.plot.in_unit(frame, "bits").rename(columns={"value": "value_nats"}), quantity)
+        falls = ip.fall_from_peak(ip.plot.in_unit(frame, "bits").rename(columns={"value": "value_nats"}), quantity)
         print(f"Fall of {quantity} from its peak to the end, bits, with 95 % intervals")
         print(falls[["layer", "start", "peak_epoch", "peak", "end", "fall", "low", "high"]].round(3).to_string())
 
@@ -78,7 +78,7 @@ def main(out: Path, quick: bool) -> None:
     )  # fmt: skip
     frame = train(networks, 1 if quick else None, epochs=epochs, snapshots=QUICK_SNAPSHOTS if quick else SNAPSHOTS)
     dots(frame, shown).to_csv(out / "tishby_plane.csv", index=False, float_format="%.6g")
-    ip.means(frame).to_csv(out / "tishby_plane_means.csv", index=False, float_format="%.6g")
+    ip.mean_over_replicas(frame).to_csv(out / "tishby_plane_means.csv", index=False, float_format="%.6g")
     figure = ip.plot.dots(frame, epochs=shown)
     for suffix in ("png", "pdf"):
         ip.plot.save(figure, out / f"tishby_plane.{suffix}")

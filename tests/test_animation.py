@@ -72,9 +72,9 @@ def test_every_replica_is_a_dot_at_its_two_numbers(frame):
 
 def test_a_bracket_is_a_dot_at_the_end_that_was_asked_for(frame):
     rows = frame[(frame.estimator == "kde") & (frame.layer == "hidden1") & (frame.quantity == "I(X;T)")]
-    for bound in ("lower", "upper"):
-        made = film(frame, estimator="kde", layers=["hidden1"], bound=bound).at(10)
-        own = rows[(rows.epoch == 10) & (rows.standing == bound)].set_index("replica")["value_nats"]
+    for side in ("lower", "upper"):
+        made = film(frame, estimator="kde", layers=["hidden1"], side=side).at(10)
+        own = rows[(rows.epoch == 10) & (rows.side == side)].set_index("replica")["value_nats"]
         np.testing.assert_allclose(drawn(made.axes[0])["_hidden1"].get_offsets()[:, 0], own / BIT, rtol=1e-12)
 
 

@@ -12,16 +12,21 @@ import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgb
+from PIL import Image
 
-from infoplane.plot import in_unit, plane, rates, save
+from infoplane.plot import files, in_unit, plane, rates, save
+from infoplane.plot.legend import Legend
+from infoplane.plot.points import base_layers, chosen, curves, noisy_layers, points
 from infoplane.plot.style import (
-    STANDINGS,
     epoch_colors,
     epoch_norm,
     epoch_ticks,
     estimator_colors,
+    fill_of,
     layer_colors,
     layer_markers,
+    marks,
+    pale,
 )
 from infoplane.records import COLUMNS, UNITS, WARNINGS, InfoplaneError
 
@@ -31,7 +36,6 @@ N = 4096
 H_Y = 0.999157 * BIT
 EPOCHS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 400)
 HIDDEN = ("hidden1", "hidden2", "hidden3", "hidden4", "hidden5", "output")
-MARKS = ("_exact", "_upper-x only", "_lower-x only", "_upper-y only", "_lower-y only")
 ECHO = ("hidden2.echo", "hidden4.echo")
 
 
@@ -45,7 +49,7 @@ def make(epochs=EPOCHS, replicas=3, runs=("tanh",), layers=HIDDEN, seed=0):
             for epoch in epochs:
                 t = math.log1p(epoch) / math.log(401)
                 place = dict(run=run, epoch=epoch, step=13 * epoch, replica=replica, probe="all", n=N)
-                place |= dict(law="these N points", stderr_nats=math.nan, error_nats=0.0)
+                place |= dict(law="these N points", stderr_nats=math.nan, error_nats=0.0, side="", path="")
                 for depth, layer in enumerate(layers):
                     x = math.log(N) * (1 - 0.14 * depth + 0.4 * t * (1 - t) - 0.05 * depth * t) + depth * wobble[0] / 3
                     x = min(x, math.log(N) - 0.01)
@@ -60,17 +64,18 @@ def make(epochs=EPOCHS, replicas=3, runs=("tanh",), layers=HIDDEN, seed=0):
 def both(place, layer, x, y, depth, epoch):
     """KDE and binning rows of one layer; a noisy one (beyond an Echo layer) has estimates of I(T;Y) and no bracket."""
     kde = place | dict(layer=layer, estimator="kde", channel="noise 0.001", params="noise_variance=0.001")
+    noisy = depth > 2
+    kde["path"] = "noise-off" if noisy else ""
     warned = "self-weight" if x > 0.8 * math.log(N) else ""
     half = 0.3 * (1 - x / math.log(N))
-    noisy = depth > 2
     rows = [
-        kde | dict(quantity="I(X;T)", value_nats=v, standing=s, ceiling_nats=math.log(N), warnings=warned)
+        kde | dict(quantity="I(X;T)", value_nats=v, standing=s, side=s, ceiling_nats=math.log(N), warnings=warned)
         for s, v in (("upper", x + half), ("lower", x - half))
     ]
     for side, v in (("upper", min(H_Y, y + 0.1)), ("lower", y - 0.1)):
-        params = f"noise_variance=0.001,bound={side}" if noisy else kde["params"]
         standing = "estimate" if noisy else side
-        end = dict(quantity="I(T;Y)", value_nats=v, standing=standing, params=params, ceiling_nats=H_Y, warnings=warned)
+        end = dict(quantity="I(T;Y)", value_nats=v, standing=standing, side=side, ceiling_nats=H_Y, warnings=warned)
+        end["path"] = "sampled" if noisy else ""
         rows.append(kde | end)
     binned = place | dict(
         layer=layer, estimator="binning", channel="bins of 0.07", params="width=0.07", standing="estimate"
@@ -124,16 +129,34 @@ def panel(fig, title):
     return ax
 
 
+def fill(collection):
+    """The filling of marks, by their colours."""
+    faces, edges = collection.get_facecolors(), collection.get_edgecolors()
+    if not len(faces) or (faces[0] == 1).all():
+        return "hollow"
+    faces = np.broadcast_to(faces, edges.shape)
+    return "full" if np.allclose(faces, edges) else "pale" if np.allclose(faces, pale(edges)) else "?"
+
+
 def scattered(ax):
-    """{(layer, hollow): offsets} of the markers."""
+    """{(name, filling): offsets} of the marks; a hollow mark with a dot in it is "dotted"."""
     found = {}
     for collection in ax.collections:
-        if isinstance(collection, PathCollection) and collection.get_label() not in MARKS:
-            layer, _, warned = collection.get_label().removeprefix("_").partition(" ")
-            hollow = len(collection.get_facecolors()) == 0
-            assert hollow == bool(warned)
-            found[layer, hollow] = np.asarray(collection.get_offsets())
+        name, _, kind = collection.get_label().removeprefix("_").rpartition(" ")
+        if isinstance(collection, PathCollection) and kind in ("full", "pale", "hollow", "dotted"):
+            assert fill(collection) == ("hollow" if kind == "dotted" else kind)
+            found[name, kind] = np.asarray(collection.get_offsets())
     return found
+
+
+def arrows(ax):
+    """{(name, axis, standing): offsets} of the arrows at bounds."""
+    names = [(c.get_label().removeprefix("_").split(" "), c) for c in ax.collections if isinstance(c, PathCollection)]
+    return {tuple(words): np.asarray(c.get_offsets()) for words, c in names if words[-1] in ("upper", "lower")}
+
+
+def words(fig):
+    return [text.get_text() for text in fig.legends[0].get_texts()]
 
 
 def mean_bits(frame, **where):
@@ -151,7 +174,7 @@ def test_the_points_are_the_means_over_replicas_in_bits(frame):
     for layer in HIDDEN:
         own = frame[(frame.estimator == "binning") & (frame.layer == layer)]
         x, y = (mean_bits(own, quantity=quantity) for quantity in ("I(X;T)", "I(T;Y)"))
-        parts = [found[layer, hollow] for hollow in (True, False) if (layer, hollow) in found]
+        parts = [found[layer, kind] for kind in ("hollow", "pale") if (layer, kind) in found]
         points = np.concatenate(parts)
         np.testing.assert_allclose(points[np.argsort(points[:, 1])], np.c_[x, y][np.argsort(y)], rtol=1e-12)
     assert {layer for layer, _ in found} == set(HIDDEN)
@@ -162,17 +185,17 @@ def test_a_bracket_is_drawn_at_the_end_asked_for(frame):
     sides = {}
     for side in ("upper", "lower"):
         x = mean_bits(own, quantity="I(X;T)", standing=side)
-        y = mean_bits(own[own.params.str.endswith(f"bound={side}")], quantity="I(T;Y)")
+        y = mean_bits(own[own.side == side], quantity="I(T;Y)")
         sides[side] = np.c_[x, y]
     sides["mid"] = (sides["upper"] + sides["lower"]) / 2
-    for bound, expected in sides.items():
-        ax = plane(frame, estimator="kde", bound=bound).axes[0]
-        np.testing.assert_allclose(scattered(ax)["hidden5", False], expected, rtol=1e-12)
+    for side, expected in sides.items():
+        ax = plane(frame, estimator="kde", side=side).axes[0]
+        np.testing.assert_allclose(scattered(ax)["hidden5", "pale"], expected, rtol=1e-12)
     bars = {c.get_label(): np.array(c.get_segments()) for c in ax.collections if c.get_label().startswith("_bars")}
     last = -1  # the last layer of the last epoch
     deepest = frame[(frame.estimator == "kde") & (frame.layer == "output") & (frame.epoch == 400)]
     for axis, quantity in (("x", "I(X;T)"), ("y", "I(T;Y)")):
-        values = deepest[deepest.quantity == quantity].groupby(["standing", "params"]).value_nats.mean() / BIT
+        values = deepest[deepest.quantity == quantity].groupby("side").value_nats.mean() / BIT
         along = bars[f"_bars {axis}"][last][:, "xy".index(axis)]
         np.testing.assert_allclose(sorted(along), sorted(values), rtol=1e-12)
 
@@ -188,26 +211,27 @@ def test_many_epochs_have_bars_at_the_ticks_only(frame):
 
 def test_hollow_means_warned(frame):
     found = scattered(panel(plane(frame, estimator="binning"), "binning"))
-    assert len(found["hidden1", True]) == len(EPOCHS)
-    assert ("hidden1", False) not in found
-    assert len(found["hidden4", True]) == 3  # epochs 0, 1, 2
-    assert len(found["hidden4", False]) == len(EPOCHS) - 3
+    assert len(found["hidden1", "hollow"]) == len(EPOCHS)
+    assert ("hidden1", "pale") not in found
+    assert len(found["hidden4", "hollow"]) == 3  # epochs 0, 1, 2
+    assert len(found["hidden4", "pale"]) == len(EPOCHS) - 3
     # one end of a bracket is enough
     end = (frame.layer == "hidden5") & (frame.quantity == "I(X;T)") & (frame.standing == "upper") & (frame.epoch == 400)
     frame.loc[end, "warnings"] = "at-ceiling"
-    assert len(scattered(plane(frame, estimator="kde").axes[0])["hidden5", True]) == 1
+    assert len(scattered(plane(frame, estimator="kde").axes[0])["hidden5", "hollow"]) == 1
     # one replica is enough
     one = (frame.replica == 1) & (frame.layer == "hidden4") & (frame.epoch == 400) & (frame.quantity == "I(T;Y)")
     frame.loc[one & (frame.estimator == "binning"), "warnings"] = next(iter(WARNINGS))
-    assert len(scattered(panel(plane(frame, estimator="binning"), "binning"))["hidden4", True]) == 4
+    assert len(scattered(panel(plane(frame, estimator="binning"), "binning"))["hidden4", "hollow"]) == 4
 
 
 def test_the_colour_is_the_epoch(frame):
     fig = plane(frame)
     cmap, norm = epoch_colors(), epoch_norm(EPOCHS)
-    for collection in panel(fig, "kde").collections:
-        if collection.get_label() == "_hidden5":
-            np.testing.assert_allclose(collection.get_facecolors(), cmap(norm(EPOCHS)))
+    (own,) = [c for c in panel(fig, "kde").collections if c.get_label() == "_hidden5 pale"]
+    np.testing.assert_allclose(own.get_edgecolors(), cmap(norm(EPOCHS)))
+    np.testing.assert_allclose(own.get_facecolors(), pale(cmap(norm(EPOCHS))))
+    assert len(np.unique(own.get_edgecolors(), axis=0)) == len(EPOCHS)
     bar = fig.axes[-1]
     assert bar.get_ylabel() == "epoch"
     assert [label.get_text() for label in bar.get_yticklabels()] == ["0", "1", "10", "100", "400"]
@@ -289,11 +313,11 @@ def test_the_echo_panel_puts_the_decoders_bound_below_its_own(frame):
     assert ax.get_xlabel() == "$I(Z;X)$ [bits]"
     assert ax.get_ylabel() == "$I(Z;Y)$ [bits]"
     found = scattered(ax)
-    assert set(found) == {(ECHO[0], True), (ECHO[0], False), (ECHO[1], True)}  # the second is a chain
+    assert set(found) == {(ECHO[0], "hollow"), (ECHO[0], "full"), (ECHO[1], "hollow")}  # the second is a chain
     own = frame[frame.layer == ECHO[1]]
     x = mean_bits(own, quantity="I(Z;X)")
     y = (mean_bits(own, estimator="decoder") + mean_bits(own, quantity="I(Z;Y)", standing="upper")) / 2
-    np.testing.assert_allclose(found[ECHO[1], True], np.c_[x, y], rtol=1e-12)
+    np.testing.assert_allclose(found[ECHO[1], "hollow"], np.c_[x, y], rtol=1e-12)
 
 
 def test_a_replica_that_diverged_is_left_out_of_the_mean(frame):
@@ -302,7 +326,9 @@ def test_a_replica_that_diverged_is_left_out_of_the_mean(frame):
     frame.loc[lost, "value_nats"] = math.nan
     frame.loc[lost, "warnings"] = "non-finite"
     found = scattered(plane(frame, estimator="binning").axes[0])
-    np.testing.assert_allclose(found["output", True][-1], scattered(without.axes[0])["output", False][-1], rtol=1e-12)
+    np.testing.assert_allclose(
+        found["output", "hollow"][-1], scattered(without.axes[0])["output", "pale"][-1], rtol=1e-12
+    )
 
 
 def test_an_end_that_one_replica_lacks_is_not_the_end_of_the_mean(frame):
@@ -351,9 +377,7 @@ def test_one_epoch_and_one_replica_and_no_echo():
 
 
 def test_several_settings_of_an_estimator_have_panels_of_their_own(frame):
-    wide = frame[frame.estimator == "kde"].assign(
-        params=lambda f: f.params.str.replace("0.001", "0.1"), channel="noise 0.1"
-    )
+    wide = frame[frame.estimator == "kde"].assign(params="noise_variance=0.1", channel="noise 0.1")
     fig = plane(pd.concat([frame, wide]))
     titles = [ax.get_title() for ax in fig.axes[:-1]]
     assert titles == ["kde, noise_variance=0.001", "binning, bins of 0.07", "echo", "kde, noise_variance=0.1"]
@@ -387,75 +411,80 @@ def test_rates_begins_at_zero_or_at_what_is_less(frame):
         assert ax.get_ylim()[0] < -5
 
 
-def markers_of(ax, color, marker):
-    return {
-        line.get_label(): line
-        for line in ax.lines
-        if line.get_marker() == marker and to_rgb(line.get_color()) == pytest.approx(color)
-    }
+def rate_marks(ax, layer, quantity):
+    """{filling: offsets} of the marks of one number."""
+    return {kind: xy for (name, kind), xy in scattered(ax).items() if name == f"{layer} {quantity}"}
 
 
-def test_exact_with_a_warning_is_half_filled_and_no_bound(frame):
+def stretches(ax, layer, quantity):
+    """{epochs: dashed} of the line of one number."""
+    lines = [line for line in ax.lines if line.get_label() == f"_{layer} {quantity}"]
+    return {tuple(xdata(line)): line.is_dashed() for line in lines}
+
+
+def test_exact_with_a_warning_is_hollow_with_a_dot_and_no_bound(frame):
     last = (frame["layer"] == ECHO[0]) & (frame["quantity"] == "I(Z;X)") & (frame["epoch"] == 400)
     fig = rates(frame.assign(warnings=frame["warnings"].mask(last, "collapsed")))
-    circles = [line for line in panel(fig, "echo").lines if line.get_marker() == "o"]
-    found = {(line.get_label(), line.get_fillstyle()): line for line in circles}
-    assert xdata(found["_exact", "bottom"]) == [400]
-    assert xdata(found["_exact", "full"])[-1] == 200
-    labels = [text.get_text() for text in fig.legends[0].get_texts()]
-    assert "exact, warned" in labels
-    assert "exact, warned" not in [text.get_text() for text in rates(frame).legends[0].get_texts()]
+    found = rate_marks(panel(fig, "echo"), ECHO[0], "I(Z;X)")
+    assert found["dotted"][:, 0].tolist() == [400]
+    assert found["full"][-1, 0] == 200
+    assert "hollow with a dot: exact, warned" in words(fig)
+    assert "hollow with a dot: exact, warned" not in words(rates(frame))
 
 
-def test_exact_is_filled_and_solid_and_a_bound_is_hollow_and_dashed(frame):
+def test_exact_is_filled_and_solid_and_a_bound_has_an_arrow_and_is_dashed(frame):
     ax = rates(frame).axes[0]
-    color = layer_colors(dict.fromkeys(frame.layer))[ECHO[0]]
-    found = markers_of(ax, color, "o")
-    assert {kind: line.get_fillstyle() for kind, line in found.items()} == {"_upper": "none", "_exact": "full"}
-    assert xdata(found["_upper"]) == [0, 1, 2, 5]
-    assert xdata(found["_exact"]) == [10, 20, 50, 100, 200, 400]
+    found = rate_marks(ax, ECHO[0], "I(Z;X)")
+    assert found["hollow"][:, 0].tolist() == [0, 1, 2, 5]
+    assert found["full"][:, 0].tolist() == [10, 20, 50, 100, 200, 400]
     expected = mean_bits(frame[frame.layer == ECHO[0]], quantity="I(Z;X)")
-    np.testing.assert_allclose(ydata(found["_upper"]) + ydata(found["_exact"]), expected, rtol=1e-12)
-    lines = [line for line in ax.lines if line.get_linestyle() != "None" and to_rgb(line.get_color()) == color]
-    stretches = {tuple(xdata(line)): line.is_dashed() for line in lines}
-    assert stretches == {(0, 1, 2, 5, 10): True, (10, 20, 50, 100, 200, 400): False}
+    np.testing.assert_allclose([*found["hollow"][:, 1], *found["full"][:, 1]], expected, rtol=1e-12)
+    assert stretches(ax, ECHO[0], "I(Z;X)") == {(0, 1, 2, 5, 10): True, (10, 20, 50, 100, 200, 400): False}
+    np.testing.assert_allclose(arrows(ax)[ECHO[0], "I(Z;X)", "y", "upper"], found["hollow"])
+    assert (ECHO[1], "I(Z2;Z1)", "y", "upper") not in arrows(ax)
 
 
 def test_exact_is_what_every_replica_is(frame):
     one = (frame.layer == ECHO[0]) & (frame.quantity == "I(Z;X)") & (frame.epoch == 400) & (frame.replica == 0)
     frame.loc[one, ["standing", "warnings"]] = ["upper", "near-ceiling"]
     ax = rates(frame).axes[0]
-    color = layer_colors(dict.fromkeys(frame.layer))[ECHO[0]]
-    assert xdata(markers_of(ax, color, "o")["_upper"]) == [0, 1, 2, 5, 400]
-    lines = [line for line in ax.lines if line.get_linestyle() != "None" and to_rgb(line.get_color()) == color]
-    assert {tuple(xdata(line)): line.is_dashed() for line in lines}[200, 400]
+    assert rate_marks(ax, ECHO[0], "I(Z;X)")["hollow"][:, 0].tolist() == [0, 1, 2, 5, 400]
+    assert stretches(ax, ECHO[0], "I(Z;X)")[200, 400]
 
 
 def test_quantities_of_one_echo_layer_have_markers_of_their_own(frame):
-    color = layer_colors(dict.fromkeys(frame.layer))[ECHO[1]]
-    ax = rates(frame).axes[0]
-    (chain,) = markers_of(ax, color, "o").values()
-    (neighbour,) = markers_of(ax, color, "s").values()
-    assert chain.get_fillstyle() == "none"
-    assert neighbour.get_fillstyle() == "full"
+    fig = rates(frame)
+    ax = fig.axes[0]
+    assert list(rate_marks(ax, ECHO[1], "I(Z;X)")) == ["hollow"]
+    neighbour = rate_marks(ax, ECHO[1], "I(Z2;Z1)")
     own = frame[frame.layer == ECHO[1]]
-    np.testing.assert_allclose(ydata(neighbour), mean_bits(own, quantity="I(Z2;Z1)"), rtol=1e-12)
-    names = [text.get_text() for text in ax.figure.legends[0].get_texts()]
+    np.testing.assert_allclose(neighbour["full"][:, 1], mean_bits(own, quantity="I(Z2;Z1)"), rtol=1e-12)
+    of = {c.get_label(): len(c.get_paths()[0].vertices) for c in ax.collections if isinstance(c, PathCollection)}
+    assert of[f"_{ECHO[1]} I(Z;X) hollow"] != of[f"_{ECHO[1]} I(Z2;Z1) full"]
+    names = words(fig)
     assert [*HIDDEN, *ECHO] == names[: len(HIDDEN) + len(ECHO)]
-    assert {"$I(Z;X)$", "$I(Z_{2};Z_{1})$", "exact", "upper bound"} < set(names)
-    assert {"kde: lower to upper bound", "kde: single replicas"} < set(names)
-    assert any(name.endswith("s.d. over 3 replicas") for name in names)
+    assert {"$I(Z;X)$", "$I(Z_{2};Z_{1})$", "filled: exact", "hollow: warned", "arrow: upper bound"} < set(names)
+    assert {"kde: lower to upper bound", "kde: single replicas (3)", "dashed: a bound"} < set(names)
+    assert any(name.endswith("s.d. over replicas (3)") for name in names)
 
 
-def test_the_legend_says_how_many_replicas_each_run_has(frame):
+def test_how_many_replicas_is_said_where_it_is_true(frame):
+    """In the legend where all panels have as many, and else in the title of each panel."""
     fewer = frame[frame.replica < 2].assign(run="fewer")
     alone = frame[frame.replica < 1].assign(run="alone")
-    for runs, said in (([frame, fewer], "2 to 3"), ([frame, alone], "1 to 3"), ([fewer], "2")):
-        names = [text.get_text() for text in rates(pd.concat(runs)).legends[0].get_texts()]
-        assert any(name.endswith(f"s.d. over {said} replicas") for name in names)
-        names = [text.get_text() for text in plane(pd.concat(runs)).legends[0].get_texts()]
-        assert f"single replicas ({said})" in names
-    assert not any("replicas" in text.get_text() for text in rates(alone).legends[0].get_texts())
+    for draw, said in ((rates, "kde: single replicas"), (plane, "single replicas")):
+        assert f"{said} (2)" in words(draw(fewer))
+        assert not any("replicas" in ax.get_title() for ax in draw(fewer).axes)
+        for few, note in ((fewer, "fewer, 2 replicas"), (alone, "alone, 1 replica")):
+            fig = draw(pd.concat([frame, few]))
+            assert said in words(fig)
+            titles = [ax.get_title() for ax in fig.axes if ax.get_title()]
+            assert [t for t in titles if "tanh" in t] == [t for t in titles if t.endswith("\ntanh, 3 replicas")]
+            assert len([t for t in titles if t.endswith(f"\n{note}")]) == 3
+        assert not any("replicas" in name for name in words(draw(alone)))
+    one_panel = frame[(frame.estimator != "binning") | (frame.replica == 0)]
+    titles = [ax.get_title() for ax in plane(one_panel).axes[:-1]]
+    assert titles == ["kde, noise 0.001\n3 replicas", "binning, bins of 0.07\n1 replica", "echo\n3 replicas"]
 
 
 def edges(band):
@@ -468,11 +497,12 @@ def test_bands(frame):
     fig = rates(frame)
     kde, binning = fig.axes[1:]
     own = frame[(frame.layer == "hidden4") & (frame.quantity == "I(X;T)")]
-    fill = [c for c in kde.collections if not isinstance(c, LineCollection)][HIDDEN.index("hidden4")]
-    for edge, side in zip(edges(fill), ("lower", "upper"), strict=True):
+    band = {c.get_label(): c for ax in (kde, binning) for c in ax.collections if c.get_label().endswith("band")}
+    (own_band,) = [c for c in kde.collections if c.get_label() == "_hidden4 I(X;T) band"]
+    for edge, side in zip(edges(own_band), ("lower", "upper"), strict=True):
         np.testing.assert_allclose(edge, mean_bits(own, estimator="kde", standing=side), rtol=1e-12)
     by_epoch = own[own.estimator == "binning"].groupby("epoch").value_nats
-    low, high = edges(binning.collections[HIDDEN.index("hidden4")])
+    low, high = edges(band["_hidden4 I(X;T) band"])
     np.testing.assert_allclose(high - low, 2 * by_epoch.std().to_numpy() / BIT, rtol=1e-9)
     np.testing.assert_allclose((high + low) / 2, by_epoch.mean().to_numpy() / BIT, rtol=1e-12)
     faint = [c for c in kde.collections if c.get_label() == "_replicas"]
@@ -483,9 +513,11 @@ def test_bands(frame):
 def test_a_layer_has_one_colour_in_every_panel(frame):
     colors = layer_colors(dict.fromkeys(frame.layer))
     kde, binning = rates(frame).axes[1:]
-    solid = [[line for line in ax.lines if line.get_linestyle() == "-"] for ax in (kde, binning)]
-    for layer, *lines in zip(HIDDEN, *solid, strict=True):
+    for layer in HIDDEN:
+        lines = [line for ax in (kde, binning) for line in ax.lines if line.get_label() == f"_{layer} I(X;T)"]
+        assert len(lines) == 2
         assert {to_rgb(line.get_color()) for line in lines} == {colors[layer]}
+    assert len({colors[layer] for layer in HIDDEN}) == len(HIDDEN)
     alone = rates(frame, layers=["output"]).axes[0]
     assert to_rgb(alone.lines[0].get_color()) == colors["output"]
 
@@ -535,9 +567,9 @@ def test_what_the_frame_does_not_hold(frame, plot):
             r"The frame holds the probes all, test, which are not to be averaged\. Choose one, e\.g\. frame\[frame",
         ),
         (
-            pd.concat([frame, frame[frame.estimator == "binning"].assign(channel="noise-off")], ignore_index=True),
+            pd.concat([frame, frame[frame.estimator == "binning"].assign(path="noise-off")], ignore_index=True),
             {},
-            r"holds 2 values of I\(X;T\) of layer 'hidden1' at epoch 0, replica 0, which differ in channel\. Keep one",
+            r"holds 2 values of I\(X;T\) of layer 'hidden1' at epoch 0, replica 0, which differ in path\. Keep one",
         ),
         (
             pd.concat([frame, frame[frame.standing == "exact"].assign(standing="upper")], ignore_index=True),
@@ -558,8 +590,8 @@ def test_what_the_plane_alone_refuses(frame):
         plane(frame, estimator="kdee")
     with pytest.raises(InfoplaneError, match=r"Unknown quantity 'I\(T;Z\)'. Did you mean"):
         plane(frame, y="I(T;Z)")
-    with pytest.raises(InfoplaneError, match=r"Unknown bound 'low'. Did you mean 'lower'\? Known: mid, lower, upper"):
-        plane(frame, bound="low")
+    with pytest.raises(InfoplaneError, match=r"Unknown side 'low'. Did you mean 'lower'\? Known: mid, lower, upper"):
+        plane(frame, side="low")
     with pytest.raises(InfoplaneError, match=r"No estimator has both I\(X;T\) and I\(Z;Y\) of one layer"):
         plane(frame[frame.quantity != "I(Z;X)"], y="I(Z;Y)")
     with pytest.raises(InfoplaneError, match=r"holds neither rates of Echo layers nor I\(X;T\)"):
@@ -585,8 +617,69 @@ def test_colours_and_markers():
     assert len(set(layer_markers(map(str, range(14))).values())) == 14
     assert estimator_colors(["kde"])["kde"] == estimator_colors(["binning", "kde"])["kde"]
     assert len(set(estimator_colors(["kde", "binning", "echo", "mine"]).values())) == 4
-    assert list(STANDINGS) == ["exact", "upper", "lower", "estimate"]
-    assert len(set(map(str, STANDINGS.values()))) == 4
+    kinds = {(s, w): fill_of(s, w) for s in ("exact", "upper", "lower", "bracket", "estimate") for w in (False, True)}
+    assert {kind for (s, w), kind in kinds.items() if s != "exact" and not w} == {"pale"}
+    assert {kind for (s, w), kind in kinds.items() if s != "exact" and w} == {"hollow"}
+    assert (kinds["exact", False], kinds["exact", True]) == ("full", "dotted")
+
+
+def test_marks_of_every_standing():
+    _, ax = plt.subplots()
+    standings = ["exact", "exact", "upper", "lower", "estimate", "bracket"]
+    warned = [False, True, False, True, False, False]
+    marks(ax, range(6), [0] * 6, "tab:blue", standings, warned, along={"x": standings}, label="m")
+    at = {kind: sorted(xy[:, 0]) for (_, kind), xy in scattered(ax).items()}
+    assert at == {"full": [0], "dotted": [1], "pale": [2, 4, 5], "hollow": [3]}
+    assert {words: sorted(xy[:, 0]) for words, xy in arrows(ax).items()} == {
+        ("m", "x", "upper"): [2],
+        ("m", "x", "lower"): [3],
+    }
+    way = {c.get_label(): c.get_paths()[0].vertices[:, 0].mean() for c in ax.collections if " x " in c.get_label()}
+    assert way["_m x upper"] < 0 < way["_m x lower"]
+    legend = Legend().standings(zip(standings, warned, strict=True))
+    assert legend.labels == [
+        "filled: exact", "pale: bound or estimate", "hollow: warned", "hollow with a dot: exact, warned",
+        "arrow: upper bound", "arrow: lower bound",
+    ]  # fmt: skip
+
+
+# points
+
+
+def test_a_noisy_layer_belongs_to_the_layer_it_is_behind():
+    names = ["hidden1", "hidden2.linear.echo", "hidden2", "block", "block.1.noise", "block.1", "0.echo", "echo"]
+    assert base_layers(names) == {
+        "hidden1": "hidden1", "hidden2.linear.echo": "hidden2", "hidden2": "hidden2", "block": "block",
+        "block.1.noise": "block.1", "block.1": "block.1", "0.echo": "0", "echo": "echo",
+    }  # fmt: skip
+    colors = layer_colors(["a", "a.echo", "a.b.echo"])
+    assert len(set(colors.values())) == 3
+
+
+def test_noisy_layers_are_those_with_numbers_of_their_own_channel(frame):
+    assert noisy_layers(frame) == list(ECHO)
+    assert noisy_layers(frame[frame.channel != "echo"]) == []
+
+
+def test_the_baseline_from_permuted_points_is_no_point(frame):
+    null = frame[frame.estimator == "binning"].assign(side="null", value_nats=99.0)
+    both = pd.concat([frame, null], ignore_index=True)
+    pd.testing.assert_frame_equal(points(chosen(both, unit="bits")), points(chosen(frame, unit="bits")))
+    assert "binning" in {ax.get_title().split(",")[0] for ax in plane(both).axes}
+
+
+def test_the_side_puts_a_bracket_together_whatever_its_standing(frame):
+    table = points(chosen(frame, unit="nats"))
+    own = table[(table.panel == "kde") & (table.layer == "hidden5") & (table.quantity == "I(T;Y)")]
+    assert set(own["standing"]) == {"estimate"}
+    assert (own["upper"] > own["lower"]).all()
+    np.testing.assert_allclose(own["value"], (own["upper"] + own["lower"]) / 2)
+    sound = table[(table.panel == "kde") & (table.layer == "hidden1") & (table.quantity == "I(T;Y)")]
+    assert set(sound["standing"]) == {"bracket"}
+    lone = table[(table.layer == ECHO[1]) & (table.quantity == "I(Z;X)")]
+    assert set(lone["standing"]) == {"upper"}
+    assert lone["lower"].isna().all()
+    assert set(curves(table).standing) == {"exact", "upper", "bracket", "estimate"}
 
 
 def test_epoch_ticks():
@@ -653,3 +746,37 @@ def test_files_that_cannot_be_written(frame, tmp_path):
         save(fig, tmp_path / "a.jpg")
     with pytest.raises(InfoplaneError, match=r"Cannot write .*absent/a\.png: No such file or directory"):
         save(fig, tmp_path / "absent" / "a.png")
+
+
+def crowd():
+    """A figure of 60 000 points, with words that stay words."""
+    fig, ax = plt.subplots()
+    rng = np.random.default_rng(0)
+    ax.scatter(*rng.normal(size=(2, 20_000)), s=3, c=rng.uniform(size=20_000))
+    ax.plot(rng.normal(size=40_000), linewidth=0.2)
+    ax.set_title("the words")
+    return fig
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
+def test_a_file_that_would_be_large_is_made_smaller(kind, tmp_path, monkeypatch):
+    fig = crowd()
+    monkeypatch.setattr(files, "LARGEST", math.inf)
+    large = save(fig, tmp_path / f"large.{kind}").stat().st_size
+    monkeypatch.undo()
+    monkeypatch.setattr(files, "LARGEST", limit := min(large - 1, 400_000))
+    small = save(fig, tmp_path / f"small.{kind}")
+    assert small.stat().st_size <= limit < large
+    assert save(crowd(), tmp_path / f"again.{kind}").read_bytes() == small.read_bytes()
+    assert not any(artist.get_rasterized() for artist in fig.axes[0].get_children())
+    if kind == "svg":
+        text = small.read_text()
+        assert "<!-- the words -->" in text  # as glyphs, and not in the picture
+        assert "<image" in text
+    if kind == "png":
+        with Image.open(small) as picture:
+            assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_a_file_that_is_small_enough_is_left_alone(frame, tmp_path):
+    assert "<image" not in save(rates(frame), tmp_path / "a.svg").read_text()

@@ -14,26 +14,32 @@ import pytest
 import scipy.stats
 from click.testing import CliRunner
 from matplotlib.colors import to_rgb
-from test_plot import make
+from test_plot import arrows, make, scattered, words
 
 from infoplane.cli import main
 from infoplane.plot import (
     PLOTS,
     Plot,
+    beside,
     between,
+    calibration,
+    calibration_errors,
     certificate,
     correlations,
     epochs_range,
     gap,
     gap_table,
+    gradients,
     loss,
     plane,
     rank_correlation,
     rates,
     run_names,
+    sweeps,
+    taps,
 )
 from infoplane.plot.certificate import VERDICTS
-from infoplane.plot.style import path_colors, run_colors
+from infoplane.plot.style import name_colors, path_colors
 from infoplane.records import InfoplaneError
 from infoplane.rundir import TABLES, RunDir
 
@@ -305,24 +311,30 @@ def test_gap_draws_a_point_a_replica(measurements, metrics):
         warnings=measurements["warnings"].mask(one & (measurements.run == "relu"), "void")
     )
     fig = gap(measurements, metrics)
-    table, colors = gap_table(measurements, metrics), run_colors(("tanh", "relu"))
+    table, colors = gap_table(measurements, metrics), name_colors(("tanh", "relu"))
     assert [ax.get_title(loc="left").splitlines()[0] for ax in fig.axes] == [
         f"Z{k}: {ECHO[k - 1]}" for k in (1, 1, 2, 2)
     ]
     for ax, (place, name) in zip(
         fig.axes, [(p, n) for p in ("Z1", "Z2") for n in ("gap_loss", "gap_error")], strict=True
     ):
-        drawn = [line for line in ax.lines if line.get_linestyle() == "None"]
-        points = np.concatenate([line.get_xydata() for line in drawn])
+        drawn = scattered(ax)
+        points = np.concatenate(list(drawn.values()))
         own = table[table["place"] == place]
         np.testing.assert_allclose(sorted(map(tuple, points)), sorted(own[["value", name]].itertuples(index=False)))
-        for line in drawn:
-            run, standing, warned = line.get_label()[1:].split(" ")
-            assert to_rgb(line.get_color()) == colors[run]
-            assert line.get_marker() == {"exact": "o", "upper": "<"}[standing]
-            assert (line.get_fillstyle() == "none") == (warned == "True")
-    hollow = [line for line in fig.axes[0].lines if line.get_fillstyle() == "none"]
-    assert [len(line.get_xdata()) for line in hollow] == [1]
+        expected = {"full", "dotted"} if place == "Z1" else {"hollow"}  # of the second layer, only bounds are known
+        assert {kind for _, kind in drawn} == expected
+        for collection in ax.collections:
+            run = collection.get_label().removeprefix("_").partition(" ")[0]
+            if run in colors and hasattr(collection, "get_offsets"):
+                assert {to_rgb(color) for color in collection.get_edgecolors()} == {colors[run]}
+        bounds = own[own["standing"] == "upper"].groupby("run").size().to_dict()
+        assert {
+            run: len(xy) for (run, axis, kind), xy in arrows(ax).items() if (axis, kind) == ("x", "upper")
+        } == bounds
+    assert len(scattered(fig.axes[0])["relu", "dotted"]) == 1
+    named = {"filled: exact", "hollow: warned", "hollow with a dot: exact, warned", "arrow: upper bound"}
+    assert named < set(words(fig))
     assert fig.axes[2].get_xlabel() == "$I(Z;X)$ at epoch 100 [bits]"
     assert [ax.get_ylabel() for ax in fig.axes[:2]] == ["gap in loss, noisy [bits]", "gap in error, noisy"]
     lines = fig.axes[0].get_title(loc="left").splitlines()
@@ -354,8 +366,9 @@ def test_certificate_draws_each_value_with_its_limit_and_verdict():
     margin = {line.get_label(): line for line in fig.axes[0].lines}
     own = frame[frame.layer == ECHO[0]].groupby("epoch").margin
     np.testing.assert_allclose(margin["_tanh"].get_ydata(), own.median())
-    assert list(margin["_tanh full"].get_xdata()) == [100]  # at 10 one of five fails
-    assert list(margin["_tanh none"].get_xdata()) == [0, 1, 10]
+    held = scattered(fig.axes[0])
+    assert held["tanh", "full"][:, 0].tolist() == [100]  # at 10 one of five fails
+    assert held["tanh", "hollow"][:, 0].tolist() == [0, 1, 10]
     band = pd.DataFrame(fig.axes[0].collections[0].get_paths()[0].vertices).groupby(0)[1]
     np.testing.assert_allclose(band.max(), own.max())
     np.testing.assert_allclose(band.min(), own.min())
@@ -408,25 +421,24 @@ def test_a_strip_for_each_run_and_a_colour_for_each():
         f"{r}: conditions that hold" for r in ("tanh", "relu")
     ]
     lines = {line.get_label(): to_rgb(line.get_color()) for line in fig.axes[0].lines}
-    assert {run: lines[f"_{run}"] for run in ("tanh", "relu")} == run_colors(("tanh", "relu"))
+    assert {run: lines[f"_{run}"] for run in ("tanh", "relu")} == name_colors(("tanh", "relu"))
     assert [text.get_text() for text in fig.axes[-1].texts] == ["no such layer"]
 
 
 # standing, in plane and rates
 
 
-def test_an_exact_point_has_a_dot_and_a_bound_alone_an_arrow(measurements):
+def test_an_exact_point_is_filled_and_a_bound_alone_has_an_arrow(measurements):
     frame = measurements[measurements["run"] == "tanh"]
-    ax = next(ax for ax in plane(frame).axes if ax.get_title() == "echo")
-    marks = {c.get_label(): np.asarray(c.get_offsets()) for c in ax.collections if hasattr(c, "get_offsets")}
+    fig = plane(frame)
+    ax = next(ax for ax in fig.axes if ax.get_title() == "echo")
     exact = frame[(frame.standing == "exact") & (frame.quantity == "I(Z;X)")].groupby("epoch").value_nats.mean() / BIT
-    np.testing.assert_allclose(sorted(marks["_exact"][:, 0]), sorted(exact))
+    np.testing.assert_allclose(sorted(scattered(ax)[ECHO[0], "full"][:, 0]), sorted(exact))
     upper = frame[(frame.standing == "upper") & (frame.quantity == "I(Z;X)")]
-    np.testing.assert_allclose(
-        sorted(marks["_upper-x only"][:, 0]), sorted(upper.groupby(["layer", "epoch"]).value_nats.mean() / BIT)
-    )
-    names = [text.get_text() for text in ax.figure.legends[0].get_texts()]
-    assert {"dot: $I(Z;X)$ exact", "arrow: upper bound alone", "no dot, arrow or bar: estimate"} < set(names)
+    for layer in ECHO:
+        own = upper[upper.layer == layer].groupby("epoch").value_nats.mean() / BIT
+        np.testing.assert_allclose(sorted(arrows(ax)[layer, "x", "upper"][:, 0]), sorted(own))
+    assert {"filled: $I(Z;X)$ exact", "arrow: upper bound", "pale: bound or estimate"} < set(words(fig))
     kde = next(ax for ax in plane(frame).axes if ax.get_title().startswith("kde"))
     (bars,) = [c for c in kde.collections if c.get_label() == "_bars y"]
     dotted = [dashes is not None for _, dashes in bars.get_linestyles()]
@@ -436,12 +448,10 @@ def test_an_exact_point_has_a_dot_and_a_bound_alone_an_arrow(measurements):
 def test_warned_numbers_have_hollow_markers_in_rates(measurements):
     frame = measurements[(measurements["run"] == "tanh") & (measurements["estimator"] == "binning")]
     ax = rates(frame, layers=["hidden5"]).axes[0]
-    found = {line.get_label(): line for line in ax.lines}
-    assert list(found["_warned"].get_xdata()) == [0, 1]
-    assert list(found["_sound"].get_xdata()) == [10, 100]
-    assert to_rgb(found["_warned"].get_markerfacecolor()) == (1, 1, 1)
-    names = [text.get_text() for text in ax.figure.legends[0].get_texts()]
-    assert {"binning: estimate", "hollow: warned"} < set(names)
+    found = scattered(ax)
+    assert found["hidden5 I(X;T)", "hollow"][:, 0].tolist() == [0, 1]
+    assert found["hidden5 I(X;T)", "pale"][:, 0].tolist() == [10, 100]
+    assert {"pale: bound or estimate", "hollow: warned"} < set(words(ax.figure))
 
 
 def test_a_run_without_echo_layers_has_no_empty_panel(measurements):
@@ -654,3 +664,148 @@ def test_the_same_figures_give_the_same_bytes(tmp_path, measurements, metrics):
     assert len(files) == 9
     for file in files:
         assert file.read_bytes() == file.with_name(file.name.replace("first", "second")).read_bytes(), file.name
+
+
+# taps, estimators beside each other, calibration
+
+
+def test_taps_draw_a_line_an_epoch_and_arrows_at_bounds():
+    frame = make_taps()
+    fig = taps(frame, unit="nats")
+    ax = fig.axes[0]
+    assert [ax.get_title(loc="left") for ax in fig.axes[:2]] == ["hidden1", "hidden2"]
+    for line, epoch in zip(ax.lines, (1, 10), strict=True):
+        own = frame[(frame["layer"] == "hidden1") & (frame["epoch"] == epoch) & (frame["replica"] == 0)]
+        np.testing.assert_allclose(line.get_xydata(), own[["value_nats", "cross_entropy_nats"]])
+    assert len({line.get_color() for line in ax.lines}) == 2
+    found = scattered(ax)
+    for epoch in ("1", "10"):
+        assert found[epoch, "full"][:, 1].tolist() == [0.5]
+        assert found[epoch, "pale"][:, 1].tolist() == [0.1]
+        np.testing.assert_array_equal(arrows(ax)[epoch, "x", "upper"], found[epoch, "pale"])
+    one = frame["replica"].eq(1) & frame["beta"].eq(0.5)
+    frame.loc[one, "standing"] = "upper"  # exact is what every replica is
+    assert ("1", "full") not in scattered(taps(frame).axes[0])
+
+
+NUMBER = {
+    "layer": "h.echo", "quantity": "I(Z;X)", "channel": "echo", "estimator": "ksg", "params": "", "side": "",
+    "path": "", "standing": "estimate", "value_nats": 2.0, "stderr_nats": 0.5, "warnings": "",
+    "truth_nats": 3.0, "n": 100,
+}  # fmt: skip
+
+
+def test_beside_draws_what_speaks_of_the_input_of_noisy_layers():
+    rows = pd.DataFrame(
+        [
+            NUMBER,
+            NUMBER | {"estimator": "echo", "standing": "exact", "value_nats": 3.0, "stderr_nats": math.nan},
+            NUMBER | {"estimator": "mean-field", "channel": "other noise", "standing": "upper", "value_nats": 4.0},
+            NUMBER | {"estimator": "infonce", "standing": "lower", "value_nats": 1.0, "warnings": "untrained"},
+            NUMBER | {"estimator": "nwj", "value_nats": math.nan, "warnings": "no-density"},
+            NUMBER | {"estimator": "ksg", "side": "null", "value_nats": 9.0},
+            NUMBER | {"estimator": "ross", "quantity": "I(T;Y)", "value_nats": 9.0},
+            NUMBER | {"estimator": "binning", "channel": "bins", "path": "noise-off", "value_nats": 9.0},
+            NUMBER | {"layer": "h", "channel": "bins", "value_nats": 9.0},
+        ]
+    )
+    fig = beside(rows, unit="nats")
+    (ax,) = fig.axes
+    assert ax.get_title(loc="left") == "h.echo"
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert [name.split(" ")[0] for name in names] == ["ksg", "echo", "mean-field", "infonce", "nwj"]
+    assert names[2].endswith("\nother noise")
+    found = {key: xy[0].tolist() for key, xy in scattered(ax).items()}
+    assert found == {
+        ("ksg", "pale"): [2, 0], ("echo", "full"): [3, 1],
+        ("mean-field", "pale"): [4, 2], ("infonce", "hollow"): [1, 3],
+    }  # fmt: skip
+    assert set(arrows(ax)) == {("mean-field", "x", "upper"), ("infonce", "x", "lower")}
+    assert [text.get_text() for text in ax.texts] == [" none: no-density"]
+    assert [line.get_xdata()[0] for line in ax.lines if line.is_dashed()] == [3.0]
+    edges = {
+        c.get_label(): to_rgb(c.get_edgecolors()[0]) for c in ax.collections if c.get_label().endswith(("pale", "full"))
+    }
+    assert len(set(edges.values())) == 3
+    with pytest.raises(InfoplaneError, match="no noisy layer"):
+        beside(rows[rows["layer"] == "h"])
+
+
+def test_sweeps_draw_the_upper_bound_with_a_band_down_to_the_lower():
+    swept = [
+        NUMBER
+        | {"layer": layer, "quantity": "I(X;T)", "estimator": "kde", "standing": side, "side": side, "setting": setting}
+        | {"value_nats": (3.0 if side == "upper" else 1.0) - setting, "warnings": "noise-off" if setting < 1 else "few"}
+        for layer in ("h", "h.echo")
+        for setting in (0.1, 1.0)
+        for side in ("upper", "lower")
+    ]
+    fig = sweeps(pd.DataFrame(swept), unit="nats")
+    (ax,) = fig.axes
+    found = scattered(ax)
+    assert found["h", "pale"].tolist() == [[0.1, 2.9]]
+    assert found["h", "hollow"].tolist() == [[1.0, 2.0]]
+    assert not [key for key in found if key[0] == "h.echo"]
+    assert not arrows(ax)  # the other end is there
+    points = pd.DataFrame(ax.collections[0].get_paths()[0].vertices).groupby(0)[1]
+    np.testing.assert_allclose(points.max() - points.min(), 2.0)
+    assert "kde: down to the lower bound" in words(fig)
+
+
+def make_calibration():
+    rows = [
+        NUMBER
+        | {"channel_name": "c", "family": family, "dimension": d, "points": n, "verdict": "right", "quantity": "I(X;T)"}
+        | {"estimator": "kde", "standing": side, "side": side, "value_nats": 3.0 + (0.3 if side == "upper" else -0.6)}
+        | {"error_nats": 0.3 if side == "upper" else -0.6, "seed": seed, "warnings": "few" if d == 5 else ""}
+        for family in ("neurons", "binary")
+        for d in (1, 5)
+        for n in (100, 1000)
+        for seed in (0, 1)
+        for side in ("upper", "lower")
+    ]
+    exact = NUMBER | {"channel_name": "c", "family": "binary", "dimension": 1, "points": 100, "verdict": "right"}
+    exact |= {"estimator": "counting", "standing": "exact", "value_nats": 3.0, "error_nats": 0.0, "seed": 0}
+    return pd.DataFrame([*rows, exact, exact | {"quantity": "I(T;Y)", "value_nats": 0.5, "estimator": "ross"}])
+
+
+def test_calibration_draws_each_number_against_its_truth():
+    fig = calibration(make_calibration())
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["kde", "counting"]
+    kde, counting = map(scattered, fig.axes)
+    assert {tuple(xy) for key in (("neurons", "pale"), ("neurons", "hollow")) for xy in kde[key]} == {
+        (3, 3.3),
+        (3, 2.4),
+    }
+    assert list(counting) == [("binary", "full")]
+    assert {key[2]: {y for _, y in xy} for key, xy in arrows(fig.axes[0]).items()} == {"upper": {3.3}, "lower": {2.4}}
+    colors = {to_rgb(c.get_edgecolors()[0]) for c in fig.axes[0].collections if c.get_label().endswith("pale")}
+    assert len(colors) == 2
+    labels = calibration(make_calibration(), quantity="I(T;Y)")
+    assert [ax.get_title(loc="left") for ax in labels.axes] == ["ross"]
+
+
+def test_errors_of_the_two_ends_of_a_bracket_are_two_lines():
+    fig = calibration_errors(make_calibration(), channel="c")
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["N = 100", "D = 1", "D = 5"]
+    lines = [line.get_ydata() for line in fig.axes[0].lines if line.is_dashed()]
+    np.testing.assert_allclose(sorted(y for line in lines for y in line), [-20, -20, 10, 10])
+    assert {key[2] for key in arrows(fig.axes[0])} == {"upper", "lower"}
+    assert {"kde, upper", "kde, lower", "counting"} < set(words(fig))
+    found = scattered(fig.axes[0])
+    assert {kind for _, kind in found} == {"pale", "hollow", "full"}
+
+
+def test_the_replicas_of_runs_are_said_where_they_differ(metrics):
+    fewer = metrics[(metrics["run"] == "tanh") | (metrics["replica"] < 2)]
+    assert [ax.get_title() for ax in loss(fewer).axes] == ["tanh, 5 replicas"] * 2 + ["relu, 2 replicas"] * 2
+    assert "s.d. over replicas" in words(loss(fewer))
+    assert "s.d. over replicas (5)" in words(loss(metrics))
+    frame = pd.concat([make_certificates(), make_certificates(run="relu", replicas=2)])
+    fig = certificate(frame)
+    assert [fig.axes[at].get_title(loc="left") for at in (-4, -2)] == [
+        "tanh: conditions that hold (5 replicas)", "relu: conditions that hold (2 replicas)",
+    ]  # fmt: skip
+    rows = pd.concat([make_gradients(), make_gradients(run="relu", replicas=1)])
+    titles = [ax.get_title(loc="left") for ax in gradients(rows).axes[::2]]
+    assert titles == ["tanh, over 13 minibatches, 3 replicas", "relu, over 13 minibatches, 1 replica"]

@@ -1,4 +1,4 @@
-"""Frames in, figures out. Never sees torch.
+"""Frames in, figures out; nothing here loads torch.
 
 from infoplane import plot
 plot.save(plot.plane(frame), "plane.pdf")
@@ -17,13 +17,15 @@ from .calibration import calibration, calibration_errors
 from .certificate import certificate
 from .compare import beside, sweeps
 from .correlation import RankCorrelation, correlations, gap_table, rank_correlation
+from .files import FORMATS, save
 from .gap import gap
 from .gradients import gradients
 from .loss import loss
 from .plane import plane
+from .points import in_unit
 from .rates import rates
 from .runs import between, epochs_range, run_names
-from .style import FORMATS, LOOK, in_unit, layer_colors, save
+from .style import LOOK, layer_colors
 from .taps import taps
 
 __all__ = [
@@ -59,8 +61,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """What `infoplane plot NAME` draws: draw(*frames, **options) gives a Figure, or a Film; tables: the tables the
-    frames are; save and formats: how it is written, the first format unless another is asked for."""
+    """A figure that `infoplane plot NAME` draws.
+
+    Args:
+        draw: draw(*frames, **options) returns a Figure, or a Film.
+        tables: The tables that the frames are.
+        save: Writes what `draw` returned.
+        formats: The formats of the file; the first one unless another is asked for.
+    """
 
     draw: Callable[..., Any]
     tables: tuple[str, ...]
@@ -69,7 +77,7 @@ class Plot:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The keywords that `draw` takes."""
+        """The keywords of `draw`."""
         parameters = inspect.signature(self.draw).parameters.values()
         return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 

@@ -1,4 +1,4 @@
-"""The information plane with every replica as a dot: at a few epochs side by side, or from epoch to epoch as a film."""
+"""The information plane with every replica as a dot: a few epochs side by side, or a film."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from PIL import Image
 
 from ..records import InfoplaneError, choose
-from .plane import lines, panels_of
-from .points import chosen, layers_of, points, title_of
-from .style import LOOK, grid, label_once, layer_colors
+from .labels import replica_counts, replica_note, symbol, title_of, with_count
+from .layout import grid, label_once
+from .legend import Legend
+from .plane import label_axes, panels_of
+from .points import chosen, layers_of, points
+from .style import LOOK, fill_of, layer_colors, pale
 
 __all__ = ["FILMS", "Film", "animate", "dots", "film"]
 
@@ -36,13 +37,14 @@ FILMS = ("gif", "html")
 _DPI = 120
 #: milliseconds a picture is shown, and the last one of a GIF
 _PAUSE, _REST = 160, 2000
+_NONE = pd.DataFrame(columns=["value_x", "value_y", "standing_x", "warned_x", "warned_y"])
 #: how many shades of each layer's colour, and of grey, a picture has at the most
 _SHADES = 24
 
 
 @dataclass(frozen=True)
 class Film:
-    """A figure whose dots are set to an epoch: `at(epoch)`, or all of its epochs written with `save`."""
+    """A figure whose dots can be set to an epoch with `at(epoch)`; `save` writes all epochs."""
 
     figure: Figure
     epochs: tuple[int, ...]
@@ -50,14 +52,19 @@ class Film:
     _colors: tuple[Any, ...]
 
     def at(self, epoch: int) -> Figure:
-        """The figure at the last recorded epoch that is not later."""
+        """Set the figure to the last recorded epoch that is not later, and return it."""
         for each in self._dots:
             each.at(epoch)
         return self.figure
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write a GIF, or a page with a slider that needs nothing else, by the ending of `path`; the same bytes each
-        time. Raises InfoplaneError for another ending, or where the file cannot be written."""
+        """Write a GIF, or an HTML page with a slider, by the ending of `path`.
+
+        The same film gives the same bytes each time, and the page needs nothing else.
+
+        Raises:
+            InfoplaneError: The ending is another one, or the file cannot be written.
+        """
         path = Path(path)
         kind = choose(path.suffix.removeprefix(".").lower(), FILMS, "format of an animation")
         pictures = self._pictures()
@@ -72,7 +79,7 @@ class Film:
         return path
 
     def _pictures(self) -> list[Image.Image]:
-        """One picture an epoch, all in the same colours: shades of grey and of the colours of the layers."""
+        """One picture per epoch, all in shades of grey and of the colours of the layers."""
         canvas: Any = FigureCanvasAgg(self.figure)
         dpi, engine = self.figure.dpi, self.figure.get_layout_engine()
         self.figure.set_dpi(_DPI)
@@ -96,9 +103,9 @@ class Film:
 
 
 class _Dots:
-    """The dots of one panel, a collection for each layer: hollow where either number has a warning.
+    """The dots of one panel, a collection for each layer, filled as `style.fill_of` says.
 
-    Its limits hold the dots of all epochs. name: what stands in its title above the epoch.
+    The limits of the panel hold the dots of all epochs. name: its title, above the epoch.
     """
 
     def __init__(self, ax: Axes, both: pd.DataFrame, colors: dict[str, Any], name: str) -> None:
@@ -107,7 +114,7 @@ class _Dots:
         ax.autoscale_view()
         self._title = ax.set_title("", loc="left", pad=12)
         self._name = name
-        self._frames = {epoch: rows for epoch, rows in both.groupby("epoch")}
+        self._frames = {int(rows["epoch"].iloc[0]): rows for _, rows in both.groupby("epoch")}
         self._epochs = np.array(sorted(self._frames))
         self._colors = {layer: colors[layer] for layer in colors if (both["layer"] == layer).any()}
         self._drawn: dict[str, PathCollection] = {
@@ -119,12 +126,13 @@ class _Dots:
         rows = self._frames[known.max()] if len(known) else None
         self._title.set_text(f"{self._name}\n" + (f"epoch {known.max()}" if len(known) else "no epoch yet"))
         for layer, drawn in self._drawn.items():
-            own = rows[rows["layer"] == layer] if rows is not None else pd.DataFrame(columns=["value_x", "value_y"])
+            own = rows[rows["layer"] == layer] if rows is not None else _NONE
             drawn.set_offsets(own[["value_x", "value_y"]].to_numpy(float).reshape(-1, 2))
             color = self._colors[layer]
-            warned = (own["warned_x"] | own["warned_y"]).tolist() if len(own) else []
+            faces = {"full": (*color[:3], 0.8), "pale": (*pale(color)[0, :3], 0.8), "hollow": (1, 1, 1, 0)}
+            faces["dotted"] = faces["hollow"]
             drawn.set_edgecolor([color] * len(own))
-            drawn.set_facecolor([(*color[:3], 0.0 if hollow else 0.7) for hollow in warned])
+            drawn.set_facecolor([faces[fill_of(*each)] for each in _standings(own)])
 
 
 def film(
@@ -136,32 +144,46 @@ def film(
     unit: str = "bits",
     layers: Iterable[str] | None = None,
     epochs: Iterable[int] | None = None,
-    bound: str = "mid",
+    side: str = "mid",
     pictures: int = 100,
 ) -> Film:
-    """The information plane of a frame of measurements as a film, one picture an epoch.
+    """Make a film of the information plane, one picture per epoch.
 
-    Every replica is a dot, its colour the layer, hollow where either of its numbers has a warning; a panel for each run
-    and estimator, named with its channel. The axes hold all epochs and stay; dashed lines are the largest ceilings. Of
-    a bracket the dot is at its `bound`: "mid", "lower" or "upper".
+    Every replica is a dot, its colour the layer: filled where the number along x is exact, pale
+    where it is a bound or an estimate, hollow where either number has a warning. There is a panel
+    for each run and estimator. The axes hold all epochs and stay; dashed lines are the largest
+    ceilings.
 
-    pictures: how many at the most; of more epochs, as many evenly chosen ones. Everything else is as in `plane`.
-    Raises InfoplaneError for what the frame does not hold.
+    Args:
+        frame: Measurements (`records.COLUMNS`, in nats).
+        estimator: As in `plane`, like the next six.
+        x: The quantity along x.
+        y: The quantity along y.
+        unit: "bits" or "nats".
+        layers: Names of layers; default: all.
+        epochs: Default: all.
+        side: The dot of a bracket: "mid", "lower" or "upper".
+        pictures: The largest number of pictures; of more epochs, so many evenly chosen ones are
+            shown.
+
+    Raises:
+        InfoplaneError: The frame does not hold what was asked for.
     """
     if pictures < 2:
         raise InfoplaneError(f"film: pictures={pictures}; expected at least 2.")
-    table, rows, colors = _table(frame, unit, estimator, layers, epochs, bound)
+    table, rows, colors = _table(frame, unit, estimator, layers, epochs, side)
     panels = panels_of(table, x, y)
     runs, names = (list(dict.fromkeys(key[at] for key in panels)) for at in (0, 1))
     there = sorted(set().union(*(set(each["epoch"]) for each in panels.values())))
     if len(there) > pictures:
         there = [there[round(k)] for k in np.linspace(0, len(there) - 1, pictures)]
     with matplotlib.rc_context(LOOK):
-        legend = _legend(panels.values(), colors)
+        counts = replica_counts(panels.values())
+        legend = _legend(panels.values(), colors, counts)
         figure, cells = grid(runs, names, legend, {(run, name) for run in runs for name in names} - set(panels))
         moving = []
         for key, both in panels.items():
-            name = title_of(rows, key[1], key[0] if len(runs) > 1 else "")
+            name = title_of(rows, key[1], key[0] if len(runs) > 1 else "", replica_note(both, counts))
             moving.append(_Dots(cells[key], both, colors, name))
         _finish(cells.values(), panels.values(), unit)
     made = Film(figure, tuple(there), tuple(moving), tuple(colors.values()))
@@ -170,10 +192,15 @@ def film(
 
 
 def animate(frame: pd.DataFrame, path: str | os.PathLike[str], **options: Any) -> Path:
-    """Write the film of a frame (`film`, with its options) to a .gif or .html file; HTML has a slider over the epochs.
+    """Write the film of a frame to a .gif or .html file; HTML has a slider over the epochs.
 
-    from infoplane import plot
-    plot.animate(frame, "plane.html", estimator="binning")
+    Args:
+        frame: Measurements (`records.COLUMNS`, in nats).
+        path: The file.
+        options: Those of `film`.
+
+    Example:
+        ip.plot.animate(frame, "plane.html", estimator="binning")
     """
     choose(Path(path).suffix.removeprefix(".").lower(), FILMS, "format of an animation")
     made = film(frame, **options)
@@ -192,13 +219,28 @@ def dots(
     y: str = "I(T;Y)",
     unit: str = "bits",
     layers: Iterable[str] | None = None,
-    bound: str = "mid",
+    side: str = "mid",
 ) -> Figure:
-    """Planes side by side, a panel an epoch and a row a run, drawn as in `film`: Shwartz-Ziv & Tishby 2017, figure 2.
+    """Draw planes side by side as in `film`, a panel per epoch and a row per run.
 
-    epochs: default the first, the middle and the last. One estimator must be chosen where there are several.
+    Args:
+        frame: Measurements (`records.COLUMNS`, in nats).
+        epochs: Default: the first, the middle and the last.
+        estimator: The estimator to draw; one must be chosen where there are several.
+        x: The quantity along x.
+        y: The quantity along y.
+        unit: "bits" or "nats".
+        layers: Names of layers; default: all.
+        side: The dot of a bracket: "mid", "lower" or "upper".
+
+    Raises:
+        InfoplaneError: The frame does not hold what was asked for, or there are several estimators.
+
+    References:
+        Shwartz-Ziv & Tishby, Opening the black box of deep neural networks via information, 2017,
+        figure 2.
     """
-    table, rows, colors = _table(frame, unit, estimator, layers, epochs, bound)
+    table, rows, colors = _table(frame, unit, estimator, layers, epochs, side)
     panels = panels_of(table, x, y)
     names = list(dict.fromkeys(name for _, name in panels))
     if len(names) > 1:
@@ -207,11 +249,13 @@ def dots(
     there = sorted(set(table["epoch"]))
     shown = list(epochs) if epochs is not None else sorted({there[0], there[len(there) // 2], there[-1]})
     with matplotlib.rc_context(LOOK):
-        legend = _legend(panels.values(), colors)
+        counts = replica_counts(panels.values())
+        legend = _legend(panels.values(), colors, counts)
         figure, cells = grid(runs, [str(epoch) for epoch in shown], legend)
         for (run, name), both in panels.items():
             for epoch in shown:
-                title = title_of(rows, name, run if len(runs) > 1 else "") if epoch == shown[0] else ""
+                first = title_of(rows, name, run if len(runs) > 1 else "", replica_note(both, counts))
+                title = first if epoch == shown[0] else ""
                 _Dots(cells[run, str(epoch)], both, colors, title).at(epoch)
         _finish(cells.values(), [both for both in panels.values() for _ in shown], unit)
         return figure
@@ -223,30 +267,34 @@ def _table(
     estimator: str | None,
     layers: Iterable[str] | None,
     epochs: Iterable[int] | None,
-    bound: str,
+    side: str,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     colors = layer_colors(layers_of(frame)) if "layer" in frame else {}
     rows = chosen(frame, unit=unit, estimator=estimator, layers=layers, epochs=epochs)
-    return points(rows, bound), rows, colors
+    return points(rows, side), rows, colors
 
 
 def _finish(axes: Iterable[Axes], panels: Iterable[pd.DataFrame], unit: str) -> None:
     axes = list(axes)
-    for ax, both in zip(axes, panels, strict=True):  # after all points, for it fixes the limits that the panels share
-        lines(ax, both, unit)
+    for ax, both in zip(axes, panels, strict=True):  # last, for it fixes the limits that the panels share
+        label_axes(ax, both, unit)
     label_once(axes)
 
 
-def _legend(panels: Iterable[pd.DataFrame], colors: dict[str, Any]) -> list[Artist]:
-    panels = list(panels)
-    shown = [layer for layer in colors if any((each["layer"] == layer).any() for each in panels)]
-    dot: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 4, "markeredgewidth": 0.7}
-    handles: list[Artist] = [Line2D([], [], color=colors[layer], label=layer, **dot) for layer in shown]
-    if any((each["warned_x"] | each["warned_y"]).any() for each in panels):
-        handles.append(Line2D([], [], color="0.3", fillstyle="none", label="hollow: warned", **dot))
-    replicas = max(each["replica"].nunique() for each in panels)
-    handles.append(Line2D([], [], linestyle="", label=f"one dot a layer and replica ({replicas})"))
-    return handles
+def _standings(both: pd.DataFrame) -> list[tuple[str, bool]]:
+    """The standing along x of each point, and whether either of its numbers is warned."""
+    warned = both["warned_x"].astype(bool) | both["warned_y"].astype(bool)
+    return list(zip(both["standing_x"], warned, strict=True))
+
+
+def _legend(panels: Iterable[pd.DataFrame], colors: dict[str, Any], counts: Sequence[int]) -> Legend:
+    every = pd.concat(list(panels), ignore_index=True)
+    legend = Legend().names(colors, set(every["layer"]), markers=dict.fromkeys(colors, "o"))
+    # a dot is too small for a dot in it
+    drawn = [(standing if not warned else "upper", warned) for standing, warned in _standings(every)]
+    exact = every.loc[every["standing_x"] == "exact", "quantity_x"]
+    legend.standings(drawn, ", ".join(map(symbol, dict.fromkeys(exact))), arrows="")
+    return legend.text(with_count("one dot per layer and replica", counts))
 
 
 _HTML = """<!doctype html>
@@ -291,7 +339,7 @@ show();
 
 
 def _page(pictures: Sequence[Image.Image], epochs: Sequence[int]) -> str:
-    """A page that holds its pictures, with a slider: no file beside it, and nothing from a network."""
+    """A page with a slider that holds its pictures: it needs no other file and no network."""
     coded = []
     for picture in pictures:
         buffer = io.BytesIO()

@@ -1,31 +1,38 @@
-"""Why a rate is exact, or is not: the conditions of the certificates of Echo layers against epoch."""
+"""The conditions of certificates against epoch: why a rate is exact, or is not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
 from ..records import LIMITS, UNITS, InfoplaneError, choose
-from .points import echo_places, layers_of, place_title
-from .runs import needs
-from .style import LOOK, epoch_axis, page, run_colors
+from .labels import place_title, replica_counts, replica_note, with_count
+from .layout import page
+from .legend import Legend
+from .points import echo_places, layers_of, needs
+from .style import LOOK, RULE, Colors, band, epoch_axis, marks, name_colors
 
 __all__ = ["CONDITIONS", "VERDICTS", "certificate"]
 
 
 class Condition(NamedTuple):
-    """A value of a certificate that has a limit: its column, what the axis says, whether it holds above the limit (and
-    not below), the scale, and the verdict on it, where there is one on nothing else."""
+    """A value of a certificate that has a limit.
+
+    Args:
+        column: Its column.
+        label: The label of its axis.
+        above: Whether it holds above the limit, and not below.
+        log: Whether the axis is logarithmic.
+        verdict: The column of the verdict on this value alone, where there is one.
+    """
 
     column: str
     label: str
@@ -44,13 +51,13 @@ CONDITIONS = (
     Condition("bank_shift", "bank shift\n[s.d. or s.e.]", log=True, verdict="bank_ok"),
     Condition("repeat", "repeat", log=True, verdict="deterministic_ok"),
 )
-#: the rows of the strip, from the top: a column of verdicts, and its name; "exact" is the standing itself
+#: the rows of the strip, from the top: a column of verdicts, and its name
 VERDICTS = {"exact": "exact"} | {
     f"{name}_ok": name
     for name in ("margin", "resolution", "independent", "tail", "references", "bank", "deterministic", "law")
 }
-#: a verdict that stands for something that was not looked at, where this value is NaN: its limit does not apply to the
-#: layer, or the rate had failed already
+#: a verdict says nothing where this value is NaN: the limit does not apply to the layer, or the rate
+#: had failed already
 _ASKED_BY = {
     "resolution_ok": "seen",
     "independent_ok": "aligned",
@@ -58,7 +65,6 @@ _ASKED_BY = {
     "deterministic_ok": "repeat",
 }
 _FULL, _HATCH = (0.16, 0.24, 0.36), "//////"
-_BAND = 0.18
 
 
 def certificate(
@@ -68,16 +74,24 @@ def certificate(
     layers: Iterable[str] | None = None,
     epochs: Iterable[int] | None = None,
 ) -> Figure:
-    """Draw the conditions of exactness against epoch, of a frame as certificates.csv is: a column an Echo
-    layer (the first of all runs, the second, ...).
+    """Draw the conditions of exactness against epoch, a column per Echo layer.
 
-    A row for each value that has a limit (dashed): the median over replicas, with a band from the least to the largest,
-    in the colour of the run. A marker is hollow where the value of a replica does not pass. Below, for each run, a
-    strip that says in how many replicas each condition holds: the fuller a cell, the more; hatched where none was
-    asked, for the layer has no such limit or its rate had failed before.
-    A value of which no replica has a number (above zero, on a logarithmic axis) has no row, and is in the strip alone.
+    A column is the first Echo layer of all runs, or the second, and so on. There is a row for each
+    value that has a limit (dashed): the median over replicas, with a band from the least to the
+    largest, in the colour of the run. A mark is filled where the value of every replica passes, and
+    hollow where one does not. Below, a strip for each run says in how many replicas each condition
+    holds: the fuller a cell, the more; hatched where none was asked, because the layer has no such
+    limit or its rate had failed before. A value of which no replica has a number (above zero, on a
+    logarithmic axis) has no row, and is in the strip alone.
 
-    Raises InfoplaneError for what the frame does not hold.
+    Args:
+        certificates: A frame as certificates.csv is.
+        unit: "bits" or "nats", of the tail.
+        layers: Names of Echo layers; default: all.
+        epochs: Default: all.
+
+    Raises:
+        InfoplaneError: The frame does not hold what was asked for.
     """
     needs(certificates, ("run", "epoch", "replica", "layer", "standing", "value_nats", "seen_nats"), "certificates")
     rows = _judged(certificates, unit)
@@ -90,12 +104,13 @@ def certificate(
     if lost := [run for run in dict.fromkeys(certificates["run"]) if run not in runs]:
         own = layers_of(certificates[certificates["run"] == lost[0]])
         raise InfoplaneError(f"{lost[0]} has none of the layers and epochs asked for. Its layers: {', '.join(own)}.")
-    colors = run_colors(runs)
+    colors = name_colors(runs)
+    counts = replica_counts(own for _, own in rows.groupby("run"))
     shown = [c for c in CONDITIONS if (rows[c.column] > (0 if c.log else -np.inf)).any()]
     heights = [0.85] * len(shown) + [1.25] * len(runs)
 
     with matplotlib.rc_context(LOOK):
-        fig, axes = page(heights, len(places), _legend(rows, colors), sharex=True, sharey="row")
+        fig, axes = page(heights, len(places), _legend(colors, counts), sharex=True, sharey="row")
         for column, place in enumerate(places):
             own = rows[rows["place"] == place]
             for condition, ax in zip(shown, axes[:, column], strict=False):
@@ -107,7 +122,9 @@ def certificate(
         for run, strips in zip(runs, axes[len(shown) :], strict=True):
             for place, ax in zip(places, strips, strict=True):
                 _strip(ax, rows[(rows["place"] == place) & (rows["run"] == run)])
+            note = replica_note(rows[rows["run"] == run], counts)
             heading = f"{run}: conditions that hold" if len(runs) > 1 else "conditions that hold"
+            heading += f" ({note})" if note else ""
             strips[0].set_title(heading, fontsize=7, pad=3, loc="left")
         for ax in axes[:, 1:].flat:
             ax.set_ylabel("")
@@ -117,9 +134,9 @@ def certificate(
 
 
 def _judged(certificates: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """The frame with the share of the rate that is seen, and verdicts that are NaN where nothing was asked."""
+    """The frame with the share of the rate that is seen; a verdict is NaN where none was asked."""
     scale = UNITS[choose(unit, UNITS, "unit")]
-    # of the rate without dead coordinates, which is the value of all that come so far as to be asked
+    # of the rate without dead coordinates: the value of every layer that is asked
     seen = certificates["seen_nats"] / certificates["value_nats"].where(certificates["value_nats"] > 0)
     rows = certificates.assign(seen=seen, exact=certificates["standing"] == "exact")
     rows["place"] = echo_places(rows)
@@ -138,15 +155,15 @@ def _limit(condition: Condition, own: pd.DataFrame, unit: str) -> float:
     """The limit of a condition of one layer, in the units of its axis."""
     if condition.column == "tail_nats":
         return LIMITS["tail_nats"] / UNITS[unit]
-    above = condition.column == "bank_shift" and own["repeat"].isna().all()  # only above noise is nothing repeated
+    above = condition.column == "bank_shift" and own["repeat"].isna().all()  # repeated below noise only
     return LIMITS["bank_shift_above" if above else condition.column]
 
 
-def _condition(ax: Axes, condition: Condition, own: pd.DataFrame, colors: dict[str, Any], unit: str) -> None:
+def _condition(ax: Axes, condition: Condition, own: pd.DataFrame, colors: Colors, unit: str) -> None:
     """The values of one condition of one layer, and its limit."""
     name, limit = condition.column, _limit(condition, own, unit)
     holds = own[name] >= limit if condition.above else own[name] <= limit
-    if condition.verdict:  # the verdict knows of more: a margin of what was not searched, the sampling error of a share
+    if condition.verdict:  # it knows more, such as the sampling error of a share
         holds = (own[condition.verdict] != 0.0) & (holds if name == "margin" else True)
     drawn = own.assign(holds=holds)[own[name] > (0.0 if condition.log else -np.inf)]
     if condition.log:
@@ -156,18 +173,15 @@ def _condition(ax: Axes, condition: Condition, own: pd.DataFrame, colors: dict[s
     for run, rows in drawn.groupby("run", sort=False):
         by = rows.groupby("epoch")
         value, held = by[name].median(), by["holds"].all()
-        ax.fill_between(value.index, by[name].min(), by[name].max(), color=colors[run], alpha=_BAND, linewidth=0)
+        band(ax, value.index, by[name].min(), by[name].max(), colors[run])
         ax.plot(value.index, value, color=colors[run], linewidth=0.9, label=f"_{run}")
-        for filling, some in (("full", value[held]), ("none", value[~held])):
-            ax.plot(
-                some.index, some, color=colors[run], linestyle="", marker="o", markersize=2.6, markeredgewidth=0.6,
-                fillstyle=filling, label=f"_{run} {filling}",
-            )  # fmt: skip
+        standing = np.where(held, "exact", "upper")  # what fails makes a bound
+        marks(ax, value.index, value, colors[run], standing, ~held, along={}, size=2.6, label=str(run))
     if drawn.empty:
         why = "not asked" if own[name].isna().all() else "none above 0"
         ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", size="small")
     else:
-        ax.axhline(limit, color="0.35", linestyle=(0, (4, 3)), linewidth=0.7, zorder=1, label="_limit")
+        ax.axhline(limit, label="_limit", **RULE)
     ax.set_ylabel(condition.label.format(unit=unit))
 
 
@@ -180,7 +194,7 @@ def _strip(ax: Axes, own: pd.DataFrame) -> None:
         ax.text(0.5, 0.5, "no such layer", transform=ax.transAxes, ha="center", va="center", size="small")
         return
     by = own.groupby("epoch")
-    edges = _edges(ax, list(by.groups))
+    edges = _edges(ax, sorted(set(own["epoch"])))
     for row, verdict in enumerate(VERDICTS):
         asked, share = by[verdict].count(), by[verdict].sum() / by["replica"].nunique()
         for left, right, known, full in zip(edges, edges[1:], asked, share, strict=False):
@@ -201,17 +215,13 @@ def _edges(ax: Axes, epochs: list[int]) -> list[float]:
     return list(transform.inverted().transform(np.array([low, *middle, high])))
 
 
-def _legend(rows: pd.DataFrame, colors: dict[str, Any]) -> list[Artist]:
-    handles: list[Artist] = [Line2D([], [], color=color, label=run) for run, color in colors.items()]
-    replicas = rows.groupby("run")["replica"].nunique().max()
-    if replicas > 1:
-        label = f"line: median, band: least to largest of {replicas} replicas"
-        handles.append(Patch(color="0.3", alpha=_BAND, linewidth=0, label=label))
-    grey: dict[str, Any] = {"color": "0.3", "linestyle": "", "marker": "o", "markersize": 3, "markeredgewidth": 0.6}
-    handles.append(Line2D([], [], label="holds in all replicas", **grey))
-    handles.append(Line2D([], [], fillstyle="none", label="fails in some replica", **grey))
-    handles.append(Line2D([], [], color="0.35", linestyle=(0, (4, 3)), linewidth=0.7, label="limit"))
-    handles.append(Patch(facecolor=_FULL, label="filled: share of replicas in which it holds"))
-    handles.append(Patch(facecolor="1.0", edgecolor="0.7", linewidth=0.4, label="empty: fails in all"))
-    handles.append(Patch(facecolor="0.93", edgecolor="0.7", linewidth=0.4, hatch=_HATCH, label="not asked"))
-    return handles
+def _legend(colors: Colors, counts: Sequence[int]) -> Legend:
+    legend = Legend().names(colors)
+    if max(counts) > 1:
+        legend.patch(with_count("line: median, band: least to largest of the replicas", counts))
+    legend.mark("filled: holds in all replicas", markersize=3)
+    legend.mark("hollow: fails in some replica", markersize=3, markerfacecolor="none")
+    legend.rule("limit")
+    legend.patch("filled: share of replicas in which it holds", facecolor=_FULL)
+    legend.patch("empty: fails in all", facecolor="1.0", edgecolor="0.7", linewidth=0.4)
+    return legend.patch("not asked", facecolor="0.93", edgecolor="0.7", linewidth=0.4, hatch=_HATCH)

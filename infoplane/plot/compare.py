@@ -1,133 +1,145 @@
-"""All estimators on the layers of one run: beside the exact rates, and as bins and noise are swept."""
+"""All estimators on the layers of one run: beside exact rates, and over sweeps of settings."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import matplotlib
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from ..records import UNITS, InfoplaneError, choose
-from .style import LOOK, ceiling_line, estimator_colors, keep, label_once, layer_colors, layer_markers, page
+from .labels import symbol
+from .layout import flow, label_once, page
+from .legend import Legend
+from .points import LABEL, NOISE, base_layers, layers_of, noisy_layers, warned
+from .style import LOOK, RULE, band, ceiling_line, estimator_colors, layer_colors, layer_markers, marks
 
 __all__ = ["beside", "sweeps"]
 
-_MARKERS = {"exact": "o", "upper": "v", "lower": "^", "estimate": "s"}
-_CALLED = {"exact": "exact", "upper": "upper bound", "lower": "lower bound", "estimate": "estimate"}
+#: warnings that say which number this is, and not that it may be off
+_NO_FLAW = ("noise-off", "sampled-codes", "chain")
+_SWEPT = {"binning": "width of the bins", "kde": "variance of the noise"}
 
 
 def beside(rows: pd.DataFrame, *, unit: str = "bits") -> Figure:
-    """Draw what each estimator says of each noisy layer, a panel a layer, with a line at the exact rate.
+    """Draw the number of each estimator on each noisy layer, beside the exact rate.
 
-    rows: of `infoplane.compare.compared`, of one snapshot. Information about the input, or between what the layer is
-    sent and what it hands on; markers are hollow where a number has a warning. Raises InfoplaneError where there is no
-    noisy layer.
+    There is a panel per layer, with a line at its exact rate. The numbers say how much the layer
+    holds of the input, or of what it is sent. The colour is the estimator. A mark is filled where
+    the number is exact, pale where it is a bound or an estimate, and hollow where it has a warning;
+    an arrow points from a bound to where the truth is. Bars are two standard errors to either side.
+    Below the name of an estimator stands its channel where that is not the layer's own noise: its
+    number is then not one of the rate.
+
+    Args:
+        rows: One snapshot of `infoplane.compare.compared`.
+        unit: "bits" or "nats".
+
+    Raises:
+        InfoplaneError: There is no noisy layer.
     """
     size = UNITS[choose(unit, UNITS, "unit")]
-    noisy = rows[rows["layer"].str.endswith((".echo", ".noise"))]
-    own = noisy[~noisy["quantity"].str.contains("Y") & ~noisy["channel"].str.startswith(("noise-off", "permuted"))]
+    noisy = rows[rows["layer"].isin(noisy_layers(rows))]
+    own = noisy[~noisy["quantity"].isin(LABEL) & (noisy["path"] != "noise-off") & (noisy["side"] != "null")]
     if own.empty:
         raise InfoplaneError("The run has no noisy layer, so there is nothing to draw beside one; see the sweeps.")
-    layers = list(dict.fromkeys(own["layer"]))
-    across = min(2, len(layers))
-    standings = [s for s in _MARKERS if s in set(own["standing"])]
-    legend: list[Artist] = [
-        Line2D([], [], linestyle="none", color="0.3", marker=_MARKERS[s], label=_CALLED[s]) for s in standings
-    ]
-    legend.append(Line2D([], [], linestyle="none", color="0.3", marker="s", markerfacecolor="none", label="warned"))
+    own = own.assign(warned=warned(own["warnings"], _NO_FLAW), value=own["value_nats"] / size)
+    layers = layers_of(own)
+    known = own[own["value"].notna()]
+    legend = Legend().standings(zip(known["standing"], known["warned"], strict=True))
     if own["truth_nats"].notna().any():
-        legend.append(
-            Line2D([], [], color="0.35", linestyle=(0, (4, 3)), linewidth=0.8, label="exact rate, Echo noise")
-        )
-    colors = estimator_colors(own["estimator"])
+        legend.rule("exact rate, Echo noise")
     most = max(own.loc[own["layer"] == layer, ["estimator", "quantity", "channel"]].drop_duplicates().shape[0]
                for layer in layers)  # fmt: skip
     with matplotlib.rc_context(LOOK):
-        fig, axes = page([0.5 + 0.17 * most] * -(-len(layers) // across), across, legend, sharex=True)
-        panels: list[Axes] = list(axes.flat)[: len(layers)]
-        keep(axes, panels)
+        fig, panels = flow(len(layers), 0.5 + 0.22 * most, 2, legend, sharex=True)
         for layer, ax in zip(layers, panels, strict=True):
             here = own[own["layer"] == layer]
-            names: list[str] = []
-            for row in here.itertuples():
-                name = f"{row.estimator}  {row.quantity}" + (
-                    ", Gaussian noise" if "gaussian noise" in str(row.channel) else ""
-                )
-                if name not in names:
-                    names.append(name)
-                if math.isnan(row.value_nats):
-                    said = ax.text(0.0, names.index(name), " none: " + str(row.warnings), fontsize=6, color="0.4")
-                    said.set(va="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
-                    continue
-                warned = bool(set(str(row.warnings).split(";")) - {"", "sampled-codes", "chain"})
-                ax.errorbar(
-                    row.value_nats / size, names.index(name),
-                    xerr=None if math.isnan(row.stderr_nats) else 2 * row.stderr_nats / size,
-                    color=colors[row.estimator], marker=_MARKERS[row.standing], markersize=4.5, elinewidth=0.8,
-                    markerfacecolor="white" if warned else colors[row.estimator],
-                )  # fmt: skip
+            _beside(ax, here, size)
             for truth in here["truth_nats"].dropna().unique():
-                ax.axvline(truth / size, color="0.35", linestyle=(0, (4, 3)), linewidth=0.8, zorder=0)
-            ax.set_yticks(range(len(names)), names)
-            ax.set_ylim(len(names) - 0.5, -0.5)
+                ax.axvline(truth / size, **RULE)
             ax.set_title(layer, loc="left")
             ax.set_xlabel(f"information [{unit}]")
         label_once(panels)
     return fig
 
 
-def sweeps(swept: pd.DataFrame, *, unit: str = "bits") -> Figure:
-    """Draw how I(X;T) of each layer moves with the width of the bins and the variance of KDE's noise.
+def _beside(ax: Axes, here: pd.DataFrame, size: float) -> None:
+    """Draw the numbers of one layer, a row for each estimator, quantity and channel."""
+    colors = estimator_colors(here["estimator"])
+    other = here["channel"].map(lambda channel: "" if channel in NOISE else f"\n{channel}")
+    names = here["estimator"] + "  " + here["quantity"].map(symbol) + other
+    places = {name: at for at, name in enumerate(dict.fromkeys(names))}
+    for estimator, rows in here.assign(at=names.map(places)).groupby("estimator", sort=False):
+        known, lost = rows[rows["value"].notna()], rows[rows["value"].isna()]
+        ax.errorbar(
+            known["value"], known["at"], xerr=2 * known["stderr_nats"] / size, fmt="none",
+            ecolor=colors[estimator], elinewidth=0.8,
+        )  # fmt: skip
+        marks(
+            ax, known["value"], known["at"], colors[estimator], known["standing"], known["warned"],
+            along={"x": known["standing"]}, size=4.5, label=str(estimator),
+        )  # fmt: skip
+        for at, why in zip(lost["at"].tolist(), lost["warnings"], strict=True):
+            said = ax.text(0.0, at, f" none: {why}", fontsize=6, color="0.4")
+            said.set(va="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+    ax.set_yticks(range(len(places)), list(places), fontsize=6)
+    ax.set_ylim(len(places) - 0.5, -0.5)
 
-    swept: of `infoplane.compare.sweep`, of one snapshot; noisy layers are left out. KDE: the upper bound as a line,
-    down to the lower one as a band. Hollow markers: warned. Raises InfoplaneError where nothing was swept.
+
+def sweeps(swept: pd.DataFrame, *, unit: str = "bits") -> Figure:
+    """Draw I(X;T) of each layer against the width of the bins and the variance of KDE's noise.
+
+    KDE is its upper bound as a line, with a band down to the lower bound. Marks are pale, for none
+    of these numbers is exact, and hollow where there is a warning.
+
+    Args:
+        swept: One snapshot of `infoplane.compare.sweep`; noisy layers are left out.
+        unit: "bits" or "nats".
+
+    Raises:
+        InfoplaneError: Nothing was swept.
     """
     size = UNITS[choose(unit, UNITS, "unit")]
-    own = swept[~swept["layer"].str.endswith((".echo", ".noise"))]
+    own = swept[swept["side"] != "null"]
+    own = own[own["layer"].map(base_layers(own["layer"])) == own["layer"]]
     if own.empty:
         raise InfoplaneError("Nothing was swept: the frame has no binning or KDE at several settings.")
-    layers = list(dict.fromkeys(own["layer"]))
-    colors: dict[str, Any] = dict(layer_colors(layers))
-    markers = layer_markers(layers)
-    legend: list[Artist] = [
-        Line2D([], [], color=colors[layer], marker=markers[layer], label=layer) for layer in layers
-    ]  # fmt: skip
-    what = {"binning": "width of the bins", "kde": "variance of the noise (band: down to the lower bound)"}
-    panels = [name for name in what if name in set(own["estimator"])]
+    own = own.assign(warned=warned(own["warnings"], _NO_FLAW), value=own["value_nats"] / size)
+    layers = layers_of(own)
+    colors, markers = layer_colors(layers), layer_markers(layers)
+    panels = [name for name in _SWEPT if name in set(own["estimator"])]
+    tops = own[own["side"] != "lower"]
+    legend = Legend()
+    for layer in layers:
+        legend.line(layer, color=colors[layer], marker=markers[layer])
+    legend.standings(zip(tops["standing"], tops["warned"], strict=True), arrows="")
+    if (own["side"] == "lower").any():
+        legend.patch("kde: down to the lower bound")
     with matplotlib.rc_context(LOOK):
         fig, axes = page([2.6], len(panels), legend, sharey=True)
         for name, ax in zip(panels, axes[0], strict=True):
             for layer in layers:
                 here = own[(own["estimator"] == name) & (own["layer"] == layer)].sort_values("setting")
-                top = here[here["standing"].isin(["upper", "estimate"])]
-                low = here[here["standing"] == "lower"]
-                values = top["value_nats"] / size
-                ax.plot(top["setting"], values, color=colors[layer])
+                top, low = here[here["side"] != "lower"], here[here["side"] == "lower"]
+                ax.plot(top["setting"], top["value"], color=colors[layer])
                 if len(low) == len(top):
-                    ax.fill_between(
-                        top["setting"], low["value_nats"] / size, values, color=colors[layer], alpha=0.15, linewidth=0
-                    )
-                warned = top["warnings"].str.replace("noise-off", "").str.strip(";").ne("")
-                for hollow in (False, True):
-                    some = (warned == hollow).to_numpy()
-                    ax.plot(
-                        top["setting"][some], values[some], linestyle="none", marker=markers[layer],
-                        color=colors[layer], markerfacecolor="white" if hollow else colors[layer],
-                    )  # fmt: skip
+                    band(ax, top["setting"], low["value"], top["value"], colors[layer])
+                marks(
+                    ax, top["setting"], top["value"], colors[layer], top["standing"], top["warned"], along={},
+                    marker=markers[layer], label=layer,
+                )  # fmt: skip
             ax.set_xscale("log")
             ax.xaxis.set_major_locator(LogLocator(numticks=12))
             ax.xaxis.set_minor_locator(NullLocator())
             ax.set_title(name, loc="left")
-            ax.set_xlabel(what[name])
+            ax.set_xlabel(_SWEPT[name])
             ax.set_ylabel(f"$I(X;T)$ [{unit}]")
             ax.set_ylim(bottom=0)
             n = int(own["n"].max())
-            ceiling_line(ax, "y", math.log(n) / size, f"ln N = {math.log(n) / size:.2f}")
+            ceiling_line(ax, "y", math.log(n) / size, f"$\\ln N$ = {math.log(n) / size:.3g} {unit}")
         label_once(axes[0])
     return fig

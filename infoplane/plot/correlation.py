@@ -1,4 +1,4 @@
-"""Does information go with generalisation? The gap of each replica beside its information, and their correlation."""
+"""The generalisation gap of each replica beside its information, and their rank correlation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pandas as pd
 from scipy.stats import norm, rankdata
 
 from ..records import InfoplaneError, choose
-from .points import chosen, echo_places, layers_of, loss_unit, points
-from .runs import needs
+from .points import chosen, echo_places, layers_of, loss_unit, needs, points
 
 __all__ = ["GAPS", "RankCorrelation", "correlations", "gap_table", "rank_correlation"]
 
@@ -27,7 +26,7 @@ _METRICS = ("run", "epoch", "replica", "split", "path", *GAPS.values())
 
 
 class RankCorrelation(NamedTuple):
-    """Spearman's rho of n pairs, its interval (NaN where there is none) and, in words, what is not there and why."""
+    """Spearman's rho of n pairs, its interval (NaN if there is none), and why something is missing."""
 
     rho: float
     low: float
@@ -37,11 +36,23 @@ class RankCorrelation(NamedTuple):
 
 
 def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, level: float = 0.95) -> RankCorrelation:
-    """Spearman's rank correlation of the pairs (x, y), (n,) each, ties at their mean rank; pairs with NaN are left out.
+    """Compute Spearman's rank correlation with an interval.
 
-    The interval is tanh(atanh(rho) ± z sqrt((1 + rho^2 / 2) / (n - 3))) (Bonett & Wright, Sample size requirements for
-    estimating Pearson, Kendall and Spearman correlations, Psychometrika 65, 2000). It needs 4 pairs and |rho| < 1; rho
-    needs x and y that vary.
+    The interval is tanh(atanh(rho) ± z sqrt((1 + rho^2 / 2) / (n - 3))). It needs 4 pairs and |rho|
+    < 1; rho needs x and y that vary.
+
+    Args:
+        x: Values, (n,).
+        y: Values, (n,). Pairs with NaN are left out, and ties take their mean rank.
+        level: The coverage of the interval.
+
+    Example:
+        >>> round(rank_correlation([1, 2, 3, 4, 5], [1, 2, 3, 5, 4]).rho, 3)
+        0.9
+
+    References:
+        Bonett & Wright, Sample size requirements for estimating Pearson, Kendall and Spearman
+        correlations, Psychometrika 65, 2000.
     """
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     known = np.isfinite(a) & np.isfinite(b)
@@ -70,18 +81,31 @@ def gap_table(
     estimator: str | None = None,
     epoch: int | None = None,
     path: str | None = None,
-    bound: str = "mid",
+    side: str = "mid",
 ) -> pd.DataFrame:
-    """One row a run, layer and replica: how much the layer holds of the input, and the gap, test minus train.
+    """Put the information of each layer beside the gap of its replica, test minus train.
 
-    estimator: default "echo", I(Z;X), where there are Echo layers, else I(X;T) of the first in the frame. epoch:
-    default the last that a run has in both frames. path: of both losses; default "noisy", or "plain" where there are
-    no Echo layers. bound: which end of a bracket is the value, as in `plane`.
+    Args:
+        measurements: A frame of measurements (`records.COLUMNS`, nats).
+        metrics: The losses and errors of the same runs, as in metrics.csv.
+        unit: The unit of the information and of a cross-entropy: "bits" or "nats".
+        layers: Names of layers to keep; default: all.
+        estimator: Default: "echo", I(Z;X), where there are Echo layers, and otherwise I(X;T) of the
+            first estimator.
+        epoch: Default: the last epoch that a run has in both frames.
+        path: The path of both losses through the network; default: "noisy", or "plain" where there
+            are no Echo layers.
+        side: The value of a bracket: "mid", "lower" or "upper".
 
-    Columns: run, panel (the estimator, with its parameters where it was run with several), quantity, layer, place
-    (the layer; of an Echo layer Z1, Z2, ..., which one of its run it is), epoch, replica; value, lower, upper (`unit`);
-    standing (exact | upper | lower | bracket | estimate); warned; path;
-    gap_loss (`unit`), gap_error. Raises InfoplaneError for what the frames do not hold.
+    Returns:
+        One row per run, layer and replica, with the columns run; panel (the estimator, with its
+        parameters where it was run with several); quantity; layer; place (the layer, or of an Echo
+        layer its place in its run: Z1, Z2, ...); epoch; replica; value, lower and upper (`unit`);
+        standing (exact | upper | lower | bracket | estimate); warned; path, of the losses; gap_loss
+        (`unit`) and gap_error.
+
+    Raises:
+        InfoplaneError: The frames do not hold what was asked for.
     """
     needs(metrics, _METRICS, "metrics")
     if estimator is None and "estimator" in measurements and "quantity" in measurements:
@@ -97,10 +121,7 @@ def gap_table(
             f"{missing[0]} has no {quantity} by {estimator!r} of these layers, so there is nothing to hold its gap "
             f"against. It has I(X;T) by {', '.join(dict.fromkeys(own['estimator'])) or 'no estimator'}."
         )
-    table = points(rows, bound)
-    flags = [table[f"is_{standing}"] for standing in ("estimate", "exact", "upper", "lower")]
-    kinds = [flags[0], flags[1], flags[2] & flags[3], flags[2], flags[3]]
-    table["standing"] = np.select(kinds, ["estimate", "exact", "bracket", "upper", "lower"], "estimate")
+    table = points(rows, side)
     names = ["run", "panel", "quantity", "layer", "epoch", "replica", "value", "lower", "upper", "standing", "warned"]
     table = table[names].merge(
         _gaps(metrics, path, loss_unit(metrics, unit)[0]), on=["run", "epoch", "replica"], how="left"
@@ -119,7 +140,7 @@ def gap_table(
 
 
 def _at(measurements: pd.DataFrame, metrics: pd.DataFrame, epoch: int | None) -> pd.DataFrame:
-    """The measurements of one epoch a run: that one, or the last that has metrics too."""
+    """The measurements of one epoch per run: that one, or the last that has metrics too."""
     if "run" not in measurements or "epoch" not in measurements:
         return measurements  # `chosen` says what it lacks
     parts = []
@@ -133,7 +154,7 @@ def _at(measurements: pd.DataFrame, metrics: pd.DataFrame, epoch: int | None) ->
 
 
 def _gaps(metrics: pd.DataFrame, path: str | None, scale: float) -> pd.DataFrame:
-    """test - train of one path a run: run, epoch, replica, path, gap_loss, gap_error."""
+    """test - train of one path per run: run, epoch, replica, path, gap_loss, gap_error."""
     parts = []
     for run, rows in metrics.groupby("run", sort=False):
         known = list(dict.fromkeys(rows["path"]))
@@ -141,7 +162,7 @@ def _gaps(metrics: pd.DataFrame, path: str | None, scale: float) -> pd.DataFrame
         own = rows[rows["path"] == (default if path is None else choose(path, known, f"path of {run}"))]
         wide = own.pivot(index=["run", "epoch", "replica", "path"], columns="split", values=[*GAPS.values()])
         for split in ("train", "test"):
-            choose(split, wide.columns.levels[1], f"split of {run}")
+            choose(split, dict.fromkeys(own["split"]), f"split of {run}")
         gaps = {name: wide[metric, "test"] - wide[metric, "train"] for name, metric in GAPS.items()}
         parts.append(pd.DataFrame(gaps).reset_index())
     out = pd.concat(parts, ignore_index=True)
@@ -150,12 +171,19 @@ def _gaps(metrics: pd.DataFrame, path: str | None, scale: float) -> pd.DataFrame
 
 
 def correlations(table: pd.DataFrame) -> pd.DataFrame:
-    """The rank correlation of information and gap, of what `gap_table` gave.
+    """Correlate information with the gap, over all runs and within each.
 
-    One row a panel, place, gap and run with at least 4 replicas, and one over all points of all runs (run ""), whose
-    interval takes them for independent: replicas of one seed in several runs share their split and are not. Columns:
-    panel, place, gap, run, rho, low, high, n (points with both numbers), of (points), note (see `rank_correlation`).
-    A gap that no point has is left out.
+    The interval over all points takes them for independent: replicas of one seed in several runs
+    share their split and are not.
+
+    Args:
+        table: What `gap_table` gave.
+
+    Returns:
+        One row per panel, place, gap and run with at least 4 replicas, and one over all points of
+        all runs (run ""), with the columns panel, place, gap, run, rho, low, high, n (points with
+        both numbers), of (points) and note (see `rank_correlation`). A gap that no point has is
+        left out.
     """
     out = []
     for (panel, where), rows in table.groupby(["panel", "place"], sort=False):

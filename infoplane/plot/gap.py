@@ -7,26 +7,17 @@ from typing import Any
 
 import matplotlib
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from .correlation import GAPS, correlations, gap_table
-from .points import loss_unit, place_title
-from .style import LOOK, label_once, page, run_colors, symbol
+from .labels import place_title, symbol
+from .layout import label_once, page
+from .legend import Legend
+from .points import loss_unit
+from .style import LOOK, RULE, Colors, bars, marks, name_colors
 
 __all__ = ["gap"]
-
-#: the standing of a point's information: its marker, and what the legend calls it
-_STANDINGS = {
-    "exact": ("o", "exact"),
-    "upper": ("<", "upper bound"),
-    "lower": (">", "lower bound"),
-    "bracket": ("D", "middle of lower and upper bound"),
-    "estimate": ("s", "estimate"),
-}
 
 
 def gap(
@@ -38,25 +29,37 @@ def gap(
     estimator: str | None = None,
     epoch: int | None = None,
     path: str | None = None,
-    bound: str = "mid",
+    side: str = "mid",
 ) -> Figure:
-    """Draw the generalisation gap against information at one epoch: one point a replica, a row of panels a layer (the
-    first Echo layers of all runs have one row, the second another).
+    """Draw the generalisation gap against information at one epoch, one point per replica.
 
-    x: I(Z;X) of Echo layers, or I(X;T) of an estimator; y: test minus train, of the loss and (where there is one) of
-    the error, along one path through the network. The options choose as in `correlation.gap_table`. The colour is the
-    run and the marker the standing of the information, hollow where it has a warning; a bar reaches from the lower to
-    the upper bound. Above each panel: Spearman's rho with its 95 % interval, over all points and within each run
-    (`correlation.correlations`).
+    A row of panels is a layer (the first Echo layers of all runs have one row, the second another).
+    Along x is I(Z;X) of Echo layers, or I(X;T) of an estimator; along y test minus train, of the
+    loss and (where there is one) of the error, along one path through the network. The colour is
+    the run. A mark is filled where its information is exact, pale where it is a bound or an
+    estimate, and hollow where it has a warning; an arrow points from a bound to where the truth is,
+    and a bar reaches from the lower to the upper bound. Above each panel stands Spearman's rho with
+    its 95 % interval, over all points and within each run (`correlations`).
 
-    Raises InfoplaneError for what the frames do not hold.
+    Args:
+        measurements: A frame of measurements (`records.COLUMNS`, in nats).
+        metrics: The losses and errors of the same runs, as in metrics.csv.
+        unit: "bits" or "nats".
+        layers: Names of layers; default: all.
+        estimator: As in `gap_table`, like the next three.
+        epoch: Default: the last one.
+        path: Default: "noisy", or "plain" where there are no Echo layers.
+        side: The value of a bracket: "mid", "lower" or "upper".
+
+    Raises:
+        InfoplaneError: The frames do not hold what was asked for.
     """
     table = gap_table(
-        measurements, metrics, unit=unit, layers=layers, estimator=estimator, epoch=epoch, path=path, bound=bound
+        measurements, metrics, unit=unit, layers=layers, estimator=estimator, epoch=epoch, path=path, side=side
     )
     found = correlations(table)
     gaps = [name for name in GAPS if table[name].notna().any()] or ["gap_loss"]
-    colors = run_colors(measurements["run"])
+    colors = name_colors(measurements["run"])
     epochs = table["epoch"].drop_duplicates().tolist()
     when = f"at epoch {epochs[0]}" if len(epochs) == 1 else "at the last epoch"
     loss_in = loss_unit(metrics, unit)[1]
@@ -75,24 +78,25 @@ def gap(
             for name, ax in zip(gaps, panels, strict=True):
                 _draw(ax, points, name, colors)
                 own = found[(found["panel"] == panel) & (found["place"] == place) & (found["gap"] == name)]
-                heading = place_title(place, points) + (f", {panel}" if several else "")
+                heading = place_title(str(place), points) + (f", {panel}" if several else "")
                 ax.set_title("\n".join([heading, *map(_said, own.itertuples())]), loc="left", fontsize=6.5)
                 ax.set_xlabel(f"{symbol(table['quantity'].iloc[0])} {when} [{unit}]")
                 of_what = f"loss{one_path} [{loss_in}]" if name == "gap_loss" else f"error{one_path}"
                 ax.set_ylabel(f"gap in {of_what}")
-                ax.axhline(0.0, color="0.35", linestyle=(0, (4, 3)), linewidth=0.7, zorder=1)
+                ax.axhline(0.0, **RULE)
         label_once(axes.flat)
         return fig
 
 
-def _draw(ax: Axes, points: pd.DataFrame, name: str, colors: dict[str, Any]) -> None:
-    bars = points[points["upper"] > points["lower"]]
-    ax.hlines(bars[name], bars["lower"], bars["upper"], colors=[colors[run] for run in bars["run"]], linewidth=0.6)
-    for (run, standing, warned), own in points.groupby(["run", "standing", "warned"], sort=False):
-        ax.plot(
-            own["value"], own[name], linestyle="", marker=_STANDINGS[standing][0], color=colors[run], markersize=4.5,
-            markeredgewidth=0.8, fillstyle="none" if warned else "full", label=f"_{run} {standing} {warned}",
+def _draw(ax: Axes, points: pd.DataFrame, name: str, colors: Colors) -> None:
+    for run, own in points.groupby("run", sort=False):
+        wide = own[own["upper"] > own["lower"]]
+        bars(ax, "x", wide["lower"], wide["upper"], wide[name], colors[run], wide["standing"], alpha=1.0, linewidth=0.6)
+        marks(
+            ax, own["value"], own[name], colors[run], own["standing"], own["warned"], along={"x": own["standing"]},
+            size=4.5, label=str(run),
         )  # fmt: skip
+    ax.autoscale_view()
 
 
 def _said(found: Any) -> str:
@@ -109,17 +113,12 @@ def _short(run: str) -> str:
     return run if len(run) <= 24 else f"…{run[-23:]}"
 
 
-def _legend(table: pd.DataFrame, colors: dict[str, Any], say_path: bool) -> list[Artist]:
+def _legend(table: pd.DataFrame, colors: Colors, say_path: bool) -> Legend:
     path = table.groupby("run")["path"].first()
-    handles: list[Artist] = [
-        Patch(color=color, label=f"{run} ({path[run]})" if say_path else run) for run, color in colors.items()
-    ]
-    grey: dict[str, Any] = {"color": "0.3", "linestyle": "", "markersize": 4.5, "markeredgewidth": 0.8}
-    shown = set(table["standing"])
-    handles += [Line2D([], [], marker=m, label=name, **grey) for kind, (m, name) in _STANDINGS.items() if kind in shown]
-    if table["warned"].any():
-        handles.append(Line2D([], [], marker="o", fillstyle="none", label="hollow: warned", **grey))
-    if (table["upper"] > table["lower"]).any():
-        handles.append(Line2D([], [], color="0.3", linewidth=0.6, label="from lower to upper bound"))
-    handles.append(Line2D([], [], linestyle="", label="ρ: Spearman's [95 % interval]"))
-    return handles
+    called = {f"{run} ({path[run]})" if say_path else run: color for run, color in colors.items()}
+    legend = Legend().names(called, markers=dict.fromkeys(called, "o"))
+    legend.standings(zip(table["standing"], table["warned"], strict=True))
+    wide = table.loc[table["upper"] > table["lower"], "standing"]
+    if len(wide):
+        legend.bar("from lower to upper bound", estimated=bool((wide == "estimate").all()))
+    return legend.text("ρ: Spearman's [95 % interval]")

@@ -1,41 +1,46 @@
-"""Gradients over minibatches against epoch: the norm of their mean beside that of their standard deviation."""
+"""Gradients over minibatches against epoch: the norms of their mean and standard deviation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from ..records import choose
-from .points import layers_of
-from .runs import needs
-from .style import LOOK, epoch_axis, label_once, layer_colors, page, replicas_of
+from .labels import replica_counts, replica_note
+from .layout import label_once, page
+from .legend import Legend
+from .points import layers_of, needs
+from .style import DASHED, LOOK, Colors, band, epoch_axis, layer_colors
 
 __all__ = ["gradients"]
 
-_BAND = 0.13
 _COLUMNS = ("run", "epoch", "replica", "layer", "batches", "mean_norm", "std_norm", "weight_norm", "snr")
-_LINES: dict[str, Any] = {"mean": "-", "std": (0, (2.5, 1.2))}
+_LINES: dict[str, Any] = {"mean": "-", "std": DASHED}
 
 
 def gradients(
     frame: pd.DataFrame, *, layers: Iterable[str] | None = None, epochs: Iterable[int] | None = None
 ) -> Figure:
-    """Draw the gradient over minibatches against epoch, logarithmic, of a frame as gradients.csv is.
+    """Draw the gradient over minibatches against epoch, both logarithmic.
 
-    A row for each run. Left: the norm of the mean (solid) and of the standard deviation (dashed), each over the norm of
-    the weights; right: the first over the second, which is 1 at the thin line. A colour a layer; lines are geometric
-    means over replicas, and bands a standard deviation of the logarithm to either side.
+    There is a row for each run. Left: the norm of the mean (solid) and of the standard deviation
+    (dashed), each over the norm of the weights; right: the first over the second, which is 1 at the
+    thin line. The colour is the layer; lines are geometric means over replicas, and bands a
+    standard deviation of the logarithm to either side.
 
-    Raises InfoplaneError for what the frame does not hold.
+    Args:
+        frame: A frame as gradients.csv is.
+        layers: Names of layers; default: all.
+        epochs: Default: all.
+
+    Raises:
+        InfoplaneError: The frame does not hold what was asked for.
     """
     needs(frame, _COLUMNS, "gradients")
     colors = layer_colors(layers_of(frame))
@@ -54,7 +59,8 @@ def gradients(
     shown = [layer for layer in colors if layer in set(frame["layer"])]
 
     with matplotlib.rc_context(LOOK):
-        legend = _legend(shown, colors, replicas_of(own for _, own in frame.groupby("run")))
+        counts = replica_counts(own for _, own in frame.groupby("run"))
+        legend = _legend(shown, colors, counts)
         fig, axes = page([2.3] * len(runs), 2, legend, sharex=True, sharey="col")
         for run, (left, right) in zip(runs, axes, strict=True):
             for layer in shown:
@@ -66,7 +72,8 @@ def gradients(
             right.set_ylabel("norm of mean / norm of s.d. (SNR)")
             batches = frame.loc[frame["run"] == run, "batches"].unique()
             over = f"over {batches[0]} minibatches" if len(batches) == 1 else "over minibatches"
-            left.set_title(f"{run}, {over}" if len(runs) > 1 else over, loc="left")
+            title = [run if len(runs) > 1 else "", over, replica_note(frame[frame["run"] == run], counts)]
+            left.set_title(", ".join(word for word in title if word), loc="left")
         for ax in axes.flat:
             ax.set_yscale("log")
             epoch_axis(ax, frame["epoch"].tolist())
@@ -76,15 +83,15 @@ def gradients(
 
 def _draw(ax: Axes, line: pd.DataFrame, name: str, color: Any, label: str) -> None:
     epoch, value, spread = line["epoch"], line[name, "mean"], line[name, "std"].fillna(0.0)
-    ax.fill_between(epoch, 10 ** (value - spread), 10 ** (value + spread), color=color, alpha=_BAND, linewidth=0)
-    marker: dict[str, Any] = {"marker": "o", "markersize": 3} if len(line) == 1 else {}  # one epoch makes no line
+    band(ax, epoch, 10 ** (value - spread), 10 ** (value + spread), color)
+    marker: dict[str, Any] = (
+        {"marker": "o", "markersize": 3} if len(line) == 1 else {}
+    )  # a dot, for one epoch makes no line
     ax.plot(epoch, 10**value, color=color, linestyle=_LINES.get(name, "-"), label=label, **marker)
 
 
-def _legend(layers: list[str], colors: dict[str, Any], replicas: str) -> list[Artist]:
-    handles: list[Artist] = [Line2D([], [], color=colors[layer], label=layer) for layer in layers]
-    for name, label in (("mean", "of the mean, and SNR"), ("std", "of the standard deviation")):
-        handles.append(Line2D([], [], color="0.3", linestyle=_LINES[name], label=label))
-    if replicas:
-        handles.append(Patch(color="0.3", alpha=_BAND, linewidth=0, label=f"s.d. over {replicas} replicas"))
-    return handles
+def _legend(layers: list[str], colors: Colors, counts: Sequence[int]) -> Legend:
+    legend = Legend().names(colors, layers)
+    legend.line("of the mean, and SNR", linestyle=_LINES["mean"])
+    legend.line("of the standard deviation", linestyle=_LINES["std"])
+    return legend.replicas(counts, "s.d. over replicas", band=True)

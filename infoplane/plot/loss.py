@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from ..records import choose
-from .points import loss_unit
-from .runs import needs
-from .style import LOOK, epoch_axis, keep, label_once, page, path_colors, replicas_of
+from .labels import replica_counts, replica_note
+from .layout import keep, label_once, page
+from .legend import Legend
+from .points import loss_unit, needs
+from .style import DASHED, LOOK, Colors, band, epoch_axis, path_colors
 
 __all__ = ["loss"]
 
-_BAND = 0.15
-_LINES: dict[str, Any] = {"train": "-", "test": (0, (2.5, 1.2))}
+_LINES: dict[str, Any] = {"train": "-", "test": DASHED}
 _METRICS = ("run", "epoch", "replica", "split", "path", "loss", "error")
 
 
 def loss(metrics: pd.DataFrame, *, unit: str = "bits", epochs: Iterable[int] | None = None) -> Figure:
-    """Draw loss (nats in the frame) and error against epoch (logarithmic, 0 included) of a frame as metrics.csv is.
+    """Draw loss and error against epoch, on a logarithmic axis with a place for 0.
 
-    A row for each run, on common axes. Solid: training points, dashed: test points; a colour for each path through the
-    network: noisy (single draws), noise-off (the same network with its noise off), plain (it has none). Lines are means
-    over replicas, bands one standard deviation to either side. Where no run has an error (regression), only the loss.
+    There is a row for each run, on common axes. Solid: training points, dashed: test points. The
+    colour is the path through the network: noisy (single draws), noise-off (the same network with
+    its noise off), plain (it has no noise). Lines are means over replicas, bands one standard
+    deviation to either side. Where no run has an error (regression), there is only the loss.
 
-    Raises InfoplaneError for what the frame does not hold.
+    Args:
+        metrics: A frame as metrics.csv is; losses in nats.
+        unit: "bits" or "nats", of a cross-entropy.
+        epochs: Default: all.
+
+    Raises:
+        InfoplaneError: The frame does not hold what was asked for.
     """
     needs(metrics, _METRICS, "metrics")
     scale, unit = loss_unit(metrics, unit)
@@ -43,11 +48,12 @@ def loss(metrics: pd.DataFrame, *, unit: str = "bits", epochs: Iterable[int] | N
     runs = list(dict.fromkeys(metrics["run"]))
     columns = {"loss": f"loss [{unit}]"} | ({"error": "error"} if metrics["error"].notna().any() else {})
     colors = path_colors(metrics["path"])
+    counts = replica_counts(own for _, own in metrics.groupby("run"))
     mean = metrics.groupby(["run", "path", "split", "epoch"], sort=False)[[*columns]].agg(["mean", "std"]).reset_index()
 
     with matplotlib.rc_context(LOOK):
         fig, axes = page(
-            [2.0] * len(runs), len(columns), _legend(metrics, colors), sharex=True, sharey="col",
+            [2.0] * len(runs), len(columns), _legend(metrics, colors, counts), sharex=True, sharey="col",
             width=7.0 if len(columns) > 1 else 4.2,
         )  # fmt: skip
         panels = {}
@@ -60,10 +66,10 @@ def loss(metrics: pd.DataFrame, *, unit: str = "bits", epochs: Iterable[int] | N
                 for (path, split), line in own.groupby(["path", "split"], sort=False):
                     _draw(ax, line.sort_values("epoch"), name, colors[path], _LINES.get(split, ":"), f"_{path} {split}")
                 ax.set_ylabel(label)
-                if len(runs) > 1:
-                    ax.set_title(run)
+                title = [run if len(runs) > 1 else "", replica_note(metrics[metrics["run"] == run], counts)]
+                ax.set_title(", ".join(word for word in title if word))
         keep(axes, panels.values())
-        for (_, name), ax in panels.items():  # after all lines, for it fixes the limits that the panels share
+        for (_, name), ax in panels.items():  # last, for it fixes the limits that the panels share
             epoch_axis(ax, metrics["epoch"].tolist())
             ax.set_ylim(bottom=min(0.0, *(other.dataLim.y0 for (_, n), other in panels.items() if n == name)))
         label_once(panels.values())
@@ -72,20 +78,18 @@ def loss(metrics: pd.DataFrame, *, unit: str = "bits", epochs: Iterable[int] | N
 
 def _draw(ax: Axes, line: pd.DataFrame, name: str, color: Any, style: Any, label: str) -> None:
     epoch, value, spread = line["epoch"], line[name, "mean"], line[name, "std"].fillna(0.0)
-    ax.fill_between(epoch, value - spread, value + spread, color=color, alpha=_BAND, linewidth=0, label=label)
+    band(ax, epoch, value - spread, value + spread, color, label)
     marker: dict[str, Any] = {}
-    if len(line) == 1:  # one epoch makes no line
+    if len(line) == 1:  # a dot, for one epoch makes no line
         marker = {"marker": "o", "markersize": 3, "fillstyle": "full" if style == "-" else "none"}
     ax.plot(epoch, value, color=color, linestyle=style, label=label, **marker)
 
 
-def _legend(metrics: pd.DataFrame, colors: dict[str, Any]) -> list[Artist]:
-    handles: list[Artist] = [Line2D([], [], color=color, label=path) for path, color in colors.items()]
+def _legend(metrics: pd.DataFrame, colors: Colors, counts: Sequence[int]) -> Legend:
+    legend = Legend().names(colors)
     alone = metrics.groupby("run")["epoch"].nunique().min() == 1
     for split in dict.fromkeys(metrics["split"]):
         style = _LINES.get(split, ":")
         marker: dict[str, Any] = {"marker": "o", "fillstyle": "full" if style == "-" else "none"} if alone else {}
-        handles.append(Line2D([], [], color="0.3", linestyle=style, label=split, **marker))
-    if replicas := replicas_of(own for _, own in metrics.groupby("run")):
-        handles.append(Patch(color="0.3", alpha=_BAND, linewidth=0, label=f"s.d. over {replicas} replicas"))
-    return handles
+        legend.line(split, linestyle=style, **marker)
+    return legend.replicas(counts, "s.d. over replicas", band=True)

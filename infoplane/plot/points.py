@@ -1,43 +1,88 @@
-"""From rows of measurements to points of a figure: what is shown, brackets put together, means over replicas."""
+"""From rows of measurements to points: a choice of rows, brackets, means over replicas."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
 from ..records import COLUMNS, UNITS, InfoplaneError, choose
-from .style import in_unit
 
 __all__ = [
-    "BOUNDS",
+    "ENDS",
+    "LABEL",
+    "NOISE",
+    "OWN",
+    "base_layers",
     "chosen",
     "curves",
     "echo_places",
+    "in_unit",
     "layers_of",
     "loss_unit",
-    "name_of_ceiling",
-    "place_title",
+    "needs",
+    "noisy_layers",
     "points",
-    "title_of",
+    "warned",
 ]
 
-#: which end of a bracket is drawn as the point
-BOUNDS = ("mid", "lower", "upper")
-#: whose numbers stand in the panel of another: the decoder's bound completes the bracket of the Echo layer
+#: which value of a bracket stands for it
+ENDS = ("mid", "lower", "upper")
+#: the quantities that say something of the label, and not of the input
+LABEL = ("I(T;Y)", "I(Z;Y)")
+#: what a noisy layer calls its own information, in place of what an estimator of a layer calls it
+OWN = {"I(X;T)": "I(Z;X)", "I(T;Y)": "I(Z;Y)"}
+#: the channel of a row that measures a noisy layer through the noise of that layer
+NOISE = ("echo", "gaussian", "dropout")
+#: the last part of the name of a noisy layer that was put behind another one
+_BEHIND = ("echo", "noise")
+#: whose numbers stand in the panel of another: the decoder's bound completes that of an Echo layer
 _PANEL_OF = {"decoder": "echo"}
 _POINT = ["run", "panel", "quantity", "layer", "epoch", "replica"]
+_TEXTS = ("side", "path", "channel", "params", "warnings")
 
 
 def layers_of(frame: pd.DataFrame) -> list[str]:
-    """The layers of a frame, in the order in which they first appear."""
+    """Return the layers of a frame, in the order in which they first appear."""
     return list(dict.fromkeys(frame["layer"]))
 
 
+def noisy_layers(frame: pd.DataFrame) -> list[str]:
+    """Return the noisy layers of a frame: those with a number through their own noise."""
+    return layers_of(frame[frame["channel"].isin(NOISE)])
+
+
+def base_layers(layers: Iterable[str]) -> dict[str, str]:
+    """Return, for each layer, the layer that it belongs to: for most layers, the layer itself.
+
+    A noisy layer that was put behind a module bears the name of the module and one word more. It
+    belongs to that module, or where the frame has no number of it, to the nearest module around it
+    that the frame does have.
+
+    Args:
+        layers: The names of all layers of a frame.
+
+    Example:
+        >>> base_layers(["hidden1", "hidden2", "hidden2.linear.echo", "1.noise"])
+        {'hidden1': 'hidden1', 'hidden2': 'hidden2', 'hidden2.linear.echo': 'hidden2', '1.noise': '1'}
+    """
+    names = list(dict.fromkeys(layers))
+    out = {}
+    for name in names:
+        behind, _, last = name.rpartition(".")
+        if last not in _BEHIND or not behind:
+            out[name] = name
+            continue
+        around = behind
+        while around and around not in names:
+            around = around.rpartition(".")[0]
+        out[name] = around or behind
+    return out
+
+
 def echo_places(frame: pd.DataFrame) -> pd.Series:
-    """Z1, Z2, ... for each row of a frame of Echo layers: which one of its run its layer is, counted from the input.
+    """Return the place of the layer of each row among the Echo layers of its run: Z1, Z2, ...
 
     Runs may call the same place by different names (an Echo layer before a ReLU, or after a tanh).
     """
@@ -48,31 +93,26 @@ def echo_places(frame: pd.DataFrame) -> pd.Series:
     return pd.Series([number[key] for key in keys], index=frame.index, dtype=object)
 
 
-def place_title(place: str, rows: pd.DataFrame) -> str:
-    """What a place is called in a figure: Z1 with the names of the layers there, or the layer alone."""
-    names = layers_of(rows)
-    return place if names == [place] else "\n".join(textwrap.wrap(f"{place}: {', '.join(names)}", 48))
+def in_unit(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """Return a copy of a frame of measurements in another unit.
 
+    Args:
+        frame: Measurements, with the columns value_nats, stderr_nats, error_nats and ceiling_nats.
+        unit: "bits" or "nats".
 
-def title_of(frame: pd.DataFrame, panel: str, run: str = "") -> str:
-    """The title of a panel: its name and, unless it says the parameters, the channel if that is one for all layers."""
-    rows = frame[frame["panel"] == panel]
-    channels = set(rows["channel"].fillna("").str.removeprefix("noise-off, ")) - {"", panel}
-    name = f"{panel}, {channels.pop()}" if len(channels) == 1 and "," not in panel else panel
-    return "\n".join(textwrap.wrap(name, 32) + textwrap.wrap(run, 28))
-
-
-def name_of_ceiling(quantity: str, table: pd.DataFrame, unit: str, suffix: str = "") -> tuple[float, str]:
-    """The largest ceiling of a quantity, and its name and value as text: H(Y), ln N, or just a ceiling."""
-    value, ln_n = table[f"ceiling{suffix}"].max(), table[f"ln_n{suffix}"].max()
-    if quantity.endswith("Y)"):  # of a law, and no points, Y is a number, and the ceiling what x says of it
-        return float(value), f"${'H(Y)' if ln_n > 0 else 'I(X;Y)'}$ = {value:.3g} {unit}"
-    name = r"\ln N" if np.isclose(value, ln_n) else r"\mathrm{ceiling}"
-    return float(value), f"${name}$ = {value:.3g} {unit}"
+    Returns:
+        The frame with the columns value, stderr, error and ceiling in place of those.
+    """
+    size = UNITS[choose(unit, UNITS, "unit")]
+    names = {f"{name}_nats": name for name in ("value", "stderr", "error", "ceiling")}
+    out = frame.rename(columns=names)
+    for name in names.values():
+        out[name] = out[name] / size
+    return out
 
 
 def loss_unit(metrics: pd.DataFrame, unit: str) -> tuple[float, str]:
-    """What to divide a loss by for `unit`, and what it is in then; a squared error is in no unit of information."""
+    """Return the divisor of a loss for `unit`, and the unit of the quotient: not of squared errors."""
     size = UNITS[choose(unit, UNITS, "unit")]
     objectives = set(metrics["objective"]) if "objective" in metrics else {"cross-entropy"}
     if len(objectives) > 1:
@@ -80,6 +120,20 @@ def loss_unit(metrics: pd.DataFrame, unit: str) -> tuple[float, str]:
             f"The runs have different losses, {' and '.join(sorted(objectives))}; expected runs of one kind to draw."
         )
     return (size, unit) if objectives <= {"cross-entropy"} else (1.0, objectives.pop())
+
+
+def needs(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
+    """Raise InfoplaneError where a frame lacks columns, or holds no rows of `what`."""
+    if frame.empty:
+        raise InfoplaneError(f"The frame holds no {what}; there is nothing to draw.")
+    if missing := [column for column in columns if column not in frame.columns]:
+        raise InfoplaneError(f"The frame lacks the columns {', '.join(missing)}: expected a frame of {what}.")
+
+
+def warned(warnings: pd.Series, but: Iterable[str] = ()) -> pd.Series:
+    """Return whether each number has a warning other than those in `but`, from its codes."""
+    but = {"", *but}
+    return warnings.fillna("").map(lambda codes: not but.issuperset(codes.split(";"))).astype(bool)
 
 
 def chosen(
@@ -90,10 +144,23 @@ def chosen(
     layers: Iterable[str] | None = None,
     epochs: Iterable[int] | None = None,
 ) -> pd.DataFrame:
-    """The rows asked for, of a frame with `records.COLUMNS`: in `unit` (see `style.in_unit`), with a column `panel`.
+    """Return the rows that are asked for, with a column `panel` and one `end`.
 
-    A panel is an estimator; where one was run with several parameters, an estimator and its parameters.
-    Raises InfoplaneError for an empty frame, one without the columns, one of several probes, and for unknown names.
+    A panel is an estimator; where one was run with several parameters, an estimator and its
+    parameters. The end says which end of a bracket the number is: lower, upper, or both where it is
+    no bracket. The baselines from permuted points (side "null") are left out, for they are no
+    points of a figure.
+
+    Args:
+        frame: Measurements (`records.COLUMNS`).
+        unit: "bits" or "nats" (see `in_unit`).
+        estimator: A panel to keep; default: all.
+        layers: Names of layers to keep; default: all.
+        epochs: Epochs to keep; default: all.
+
+    Raises:
+        InfoplaneError: The frame is empty, lacks columns, has several probes or several values of
+            one point, or does not hold what was asked for.
     """
     if missing := [column for column in COLUMNS if column not in frame.columns]:
         raise InfoplaneError(f"The frame lacks the columns {', '.join(missing)}: expected a frame of measurements.")
@@ -106,9 +173,11 @@ def chosen(
             f"frame[frame.probe == {probes[0]!r}]."
         )
     frame = in_unit(frame, unit).reset_index(drop=True)  # frames put together repeat their labels
-    frame["params"] = frame["params"].fillna("").astype(str)
+    for name in _TEXTS:
+        frame[name] = frame[name].fillna("").astype(str)
+    frame = frame[frame["side"] != "null"].reset_index(drop=True)
     frame["panel"] = frame["estimator"].replace(_PANEL_OF)
-    frame["side"] = _sides(frame)
+    frame["end"] = _ends(frame)
     frame["ln_n"] = np.log(frame["n"].where(frame["n"] > 0)) / UNITS[unit]
     keep = pd.Series(True, index=frame.index)
     if estimator is not None:
@@ -126,15 +195,15 @@ def chosen(
         )
     frame = frame[keep].copy()
     for panel, rows in frame.groupby("panel", sort=False):
-        if _clashing(rows).any() and panel not in _PANEL_OF.values():
-            plain = rows["params"].str.replace(r"[,;\s]*bound=(upper|lower)$", "", regex=True)
-            if plain.nunique() > 1:
-                frame.loc[rows.index, "panel"] = f"{panel}, " + plain
+        settings = rows["params"]
+        if _clashing(rows).any() and panel not in _PANEL_OF.values() and settings.nunique() > 1:
+            frame.loc[rows.index, "panel"] = f"{panel}, " + settings
     again = _clashing(frame)
     if again.any():
         first = frame[again].iloc[0]
         same = frame[again & (frame[_POINT] == first[_POINT]).all(axis=1)]
-        differ = [c for c in ("step", "standing", "channel", "law", "estimator", "params") if same[c].nunique() > 1]
+        asked = ("step", "standing", "side", "path", "channel", "law", "estimator", "params")
+        differ = [c for c in asked if same[c].nunique() > 1]
         raise InfoplaneError(
             f"The frame holds {len(same)} values of {first['quantity']} of layer {first['layer']!r} at epoch "
             f"{first['epoch']}, replica {first['replica']}, which differ in {', '.join(differ) or 'nothing'}. "
@@ -143,55 +212,71 @@ def chosen(
     return frame
 
 
-def _sides(frame: pd.DataFrame) -> np.ndarray:
-    """What end of a bracket a row is: upper, lower or both. Estimates say so in their parameters."""
-    upper = (frame["standing"] == "upper") | frame["params"].str.endswith("bound=upper")
-    lower = (frame["standing"] == "lower") | frame["params"].str.endswith("bound=lower")
-    return np.select([upper, lower], ["upper", "lower"], "both")
+def _ends(frame: pd.DataFrame) -> np.ndarray:
+    """The end of a bracket that each row is: its side, that of a lone bound, or both."""
+    said = frame["side"].where(frame["side"] != "", frame["standing"])
+    return np.where(said.isin(["upper", "lower"]), said, "both")
 
 
 def _clashing(frame: pd.DataFrame) -> pd.Series:
     """Which rows say the same end of the same point as another."""
     clashing = pd.Series(False, index=frame.index)
-    for side in ("lower", "upper"):
-        own = frame[frame["side"].isin([side, "both"])]
+    for end in ("lower", "upper"):
+        own = frame[frame["end"].isin([end, "both"])]
         clashing |= own.duplicated(_POINT, keep=False).reindex(frame.index, fill_value=False)
     return clashing
 
 
-def points(rows: pd.DataFrame, bound: str = "mid") -> pd.DataFrame:
-    """One row a run, panel, quantity, layer, epoch and replica of what `chosen` gave.
+def points(rows: pd.DataFrame, side: str = "mid") -> pd.DataFrame:
+    """Put the two ends of each bracket together.
 
-    Columns: lower and upper, the same for a number that is no bracket, NaN for an end that is not known; value, what
-    `bound` says of them, or the end there is; warned; ceiling; ln_n; is_exact ... is_estimate: the standings of it.
+    Args:
+        rows: What `chosen` gave.
+        side: The value of a bracket: "mid", "lower" or "upper".
+
+    Returns:
+        One row per run, panel, quantity, layer, epoch and replica, with the columns lower and upper
+        (the same for a number that is no bracket, NaN for an end that is not known); value, as
+        `side` says, or the only end; warned; ceiling; ln_n; standing (exact | upper | lower |
+        bracket | estimate).
     """
-    choose(bound, BOUNDS, "bound")
+    choose(side, ENDS, "side")
     ends = {
-        side: rows[rows["side"].isin([side, "both"])].set_index(_POINT)["value"].rename(side)
-        for side in ("lower", "upper")
+        end: rows[rows["end"].isin([end, "both"])].set_index(_POINT)["value"].rename(end) for end in ("lower", "upper")
     }
-    said = rows.assign(
-        warned=rows["warnings"].fillna("").ne(""),
-        **{f"is_{standing}": rows["standing"] == standing for standing in ("exact", "upper", "lower", "estimate")},
-    )
-    flags = [column for column in said if str(column).startswith("is_")]
+    flags = {f"is_{standing}": rows["standing"] == standing for standing in ("exact", "upper", "lower", "estimate")}
+    said = rows.assign(warned=warned(rows["warnings"]), **flags)
     how = {"ceiling": "max", "ln_n": "max", **dict.fromkeys(["warned", *flags], "any")}
     table = said.groupby(_POINT, sort=False).agg(how)
     table = table.join(ends["lower"]).join(ends["upper"])
     middle = table[["lower", "upper"]].mean(axis=1)
-    table["value"] = middle if bound == "mid" else table[bound].fillna(middle)
-    return table.reset_index()
+    table["value"] = middle if side == "mid" else table[side].fillna(middle)
+    table["standing"] = _standing({name: table[name] for name in flags})
+    return table.drop(columns=[*flags]).reset_index()
+
+
+def _standing(flags: dict[str, pd.Series]) -> np.ndarray:
+    """The standing of several numbers put together: exact only if all of them are."""
+    kinds = [flags["is_estimate"], flags["is_upper"] & flags["is_lower"], flags["is_upper"], flags["is_lower"]]
+    return np.select(kinds, ["estimate", "bracket", "upper", "lower"], "exact")
 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:
-    """The means over replicas of what `points` gave, NaN left out.
+    """Take the means over replicas, NaN left out.
 
-    One row a run, panel, quantity, layer and epoch: lower, upper, value; spread, the standard deviation of value over
-    replicas (NaN for one); ceiling and ln_n, the largest; standing (exact | upper | lower | estimate | bracket), exact
-    only if every replica is; warned, if any replica is. An end of the bracket is NaN if a replica lacks it.
+    Args:
+        table: What `points` gave.
+
+    Returns:
+        One row per run, panel, quantity, layer and epoch: lower, upper, value; spread, the standard
+        deviation of value over replicas (NaN for one); ceiling and ln_n, the largest; standing,
+        exact only if every replica is; warned, if any replica is. An end of the bracket is NaN if a
+        replica lacks it.
     """
-    flags = [column for column in table if str(column).startswith("is_")]
-    by = table.groupby(_POINT[:-1], sort=False)
+    of = {kind: table["standing"] == kind for kind in ("exact", "upper", "lower", "estimate")}
+    bracket = table["standing"] == "bracket"
+    flags = {f"is_{kind}": own | (bracket if kind in ("upper", "lower") else False) for kind, own in of.items()}
+    by = table.assign(**flags).groupby(_POINT[:-1], sort=False)
     mean = by[["lower", "upper", "value"]].mean()
     count = by[["lower", "upper", "value"]].count()
     for end in ("lower", "upper"):
@@ -199,11 +284,5 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
     mean["spread"] = by["value"].std()
     mean[["ceiling", "ln_n"]] = by[["ceiling", "ln_n"]].max()
     mean = mean.join(by[["warned", *flags]].any())
-    kinds = [
-        mean["is_estimate"],
-        mean["is_upper"] & mean["is_lower"],
-        mean["is_upper"],
-        mean["is_lower"],
-    ]
-    mean["standing"] = np.select(kinds, ["estimate", "bracket", "upper", "lower"], "exact")
-    return mean.drop(columns=flags).reset_index()
+    mean["standing"] = _standing({name: mean[name] for name in flags})
+    return mean.drop(columns=[*flags]).reset_index()

@@ -1,23 +1,24 @@
-"""Several runs in one frame: what each is called, and which of its epochs are shown."""
+"""Several runs in one frame: their names, and the epochs that are shown."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ..records import InfoplaneError
 
-__all__ = ["between", "epochs_range", "needs", "run_names"]
+__all__ = ["between", "epochs_range", "run_names"]
 
 
 def run_names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """What to call runs: the name of the folder, with as much of the path before it as tells it from the others.
+    """Return a name for each run: its folder, with as much of the path as tells it from the others.
 
-    Raises InfoplaneError for a folder that is there twice.
+    Raises:
+        InfoplaneError: A folder was given twice.
     """
     parts = [Path(path).resolve().parts for path in paths]
     for at, path in enumerate(paths):
@@ -33,7 +34,12 @@ def run_names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
 
 
 def epochs_range(text: str) -> tuple[int | None, int | None]:
-    """`A..B`, `A..` or `..B` as (A, B), both included; None for an end that is open."""
+    """Read `A..B`, `A..` or `..B` as (A, B), both included; an open end is None.
+
+    Example:
+        >>> epochs_range("10..")
+        (10, None)
+    """
     found = re.fullmatch(r"(\d*)\.\.(\d*)", text.strip())
     if not found or found.groups() == ("", ""):
         raise InfoplaneError(
@@ -46,7 +52,11 @@ def epochs_range(text: str) -> tuple[int | None, int | None]:
 
 
 def between(frame: pd.DataFrame, first: int | None, last: int | None) -> pd.DataFrame:
-    """The rows with first <= epoch <= last. Raises InfoplaneError where a run has none, and names the epochs it has."""
+    """Return the rows with first <= epoch <= last.
+
+    Raises:
+        InfoplaneError: A run has no such epoch; the message names those it has.
+    """
     epoch = frame["epoch"]
     inside = (epoch >= (0 if first is None else first)) & (epoch <= (epoch.max() if last is None else last))
     for run, rows in frame.groupby("run", sort=False):
@@ -58,11 +68,3 @@ def between(frame: pd.DataFrame, first: int | None, last: int | None) -> pd.Data
                 f"it has {some}."
             )
     return frame[inside].reset_index(drop=True)
-
-
-def needs(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
-    """Raise InfoplaneError where a frame lacks columns, or holds no rows of `what`."""
-    if frame.empty:
-        raise InfoplaneError(f"The frame holds no {what}; there is nothing to draw.")
-    if missing := [column for column in columns if column not in frame.columns]:
-        raise InfoplaneError(f"The frame lacks the columns {', '.join(missing)}: expected a frame of {what}.")

@@ -1,53 +1,63 @@
-"""How figures look and how they are written: palettes, markers, line styles, the epoch scale, the unit, files."""
+"""The grammar of figures: the looks of standings, layers, estimators and epochs in every plot.
+
+- The colour of a mark or a line is its layer; in figures that compare, its estimator or run; in the
+  plane, its epoch.
+- The filling of a mark says how far the number is to be trusted: full for an exact number, pale for
+  a bound or an estimate, hollow for a number with a warning. An exact number with a warning is
+  hollow with a dot.
+- An arrow at a mark says that the number is a bound alone, and points to where the truth is.
+- A bar or a band reaches from the lower to the upper bound; a dotted bar has ends that are
+  estimates.
+- A dashed line in grey is a ceiling or a limit.
+"""
 
 from __future__ import annotations
 
-import itertools
-import os
-from collections.abc import Container, Iterable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import seaborn as sns
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, LogNorm, Normalize, SymLogNorm
-from matplotlib.figure import Figure
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize, SymLogNorm, to_rgba_array
 from matplotlib.path import Path as MarkerPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from ..records import UNITS, InfoplaneError, choose
+from .points import base_layers
 
 __all__ = [
+    "BAND",
+    "DASHED",
     "FAINT",
-    "FORMATS",
+    "GREY",
     "LOOK",
-    "STANDINGS",
-    "Stroke",
+    "RULE",
     "arrow",
+    "band",
+    "bars",
     "ceiling_line",
+    "count_axis",
     "epoch_axis",
+    "epoch_bar",
     "epoch_colors",
     "epoch_norm",
     "epoch_ticks",
     "estimator_colors",
-    "grid",
-    "in_unit",
-    "keep",
-    "label_once",
+    "fill_of",
     "layer_colors",
     "layer_markers",
-    "page",
+    "line_of",
+    "marks",
+    "name_colors",
+    "pale",
     "path_colors",
-    "replicas_of",
-    "run_colors",
-    "save",
-    "symbol",
 ]
+
+Color = Any
+Colors = Mapping[Any, Color]
 
 #: legible in print where the figure is as wide as a page of two columns (7 in)
 LOOK: dict[Any, Any] = {
@@ -67,23 +77,139 @@ LOOK: dict[Any, Any] = {
     "lines.markersize": 4,
     "savefig.dpi": 300,
 }
-FAINT = "0.72"
+#: what has no colour of its own: single replicas, and the marks and lines of a legend
+FAINT, GREY = "0.72", "0.3"
+#: the second of two lines that belong together: test points beside training points
+DASHED = (0, (2.5, 1.2))
+DOTTED = (0, (1, 1))
+#: a ceiling or a limit
+RULE: dict[str, Any] = {"color": "0.35", "linestyle": (0, (4, 3)), "linewidth": 0.7, "zorder": 1}
+#: how opaque a band is
+BAND = 0.18
+_EDGE = 0.7
+#: how much of its colour a pale mark keeps
+_PALE = 0.35
+_BOUNDS = ("upper", "lower")
+
+# standings
 
 
-class Stroke(NamedTuple):
-    """How a standing is drawn: the line, the marker ("" for none) and its filling."""
+def fill_of(standing: str, warned: bool) -> str:
+    """Return the filling of a mark: full, pale, hollow or dotted."""
+    if standing == "exact":
+        return "dotted" if warned else "full"
+    return "hollow" if warned else "pale"
 
-    linestyle: Any
-    marker: str
-    fillstyle: Any
+
+def line_of(standing: str) -> Any:
+    """Return the style of the line through numbers of a standing: dashed through bounds."""
+    return DASHED if standing in _BOUNDS else "-"
 
 
-STANDINGS = {
-    "exact": Stroke("-", "o", "full"),
-    "upper": Stroke((0, (2.5, 1.2)), "o", "none"),
-    "lower": Stroke((0, (4, 1.2, 1, 1.2)), "^", "none"),
-    "estimate": Stroke("-", "", "none"),
-}
+def pale(colors: Any) -> np.ndarray:
+    """Mix colours with white, as in the filling of a pale mark: an array (n, 4)."""
+    mixed: np.ndarray = to_rgba_array(colors).copy()
+    mixed[:, :3] = _PALE * mixed[:, :3] + (1 - _PALE)
+    return mixed
+
+
+def arrow(axis: str, standing: str) -> MarkerPath:
+    """Return the marker of a bound: an arrow from the point towards the truth."""
+    shape = np.array([(-0.42, 0.0), (-1.0, 0.0), (-0.72, 0.2), (-1.0, 0.0), (-0.72, -0.2)])
+    shape = shape if standing == "upper" else -shape
+    return MarkerPath(shape if axis == "x" else shape[:, ::-1], closed=False)
+
+
+def marks(
+    ax: Axes,
+    x: Any,
+    y: Any,
+    color: Any,
+    standing: Any,
+    warned: Any,
+    *,
+    along: Mapping[str, Any] | None = None,
+    marker: str = "o",
+    size: float = 3.9,
+    label: str = "",
+    on_line: bool = True,
+    zorder: float = 3.0,
+) -> None:
+    """Draw points in the grammar of standings: their filling, and arrows at bounds.
+
+    Args:
+        ax: The axes to draw on.
+        x: (n,).
+        y: (n,).
+        color: One colour, or one for each point.
+        standing: exact, upper, lower, bracket or estimate, of each point or of all.
+        warned: Whether the number of each point carries a warning.
+        along: For "x", "y" or both, the standings of the numbers along that axis; a bound gets an
+            arrow. Default: `standing`, along y.
+        marker: The shape.
+        size: The diameter, in points.
+        label: What the artists are called: "_LABEL FILLING", and "_LABEL AXIS upper" of arrows.
+        on_line: Whether hollow marks cover the line below them.
+        zorder: The order of drawing.
+    """
+    x, y = (np.asarray(values, dtype=float) for values in (x, y))
+    standing = np.broadcast_to(np.asarray(standing, dtype=object), x.shape)
+    warned = np.broadcast_to(np.asarray(warned, dtype=bool), x.shape)
+    colors = np.broadcast_to(to_rgba_array(color), (len(x), 4))
+    fills = np.array([fill_of(*pair) for pair in zip(standing, warned, strict=True)], dtype=object)
+    for axis, standings in (along if along is not None else {"y": standing}).items():
+        standings = np.broadcast_to(np.asarray(standings, dtype=object), x.shape)
+        for kind in _BOUNDS:
+            own = standings == kind
+            if own.any():
+                ax.scatter(
+                    x[own], y[own], s=(2.1 * size) ** 2, marker=arrow(axis, kind), linewidths=0.6, zorder=zorder - 0.5,
+                    facecolors="none", edgecolors=colors[own], label=f"_{label} {axis} {kind}",
+                )  # fmt: skip
+    for fill in ("hollow", "dotted", "pale", "full"):
+        own = fills == fill
+        if not own.any():
+            continue
+        edges = colors[own]
+        faces = edges if fill == "full" else pale(edges) if fill == "pale" else "white" if on_line else "none"
+        ax.scatter(
+            x[own], y[own], s=size**2, marker=marker, linewidths=_EDGE, zorder=zorder,
+            facecolors=faces, edgecolors=edges, label=f"_{label} {fill}",
+        )  # fmt: skip
+        if fill == "dotted":
+            ax.scatter(x[own], y[own], s=(0.34 * size) ** 2, color=edges, linewidths=0, zorder=zorder + 0.1)
+
+
+def bars(
+    ax: Axes,
+    axis: str,
+    lower: Any,
+    upper: Any,
+    at: Any,
+    color: Any,
+    standing: Any,
+    *,
+    alpha: float = 0.45,
+    linewidth: float = 0.4,
+) -> None:
+    """Draw bars along an axis from lower to upper bounds, at the values `at` of the other axis.
+
+    It is dotted where the standing is "estimate": both its ends are estimates.
+    """
+    ends = np.stack([np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)], axis=-1)
+    other = np.repeat(np.asarray(at, dtype=float)[:, None], 2, axis=1)
+    segments = np.stack([ends, other] if axis == "x" else [other, ends], axis=-1)
+    styles: list[Any] = [DOTTED if kind == "estimate" else "-" for kind in np.asarray(standing, dtype=object)]
+    look: dict[str, Any] = {"colors": color, "linewidths": linewidth, "alpha": alpha, "linestyles": styles or "-"}
+    ax.add_collection(LineCollection(list(segments), label=f"_bars {axis}", **look))
+
+
+def band(ax: Axes, x: Any, low: Any, high: Any, color: Color, label: str = "_band") -> None:
+    """Draw a band: from the lower to the upper bound, or the spread over replicas."""
+    ax.fill_between(x, low, high, color=color, alpha=BAND, linewidth=0, label=label)
+
+
+# colours
 
 _ESTIMATORS = ("binning", "kde", "echo", "mixture", "ksg", "renyi", "infonce", "counting", "decoder", "mean-field")
 #: a shade of the colour of a relative: darker, or lighter
@@ -95,182 +221,77 @@ _SHADES = {
     "tap": ("echo", 0.55),
     "kde-upper": ("kde", 0.55),
 }
-_MARKUP = str.maketrans("", "", "${}_")
+_DARKER = 0.62
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "*", ">", "h", "d", "8")
 
 
-def _palette(n: int) -> list[tuple[float, float, float]]:
-    return list(sns.color_palette("colorblind", n) if n <= 10 else sns.color_palette("husl", n))
+def name_colors(names: Iterable[str]) -> dict[Any, Color]:
+    """Return a colour for each name, in order: of runs, or of families of channels."""
+    names = list(dict.fromkeys(names))
+    n = len(names)
+    palette = sns.color_palette("colorblind", n) if n <= 10 else sns.color_palette("husl", n)
+    return dict(zip(names, [tuple(color) for color in palette], strict=True))
 
 
-def arrow(axis: str, standing: str) -> MarkerPath:
-    """A marker beside a point that says on which side of it the truth is: of an upper bound to the left, or below."""
-    shape = np.array([(-0.42, 0.0), (-1.0, 0.0), (-0.72, 0.2), (-1.0, 0.0), (-0.72, -0.2)])
-    shape = shape if standing == "upper" else -shape
-    return MarkerPath(shape if axis == "x" else shape[:, ::-1], closed=False)
+def layer_colors(layers: Iterable[str]) -> dict[Any, Color]:
+    """Return a colour for each layer; a noisy one has a darker shade of the colour of its layer.
 
-
-def layer_colors(layers: Iterable[str]) -> dict[str, tuple[float, ...]]:
-    """A colour for each layer, in order; a noisy layer `NAME.echo` has a darker shade of the colour of NAME."""
-    layers = list(layers)
-    names = {layer: layer.removesuffix(".echo").removesuffix(".noise") for layer in layers}
-    of = dict(zip(dict.fromkeys(names.values()), _palette(len(set(names.values()))), strict=True))
-    return {x: of[name] if x == name else tuple(0.62 * c for c in of[name]) for x, name in names.items()}
+    Args:
+        layers: The names of all layers of a frame, so that a layer has one colour in every figure
+            of it.
+    """
+    base = base_layers(layers)
+    of = name_colors(base.values())
+    shades: dict[str, int] = {}
+    out: dict[Any, Color] = {}
+    for layer, name in base.items():
+        if layer != name:
+            shades[name] = shades.get(name, 0) + 1
+        out[layer] = of[name] if layer == name else tuple(_DARKER ** shades[name] * c for c in of[name])
+    return out
 
 
 def layer_markers(layers: Iterable[str]) -> dict[str, str]:
-    """A marker for each layer, in order."""
-    return {layer: _MARKERS[at % len(_MARKERS)] for at, layer in enumerate(layers)}
+    """Return a marker for each layer, in order."""
+    return {layer: _MARKERS[at % len(_MARKERS)] for at, layer in enumerate(dict.fromkeys(layers))}
 
 
-def estimator_colors(names: Iterable[str]) -> dict[str, tuple[float, ...]]:
-    """A colour for each estimator: the same in every figure for those the package has, whatever else is shown."""
+def estimator_colors(names: Iterable[str]) -> dict[Any, Color]:
+    """Return a colour for each estimator; those of the package have the same in every figure."""
     names = list(dict.fromkeys(names))
-    known = [*_ESTIMATORS, *(name for name in names if name not in _ESTIMATORS and name not in _SHADES)]
-    colors: dict[str, tuple[float, ...]] = dict(zip(known, _palette(len(known)), strict=True))
+    colors = name_colors([*_ESTIMATORS, *(name for name in names if name not in _ESTIMATORS and name not in _SHADES)])
     for name, (of, shade) in _SHADES.items():
         colors[name] = tuple(shade * c if shade <= 1 else 1 - (1 - c) / shade**2 for c in colors[of])
     return {name: colors[name] for name in names}
 
 
-def replicas_of(frames: Iterable[pd.DataFrame]) -> str:
-    """How many replicas each has, for a legend: "5", or "5 to 50"; nothing where all have one."""
-    counts = sorted({frame["replica"].nunique() for frame in frames})
-    if counts[-1] <= 1:
-        return ""
-    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-
-
-def run_colors(runs: Iterable[str]) -> dict[str, tuple[float, ...]]:
-    """A colour for each run, in order."""
-    runs = list(dict.fromkeys(runs))
-    return dict(zip(runs, _palette(len(runs)), strict=True))
-
-
-def path_colors(paths: Iterable[str]) -> dict[str, tuple[float, ...]]:
-    """A colour for each path through a network: the same in every figure for those `train` records."""
-    known = list(dict.fromkeys(["noisy", "noise-off", "plain", *paths]))
-    colors = dict(zip(known, _palette(len(known)), strict=True))
+def path_colors(paths: Iterable[str]) -> dict[Any, Color]:
+    """Return a colour for each path through a network, the same in every figure."""
+    colors = name_colors(["noisy", "noise-off", "plain", *paths])
     return {path: colors[path] for path in dict.fromkeys(paths)}
 
 
-def grid(
-    runs: Sequence[str], names: Sequence[str], legend: list[Artist], absent: Container[tuple[str, str]] = ()
-) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """A figure of panels that share their axes, up to three a row and each run in rows of its own, with a legend below.
-    Where there is one name the runs stand side by side, four of them as two and two.
-
-    It is as wide as a page of two columns (7 in), or a little wider than one column for one panel. Returns the panels
-    by (run, name), without those that are `absent`.
-    """
-    keys = [[(run, name) for name in names] for run in runs]
-    across = min(3, len(names))
-    shared: dict[str, Any] = {"sharex": True, "sharey": True}
-    if len(names) == 1 < len(runs):
-        keys = [[key for row in keys for key in row]]
-        across = -(-len(runs) // -(-len(runs) // 3))
-        shared["gridspec_kw"] = {"wspace": 0.06}  # the last tick of one panel, and the first of the next
-    down = -(-len(keys[0]) // across)
-    fig, axes = page([2.4] * (down * len(keys)), across, legend, width=7.0 if across > 1 else 4.2, **shared)
-    panels = {
-        key: axes[at * down + i // across, i % across]
-        for at, row in enumerate(keys)
-        for i, key in enumerate(row)
-        if key not in absent
-    }
-    keep(axes, panels.values())
-    return fig, panels
-
-
-def page(
-    heights: Sequence[float], across: int, legend: list[Artist], *, width: float = 7.0, **shared: Any
-) -> tuple[Figure, Any]:
-    """A figure with rows of these heights (in), `across` panels each, and a legend below; and its axes, an array.
-
-    shared: sharex, sharey and so on, as `plt.subplots` takes them.
-    """
-    columns = _legend_columns(legend, width)
-    fig, axes = plt.subplots(
-        len(heights), across, squeeze=False, layout="constrained", height_ratios=heights, **shared,
-        figsize=(width, sum(heights) + 0.16 * -(-len(legend) // columns) + 0.15),
-    )  # fmt: skip
-    fig.legend(handles=legend, loc="outside lower center", ncols=columns)
-    return fig, axes
-
-
-def keep(axes: Any, panels: Iterable[Axes]) -> None:
-    """Remove all other axes of an array, and number the ticks of those beside or above the gaps they leave."""
-    panels = list(panels)
-    for column in axes.T:
-        for above, below in itertools.pairwise(column):
-            if below not in panels:
-                above.xaxis.set_tick_params(labelbottom=True)
-    for row in axes:
-        for left, right in itertools.pairwise(row):
-            if left not in panels:
-                right.yaxis.set_tick_params(labelleft=True)
-    for ax in axes.flat:
-        if ax not in panels:
-            ax.remove()
-
-
-def label_once(axes: Iterable[Axes]) -> None:
-    """Take away the label of an axis where the panel to the left, or the one below, has the same."""
-    by_place = {
-        (spec.rowspan.start, spec.colspan.start): ax for ax in axes if (spec := ax.get_subplotspec()) is not None
-    }
-    labels = {place: (ax.get_xlabel(), ax.get_ylabel()) for place, ax in by_place.items()}
-    for (row, column), ax in by_place.items():
-        x, y = labels[row, column]
-        if labels.get((row + 1, column), ("", ""))[0] == x:
-            ax.set_xlabel("")
-        if labels.get((row, column - 1), ("", ""))[1] == y:
-            ax.set_ylabel("")
-
-
-def _legend_columns(handles: Sequence[Artist], width: float) -> int:
-    """The most columns, up to 6, in which the entries of a legend fit into `width` inches, its rows filled."""
-    room = (width * 72 - 20) / (0.56 * LOOK["legend.fontsize"])  # letters, and 10 points to either side
-    sizes = [len(str(handle.get_label()).translate(_MARKUP)) + 7 for handle in handles]
-    for columns in range(min(6, len(sizes)), 1, -1):
-        rows = -(-len(sizes) // columns)
-        tops = [max(sizes[at : at + rows]) for at in range(0, len(sizes), rows)]
-        if sum(tops) <= room:
-            return len(tops)
-    return 1
-
-
-def symbol(quantity: str) -> str:
-    """A quantity as mathematics: I(Z2;Z1) with its digits as subscripts."""
-    body = "".join(f"_{{{c}}}" if c.isdigit() else c for c in quantity)
-    return f"${body}$"
-
-
-def in_unit(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """A copy of a frame of measurements with the columns value, stderr, error and ceiling in `unit` (bits or nats) in
-    place of value_nats, stderr_nats, error_nats and ceiling_nats."""
-    size = UNITS[choose(unit, UNITS, "unit")]
-    names = {f"{name}_nats": name for name in ("value", "stderr", "error", "ceiling")}
-    out = frame.rename(columns=names)
-    for name in names.values():
-        out[name] = out[name] / size
-    return out
+# ceilings
 
 
 def ceiling_line(ax: Axes, axis: str, value: float, text: str, *, crossed: bool = False) -> None:
-    """A dashed line at a ceiling of the x or the y axis of `ax`, and what it is, where the data below it do not come.
+    """Draw a dashed line at a ceiling, and its name beside it; nothing where it is NaN.
 
-    crossed: data of other kinds may lie above the ceiling of y; its name then stands to the right of the panel.
-    Draws nothing where the ceiling is NaN.
+    Args:
+        ax: The axes to draw on.
+        axis: "x" or "y".
+        value: The ceiling.
+        text: Its name and value.
+        crossed: Whether data of other kinds may lie above a ceiling of y; its name then stands
+            right of the panel.
     """
     if not np.isfinite(value):
         return
-    dashed: dict[str, Any] = {"color": "0.35", "linestyle": (0, (4, 3)), "linewidth": 0.7, "zorder": 1}
     if axis == "x":
-        ax.axvline(value, **dashed)
+        ax.axvline(value, **RULE)
         ax.text(value, 1.0, text, transform=ax.get_xaxis_transform(), ha="right", va="bottom", size="small")
         return
-    ax.axhline(value, **dashed)
+    ax.axhline(value, **RULE)
     beside = ax.get_yaxis_transform()
     if crossed:
         ax.text(1.01, value, text.partition(" =")[0], transform=beside, ha="left", va="center", size="small")
@@ -280,24 +301,34 @@ def ceiling_line(ax: Axes, axis: str, value: float, text: str, *, crossed: bool 
     ax.set_ylim(top=max(high, value + 0.08 * (value - low)))  # room for the text
 
 
-# the scale of epochs: logarithmic, with a place for 0
+# epochs: logarithmic, with a place for 0
 
 
 def epoch_norm(epochs: Sequence[int]) -> Normalize:
-    """Epochs to colours: logarithmic, linear below 1 where there is an epoch 0."""
+    """Return the map from epochs to the range of colours: logarithmic, with a place for 0."""
     low, high = min(epochs), max(epochs)
     if low == high:
         return Normalize(low, low + 1)
     return LogNorm(low, high) if low > 0 else SymLogNorm(1, linscale=0.4, vmin=low, vmax=high)
 
 
-def epoch_colors() -> ListedColormap:
-    """viridis short of its last yellow, which paper does not show."""
+def epoch_colors() -> Colormap:
+    """Return viridis short of its last yellow, which paper does not show."""
     return ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.94, 256)), name="epochs")
 
 
+def epoch_bar(fig: Any, axes: Any, epochs: Sequence[int], *, apart: float = 1.6, **how: Any) -> None:
+    """Add the colour bar of epochs beside some axes of a figure; apart: see `epoch_ticks`."""
+    bar = fig.colorbar(ScalarMappable(epoch_norm(epochs), epoch_colors()), ax=axes, **how)
+    bar.set_label("epoch")
+    bar.set_ticks(epoch_ticks(epochs, apart))
+    bar.ax.minorticks_off()
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    bar.outline.set_linewidth(0.6)
+
+
 def epoch_axis(ax: Axes, epochs: Sequence[int]) -> None:
-    """Make the x axis of `ax` one of epochs: logarithmic, with a tick labelled 0 where there is an epoch 0."""
+    """Make the x axis of `ax` one of epochs: logarithmic, with a place for an epoch 0."""
     low, high = min(epochs), max(epochs)
     if low > 0:
         ax.set_xscale("log")
@@ -305,15 +336,32 @@ def epoch_axis(ax: Axes, epochs: Sequence[int]) -> None:
     else:
         ax.set_xscale("symlog", linthresh=1, linscale=0.4)
         ax.set_xlim(-0.15, max(1, high) * 1.25)
-    ax.xaxis.set_major_locator(FixedLocator(epoch_ticks(epochs)))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _ticks(ax, epoch_ticks(epochs))
     ax.set_xlabel("epoch")
 
 
+def count_axis(ax: Axes, values: Iterable[float]) -> None:
+    """Make the x axis of `ax` logarithmic, with a tick at each of the values."""
+    ax.set_xscale("log")
+    _ticks(ax, sorted(values))
+
+
+def _ticks(ax: Axes, ticks: Sequence[float]) -> None:
+    ax.xaxis.set_major_locator(FixedLocator(list(ticks)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
 def epoch_ticks(epochs: Sequence[int], apart: float = 2.5) -> list[float]:
-    """0 where it is among the epochs, the powers of ten they span, and the last epoch if `apart` times those; two at
-    least, if first and last are `apart`."""
+    """Return the ticks of an axis of epochs.
+
+    They are 0 where it is among the epochs, the powers of ten that they span, and the last epoch if
+    it is `apart` times the last power; two at least, if first and last are `apart`.
+
+    Example:
+        >>> epoch_ticks([0, 400])
+        [0.0, 1.0, 10.0, 100.0, 400.0]
+    """
     low, high = min(epochs), max(epochs)
     powers = [10.0**k for k in range(int(np.log10(max(1, high))) + 1) if low <= 10**k <= high]
     ticks = ([0.0] if low <= 0 else []) + powers
@@ -322,25 +370,3 @@ def epoch_ticks(epochs: Sequence[int], apart: float = 2.5) -> list[float]:
     if len(ticks) == 1 and high >= apart * low:  # within a decade: both ends
         ticks += [float(low), float(high)]
     return sorted(set(ticks))
-
-
-# files
-
-_METADATA: dict[str, dict[str, None]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-FORMATS = tuple(_METADATA)
-
-
-def save(fig: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG, PDF or SVG, by the ending of `path`: the same figure gives the same bytes at any time.
-
-    Raises InfoplaneError for another ending, or where the file cannot be written.
-    """
-    path = Path(path)
-    kind = choose(path.suffix.removeprefix(".").lower(), FORMATS, "figure format")
-    fixed: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "infoplane", "savefig.dpi": LOOK["savefig.dpi"]}
-    try:
-        with matplotlib.rc_context(fixed):
-            fig.savefig(path, format=kind, metadata=_METADATA[kind])
-    except OSError as error:
-        raise InfoplaneError(f"Cannot write {path}: {error.strerror or error}.") from error
-    return path
