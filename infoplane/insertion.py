@@ -14,13 +14,14 @@ from .channels.ceilings import WIDE
 from .channels.channel import Channel
 from .channels.gaussian import Dropout, Gaussian
 from .channels.layer import Echo
+from .channels.names import CHILDREN
 from .models import channel_of, first_tensor, measuring, modules, plain, replica_axis, resolve
 from .records import InfoplaneError, choose
 
 __all__ = ["CHANNELS", "insert_channel", "insert_echo"]
 
 #: The noisy layers there are, by the name of the channel.
-CHANNELS: dict[str, type[Channel]] = {"echo": Echo, "gaussian": Gaussian, "dropout": Dropout}
+CHANNELS: dict[str, type[Channel]] = {channel.kind: channel for channel in (Echo, Gaussian, Dropout)}
 
 #: Layers whose (B, C, L) is a map of L places; that of any other layer may be a sequence, (B, L, d).
 _MAPS_1D = (
@@ -100,8 +101,8 @@ def insert_channel(
     for name in after:
         targets[name] = _last_child(resolve(model, name))
         held = channel_of(targets[name])
-        if held is not None or hasattr(targets[name], make.child):
-            child = make.child if held is None else held.child
+        if held is not None or hasattr(targets[name], CHILDREN[make.kind]):
+            child = CHILDREN[make.kind if held is None else held.kind]
             raise InfoplaneError(
                 f"{where}: {name!r} has a child named {child!r} already; expected a layer without one."
             )
@@ -129,7 +130,7 @@ def insert_channel(
         layer = make(features, replicas=replicas, pool=cells, **options)
         layer.to(out.device, out.dtype if out.dtype == torch.float64 else torch.float32)
         layer.train(module.training)
-        module.add_module(make.child, layer)
+        module.add_module(CHILDREN[make.kind], layer)
         module.register_forward_hook(_through_channel)
     return model
 

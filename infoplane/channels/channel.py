@@ -45,9 +45,8 @@ class Channel(nn.Module):
     what `replay` holds.
     """
 
-    #: what stands in the column `channel`, and the name of the child that the layer is of the module it follows
+    #: what stands in the column `channel`, one of `names.CHILDREN`
     kind: ClassVar[str]
-    child: ClassVar[str]
     #: whether there is a rate to train with
     rated: ClassVar[bool] = True
 
