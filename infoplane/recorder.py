@@ -428,7 +428,7 @@ def _default_layers(model: nn.Module, x: Tensor) -> list[str]:
         if name not in map(sent_to, within):
             names.append(name)
     for inner in noisy:
-        names += [n for n in (sent_to(inner), inner) if n not in names]
+        names += [n for n in (sent_to(inner), inner) if n and n not in names]
     return names
 
 
