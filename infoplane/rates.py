@@ -89,7 +89,7 @@ def rates_of(
         ceiling=ceiling,
         warnings=("chain", *least.warnings),
     )
-    return [replace(own, quantity=seen.noise(name, "echo").quantity), bound]
+    return [replace(own, quantity=seen.noise(name).quantity), bound]
 
 
 def missing_rates(layer: Echo, n: int) -> list[Estimate]:

@@ -307,7 +307,7 @@ class Recorder:
         if layer not in seen.crossings:
             return None
         channel = noisy_layers(self.model)[layer]
-        noise = seen.noise(layer, channel.kind)
+        noise = seen.noise(layer)
         resend = noise.resend
         diagonal = getattr(channel, "mixing", "diagonal") == "diagonal"
         return replace(
