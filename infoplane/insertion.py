@@ -156,7 +156,7 @@ def _let_the_compiler_see_hooks() -> None:
 
 
 def _outputs(model: nn.Module, targets: Mapping[str, nn.Module], x: Tensor) -> dict[str, Tensor]:
-    """What each of the modules gave in one pass, in which it ran once."""
+    """The output of each of the modules in one pass, in which it ran once."""
     given: dict[str, list[Tensor]] = {name: [] for name in targets}
     handles = [
         module.register_forward_hook(lambda _m, _i, out, name=name: given[name].append(first_tensor(out, name)))

@@ -195,7 +195,7 @@ class Passes:
         return t if self.replicas > 1 else t.unsqueeze(0)
 
     def _crossing(self, name: str, watch: list[Crossing], rows: int) -> Crossing:
-        """What an Echo layer saw in one sweep over so many inputs."""
+        """The codes of a noisy layer in one sweep over so many inputs, as one."""
         joined = Crossing(*(torch.cat(parts, -2) for parts in zip(*watch, strict=True)))
         if joined.f.shape[-2] != rows:
             raise InfoplaneError(
@@ -294,7 +294,7 @@ class _Affine:
             return self._maps[layer]
 
     def _read(self, x: Tensor) -> dict[str, Tensor | None]:
-        """What the unit vectors give, less what 0 gives, in double precision; checked on the probe."""
+        """Read W off the unit vectors, less the output for 0, in double precision; checked on the probe."""
         size, axis = x.shape[-1], self._passes.axis
         basis = torch.cat([x.new_zeros(1, size), torch.eye(size, dtype=x.dtype, device=x.device)])
         both = torch.cat([basis if axis == 0 else basis.expand(len(x), -1, -1), x], axis).double()

@@ -1,5 +1,6 @@
 """The names of noisy layers are those that their models have, and are read without torch."""
 
+import doctest
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 import infoplane as ip
+from infoplane.channels import names
 from infoplane.channels.names import CHILDREN, NoisyName, noisy_name
 from infoplane.insertion import CHANNELS
 from infoplane.models import noisy_layers, sent_to
@@ -39,3 +41,9 @@ def test_an_echo_is_told_from_other_noise() -> None:
 def test_names_are_read_without_torch() -> None:
     code = "import sys, infoplane.channels.names; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_examples_of_the_docstrings_run() -> None:
+    found = doctest.testmod(names)
+    assert found.failed == 0
+    assert found.attempted >= 2

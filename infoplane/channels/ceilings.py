@@ -1,4 +1,4 @@
-"""What a set of codes can hold: the entropy of every subset of coordinates, and of combinations of them.
+"""The ceilings of a set of codes: the entropy of every subset of coordinates, and of combinations of them.
 
 N inputs can be counted, so the information in some coordinates of a code is at most the entropy of their distinct
 values, whatever the rate says. Entropies in nats.
@@ -187,7 +187,7 @@ def few_valued(f: Tensor, rates: Tensor) -> float:
 
 
 def _share_by_chance(size: int, fine: float) -> float:
-    """What the most common direction holds of points that lie anywhere, told apart to 1/fine."""
+    """The share that the most common direction has among points that lie anywhere, told apart to 1/fine."""
     if size == 2:
         return 4.0 / (math.pi * fine)
     return 4.0 / (2.0 * math.pi * fine**2) + 6.0 / _PAIRS

@@ -1,9 +1,10 @@
 """The names of noisy layers.
 
-A noisy layer is a child of the module that it follows. That module's name, `hidden2`, stands for what goes into the
-noisy layer, and the name of the child, `hidden2.echo` or `hidden2.noise`, for what comes out. Where there is a model,
-ask it (`models.noisy_layers`, `models.sent_to`), for a layer may have been put into it by hand under another name; a
-table has the names alone. Nothing here needs torch.
+A noisy layer is a child of the module that it follows. That module's name, `hidden2`, stands for
+what goes into the noisy layer, and the name of the child, `hidden2.echo` or `hidden2.noise`, for
+what comes out. Where there is a model, ask it (`models.noisy_layers`, `models.sent_to`), for a
+layer may have been put into it by hand under another name; a table has the names alone. Nothing
+here needs torch.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ CHILDREN = {"echo": "echo", "gaussian": "noise", "dropout": "noise"}
 
 
 class NoisyName(NamedTuple):
-    """What the name of a noisy layer says.
+    """The parts of the name of a noisy layer.
 
     Args:
         sent: the name of what goes into the layer, "hidden2".
         output: the name of what comes out of it, "hidden2.echo".
-        kinds: the kinds of channel that it may be, ("echo",) or ("gaussian", "dropout"); which of them it is stands in
-            the column `channel` of its rows.
+        kinds: the kinds of channel that it may be, ("echo",) or ("gaussian", "dropout"); which of
+            them it is stands in the column `channel` of its rows.
     """
 
     sent: str
