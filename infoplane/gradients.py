@@ -28,7 +28,7 @@ __all__ = ["Gradient", "gradient_statistics"]
 
 @dataclass(frozen=True)
 class Gradient:
-    """What the gradient of one weight matrix does over `batches` minibatches; every tensor is (R,), float64.
+    """The mean and the spread of the gradient of one weight matrix over `batches` minibatches; tensors (R,), float64.
 
     mean_norm: |M|; std_norm: |S|; weight_norm: |W|. Of a mean over few batches some is left of gradients that have
     none: independent ones of mean 0 have an snr of 1 / sqrt(batches - 1).

@@ -14,13 +14,14 @@ from .channels.ceilings import WIDE
 from .channels.channel import Channel
 from .channels.gaussian import Dropout, Gaussian
 from .channels.layer import Echo
+from .channels.names import CHILDREN
 from .models import channel_of, first_tensor, measuring, modules, plain, replica_axis, resolve
 from .records import InfoplaneError, choose
 
 __all__ = ["CHANNELS", "insert_channel", "insert_echo"]
 
 #: The noisy layers there are, by the name of the channel.
-CHANNELS: dict[str, type[Channel]] = {"echo": Echo, "gaussian": Gaussian, "dropout": Dropout}
+CHANNELS: dict[str, type[Channel]] = {channel.kind: channel for channel in (Echo, Gaussian, Dropout)}
 
 #: Layers whose (B, C, L) is a map of L places; that of any other layer may be a sequence, (B, L, d).
 _MAPS_1D = (
@@ -95,27 +96,43 @@ def insert_channel(
         model = copy.deepcopy(model)
     if isinstance(after, str):
         raise InfoplaneError(f"{where}: after={after!r}; expected a list of names, such as [{after!r}].")
-    replicas = int(getattr(model, "replicas", 1))
-    targets: dict[str, nn.Module] = {}
-    for name in after:
-        targets[name] = _last_child(resolve(model, name))
-        held = channel_of(targets[name])
-        if held is not None or hasattr(targets[name], make.child):
-            child = make.child if held is None else held.child
-            raise InfoplaneError(
-                f"{where}: {name!r} has a child named {child!r} already; expected a layer without one."
-            )
-    _, axis = replica_axis(model, example)
+    targets = {name: _target(model, name, make, where) for name in after}
+    shapes = _shapes(model, targets, example, where)
+    for name, module in targets.items():
+        shape, out = shapes[name]
+        cells = _cells(shape, pool, module, name)
+        features = shape.numel() if cells is None else shape[0] * math.prod(cells)
+        layer = make(features, replicas=int(getattr(model, "replicas", 1)), pool=cells, **options)
+        layer.to(out.device, out.dtype if out.dtype == torch.float64 else torch.float32)
+        layer.train(module.training)
+        module.add_module(CHILDREN[make.kind], layer)
+        module.register_forward_hook(_through_channel)
+    return model
+
+
+def _target(model: nn.Module, name: str, make: type[Channel], where: str) -> nn.Module:
+    """The module that a noisy layer is to follow, which has none yet."""
+    target = _last_child(resolve(model, name))
+    held = channel_of(target)
+    if held is not None or hasattr(target, CHILDREN[make.kind]):
+        child = CHILDREN[make.kind if held is None else held.kind]
+        raise InfoplaneError(f"{where}: {name!r} has a child named {child!r} already; expected a layer without one.")
+    return target
+
+
+def _shapes(
+    model: nn.Module, targets: Mapping[str, nn.Module], example: Tensor, where: str
+) -> dict[str, tuple[torch.Size, Tensor]]:
+    """The shape of one row of what each of the modules gives, and what it gave; they must give one row per input."""
+    replicas, axis = int(getattr(model, "replicas", 1)), replica_axis(model, example)[1]
+    rows = example.shape[axis]
+    front = (replicas, rows) if replicas > 1 or axis == 1 else (rows,)
     given = _outputs(model, targets, example)
     # one row more, all of them the last one: what counts the inputs counts one more, and a row keeps to itself
-    last = example.narrow(axis, -1, 1)
-    again = _outputs(model, targets, torch.cat([last] * (example.shape[axis] + 1), axis))
-    for name, module in targets.items():
-        out = given[name]
+    again = _outputs(model, targets, torch.cat([example.narrow(axis, -1, 1)] * (rows + 1), axis))
+    for name, out in given.items():
         if not out.is_floating_point():
             raise InfoplaneError(f"{where}: {name!r} gave {out.dtype}; expected floating-point numbers.")
-        rows = example.shape[axis]
-        front = (replicas, rows) if replicas > 1 or axis == 1 else (rows,)
         longer = again[name].shape[: len(front)] == (*front[:-1], rows + 1)
         if out.shape[: len(front)] != front or not longer or _sequence_first(model, name, out, again[name]):
             raise InfoplaneError(
@@ -123,15 +140,7 @@ def insert_channel(
                 f"input, ({', '.join(map(str, front))}, ...). A sequence model that gives (L, B, d) needs "
                 "batch_first=True."
             )
-        shape = out.shape[len(front) :]
-        cells = _cells(shape, pool, module, name)
-        features = shape.numel() if cells is None else shape[0] * math.prod(cells)
-        layer = make(features, replicas=replicas, pool=cells, **options)
-        layer.to(out.device, out.dtype if out.dtype == torch.float64 else torch.float32)
-        layer.train(module.training)
-        module.add_module(make.child, layer)
-        module.register_forward_hook(_through_channel)
-    return model
+    return {name: (out.shape[len(front) :], out) for name, out in given.items()}
 
 
 def _let_the_compiler_see_hooks() -> None:
@@ -147,7 +156,7 @@ def _let_the_compiler_see_hooks() -> None:
 
 
 def _outputs(model: nn.Module, targets: Mapping[str, nn.Module], x: Tensor) -> dict[str, Tensor]:
-    """What each of the modules gave in one pass, in which it ran once."""
+    """The output of each of the modules in one pass, in which it ran once."""
     given: dict[str, list[Tensor]] = {name: [] for name in targets}
     handles = [
         module.register_forward_hook(lambda _m, _i, out, name=name: given[name].append(first_tensor(out, name)))

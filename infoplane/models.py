@@ -112,7 +112,10 @@ def channel_of(module: nn.Module) -> Channel | None:
 
 
 def sent_to(name: str) -> str:
-    """The name of the module that a noisy layer follows, and of what goes into it: hidden2 of hidden2.echo."""
+    """The name of the module that a noisy layer of a model follows, and of what goes into it: hidden2 of hidden2.echo.
+
+    For a name without its model, see `channels.names.noisy_name`.
+    """
     return name.rpartition(".")[0]
 
 

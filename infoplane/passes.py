@@ -1,8 +1,8 @@
-"""The forward passes that a measurement takes, by the book of Echo noise, and nothing changed by them.
+"""Run the forward passes that a snapshot needs, and leave the model unchanged.
 
-Where a model has noisy layers, the banks of Echo layers are filled from the law (one pass a layer), then the probe goes
-through once with fresh noise and once along the mean path. A layer whose codes are the same in both is a function of
-its input.
+Where a model has noisy layers, the banks of Echo layers are filled from the law (one pass per layer), then the probe
+goes through once with fresh noise and once along the mean path. A layer whose codes are the same in both is a function
+of its input.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .chain import execution_order, fill_banks, separating
 from .channels.bank import Bank
-from .channels.channel import Crossing
+from .channels.channel import Channel, Crossing
 from .estimators.protocol import Noise
 from .models import measuring, noisy_layers, replica_axis
 from .records import InfoplaneError
@@ -34,16 +34,22 @@ _AFFINE = 1e-6  # how far a unit may be from W x + b, in its standard deviations
 
 @dataclass
 class Observation:
-    """What the layers showed in one snapshot; every tensor is (R, N, ...).
+    """The layers of a model as one snapshot saw them. Every tensor is (R, N, ...).
 
-    codes: of each layer, one draw a point. clean: the mean path, only of layers with noise at or below them.
-    draw: (layer, k) -> (k, R, N, D), fresh noisy replicates; resend: of what goes into a noisy layer. affine: layer ->
-    (R, D, D_x), W where the layer is W x + b of the input, else None. logits: the output, if it is a tensor of scores.
-    crossings: what went through each noisy layer in the noisy pass; banks: the reference codes of Echo layers;
-    first: the noisy layers whose input is a function of x; repeats: for these, in each replica, how far f moved between
-    passes, in standard deviations.
-    through: for each noisy layer, and for the output (""), those below that all it knows of x has passed
-    (`separating`).
+    Args:
+        codes: of each layer (R, N, D), one draw per point.
+        clean: the same along the mean path, only of layers with noise at or below them.
+        draw: (layer, k) -> (k, R, N, D), fresh noisy replicates.
+        logits: the output, if it is a tensor of scores.
+        affine: layer -> (R, D, D_x), W where the layer is W x + b of the input, else None.
+        crossings: what went through each noisy layer in the noisy pass, in the order of execution.
+        kinds: "echo", "gaussian" or "dropout", of each noisy layer.
+        banks: the reference codes of Echo layers.
+        first: the noisy layers whose input is a function of x.
+        repeats: for these, in each replica, how far f moved between passes, in standard deviations.
+        through: for each noisy layer, and for the output (""), those below that all it knows of x has passed
+            (`separating`).
+        resend: (layer, k) -> (k, R, N, K), fresh noisy replicates of what goes into a noisy layer.
     """
 
     codes: dict[str, Tensor]
@@ -52,19 +58,21 @@ class Observation:
     logits: Tensor | None
     affine: Callable[[str], Tensor | None]
     crossings: dict[str, Crossing] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
     banks: dict[str, Bank] = field(default_factory=dict)
     first: set[str] = field(default_factory=set)
     repeats: dict[str, list[float]] = field(default_factory=dict)
     through: dict[str, list[str]] = field(default_factory=lambda: {"": []})
     resend: Callable[[str, int], Tensor] | None = None
 
-    def noise(self, layer: str, kind: str) -> Noise:
-        """The channel of a noisy layer; `quantity` says of what its rate is the information.
+    def noise(self, layer: str) -> Noise:
+        """Return the channel of a noisy layer; its `quantity` names the information that the layer's rate is.
 
         Where the input is a function of x, I(Z;X). Above noise, the information between neighbours, I(Z_k;Z_j), if all
         that goes into layer k has passed through Z_j, and else I(Z_k;F_k) of the layer's input F_k.
         """
         f, log_s, _ = self.crossings[layer]
+        kind = self.kinds[layer]
         std = None if kind == "echo" else log_s.exp()
         if layer in self.first:
             return Noise(kind, f, std, scale=log_s.exp())
@@ -107,45 +115,59 @@ class Passes:
 
     @contextmanager
     def observe(self, streams: Streams) -> Iterator[Observation]:
-        """Run the passes; what is seen may be asked for replicates inside the block."""
+        """Run the passes. Inside the block the observation may be asked for replicates.
+
+        Args:
+            streams: of the noise, one stream per replica.
+        """
         with measuring(self.model, "draw", streams) as layers:
-            if not self.order:
-                codes, logits = self._run()
-                draw = lambda layer, k: codes[layer].expand(k, *codes[layer].shape)  # noqa: E731
-                yield Observation(codes, {}, draw, logits, _Affine(self, codes))
-                return
-            law = self.x if self._law is None else self._law
-            banks = fill_banks(
-                self.model, law, references=self._references, streams=streams, batch_size=self._batch_size
-            )
-            watches: dict[str, list[Crossing]] = {name: [] for name in self.order}
-            for name, layer in layers.items():
-                layer.watch = watches.get(name)
-            codes, logits = self._run()
-            crossings = {name: self._crossing(name, watches[name], self.n) for name in self.order}
-            through = self._separating(crossings)
-            for layer in layers.values():
-                layer.phase, layer.watch = "mean", []
-            mean, _ = self._run()
-            inputs = {name: self._crossing(name, layers[name].watch or [], self.n).f for name in self.order}
-            first = {name for name in self.order if _same(inputs[name], crossings[name].f)}
-            repeats = self._repeats(first, crossings)
-            for layer in layers.values():
-                layer.phase, layer.watch = "draw", None
-            replicates = _Replicates(self)
-            yield Observation(
-                codes,
-                {name: t for name, t in mean.items() if not _same(t, codes[name])},
-                replicates.codes,
-                logits,
-                lambda _: None,
-                crossings,
-                banks,
-                first,
-                repeats,
-                through,
-                replicates.sent,
-            )
+            yield self._observe_noisy(layers, streams) if self.order else self._observe_plain()
+
+    def _observe_plain(self) -> Observation:
+        """One pass, of a model without noise."""
+        codes, logits = self._run()
+
+        def draw(layer: str, k: int) -> Tensor:
+            return codes[layer].expand(k, *codes[layer].shape)
+
+        return Observation(codes=codes, clean={}, draw=draw, logits=logits, affine=_Affine(self, codes))
+
+    def _observe_noisy(self, layers: dict[str, Channel], streams: Streams) -> Observation:
+        """The passes of a model with noise. The order in which they draw from the streams is part of every number."""
+        law = self.x if self._law is None else self._law
+        banks = fill_banks(self.model, law, references=self._references, streams=streams, batch_size=self._batch_size)
+        codes, logits, crossings = self._sweep(layers)
+        through = self._separating(crossings)
+        for layer in layers.values():
+            layer.phase = "mean"
+        mean, _, inputs = self._sweep(layers)
+        first = {name for name in self.order if _same(inputs[name].f, crossings[name].f)}
+        repeats = self._repeats(first, crossings)
+        for layer in layers.values():
+            layer.phase, layer.watch = "draw", None
+        replicates = _Replicates(self)
+        return Observation(
+            codes=codes,
+            clean={name: t for name, t in mean.items() if not _same(t, codes[name])},
+            draw=replicates.codes,
+            logits=logits,
+            affine=lambda _: None,
+            crossings=crossings,
+            kinds={name: layers[name].kind for name in self.order},
+            banks=banks,
+            first=first,
+            repeats=repeats,
+            through=through,
+            resend=replicates.sent,
+        )
+
+    def _sweep(self, layers: dict[str, Channel]) -> tuple[dict[str, Tensor], Tensor | None, dict[str, Crossing]]:
+        """One pass over the probe: codes, logits, and what went through the noisy layers."""
+        watches: dict[str, list[Crossing]] = {name: [] for name in self.order}
+        for name, layer in layers.items():
+            layer.watch = watches.get(name)
+        codes, logits = self._run()
+        return codes, logits, {name: self._crossing(name, watches[name], self.n) for name in self.order}
 
     def _run(self, x: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor | None]:
         x = self.x if x is None else x
@@ -173,7 +195,7 @@ class Passes:
         return t if self.replicas > 1 else t.unsqueeze(0)
 
     def _crossing(self, name: str, watch: list[Crossing], rows: int) -> Crossing:
-        """What an Echo layer saw in one sweep over so many inputs."""
+        """The codes of a noisy layer in one sweep over so many inputs, as one."""
         joined = Crossing(*(torch.cat(parts, -2) for parts in zip(*watch, strict=True)))
         if joined.f.shape[-2] != rows:
             raise InfoplaneError(
@@ -243,15 +265,12 @@ class _Replicates:
     def _once(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         passes = self._passes
         layers = noisy_layers(passes.model)
-        watches: dict[str, list[Crossing]] = {name: [] for name in passes.order}
-        for name in passes.order:
-            layers[name].watch = watches[name]
         try:
-            codes, _ = passes._run()
+            codes, _, crossings = passes._sweep(layers)
         finally:
-            for name in passes.order:
-                layers[name].watch = None
-        return codes, {name: passes._crossing(name, watch, passes.n).f for name, watch in watches.items()}
+            for layer in layers.values():
+                layer.watch = None
+        return codes, {name: crossing.f for name, crossing in crossings.items()}
 
 
 def _stacked(draws: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -275,7 +294,7 @@ class _Affine:
             return self._maps[layer]
 
     def _read(self, x: Tensor) -> dict[str, Tensor | None]:
-        """What the unit vectors give, less what 0 gives, in double precision; checked on the probe."""
+        """Read W off the unit vectors, less the output for 0, in double precision; checked on the probe."""
         size, axis = x.shape[-1], self._passes.axis
         basis = torch.cat([x.new_zeros(1, size), torch.eye(size, dtype=x.dtype, device=x.device)])
         both = torch.cat([basis if axis == 0 else basis.expand(len(x), -1, -1), x], axis).double()

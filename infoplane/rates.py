@@ -1,4 +1,8 @@
-"""What the Echo layers of a snapshot know exactly: rates, their certificates, and bounds on the label's information."""
+"""Exact rates of the Echo layers of a snapshot, their certificates, and bounds on the information about the label.
+
+All these are numbers of a noisy layer's own channel, so their `path` is ""; each bound stands alone, so their `side` is
+"" too.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +93,7 @@ def rates_of(
         ceiling=ceiling,
         warnings=("chain", *least.warnings),
     )
-    return [replace(own, quantity=seen.noise(name, "echo").quantity), bound]
+    return [replace(own, quantity=seen.noise(name).quantity), bound]
 
 
 def missing_rates(layer: Echo, n: int) -> list[Estimate]:

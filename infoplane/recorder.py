@@ -322,7 +322,7 @@ class Recorder:
         if layer not in seen.crossings:
             return None
         channel = noisy_layers(self.model)[layer]
-        noise = seen.noise(layer, channel.kind)
+        noise = seen.noise(layer)
         resend = noise.resend
         diagonal = getattr(channel, "mixing", "diagonal") == "diagonal"
         return replace(
@@ -443,7 +443,7 @@ def _default_layers(model: nn.Module, x: Tensor) -> list[str]:
         if name not in map(sent_to, within):
             names.append(name)
     for inner in noisy:
-        names += [n for n in (sent_to(inner), inner) if n not in names]
+        names += [n for n in (sent_to(inner), inner) if n and n not in names]
     return names
 
 

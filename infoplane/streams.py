@@ -12,16 +12,32 @@ __all__ = ["Streams", "derive"]
 
 
 def derive(*words: object) -> int:
-    """A 63-bit seed from any words: the same on every machine, unrelated for unrelated words."""
+    """Derive a 63-bit seed from words.
+
+    It is the same on every machine, and different words give unrelated seeds.
+
+    Example:
+        >>> derive("weights", 0, "hidden1") == derive("weights", 0, "hidden1")
+        True
+    """
     digest = hashlib.blake2b("/".join(map(str, words)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 class Streams:
-    """R generators drawn from side by side; every result has the replica axis in front.
+    """R random generators that are drawn from side by side.
 
-    seeds: one a replica; None in place of a seed stands for PyTorch's global stream (what an Echo layer in a user's own
-    model uses, so that `torch.manual_seed` repeats it as it does dropout).
+    Every result has the replica axis in front.
+
+    Args:
+        seeds: one per replica. None in place of a seed stands for PyTorch's global stream, which an
+            Echo layer in a user's own model takes, so that `torch.manual_seed` repeats it as it
+            does dropout.
+        device: where the numbers are drawn.
+
+    Example:
+        >>> Streams([1, 2]).normal(5, 3).shape
+        torch.Size([2, 5, 3])
     """
 
     def __init__(self, seeds: Sequence[int | None], device: torch.device | str = "cpu") -> None:
@@ -35,14 +51,14 @@ class Streams:
         return iter(self._generators)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(R, *shape) standard normal numbers."""
+        """Draw standard normal numbers, (R, *shape)."""
         out = torch.empty(len(self), *shape, dtype=dtype, device=self.device)
         for row, generator in zip(out, self, strict=True):
             torch.randn(shape, generator=generator, out=row)
         return out
 
     def permutations(self, n: int) -> Tensor:
-        """(R, n), one random order of n rows a replica."""
+        """Draw a random order of n rows per replica, (R, n)."""
         out = torch.empty(len(self), n, dtype=torch.int64, device=self.device)
         for row, generator in zip(out, self, strict=True):
             torch.randperm(n, generator=generator, out=row)

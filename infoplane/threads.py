@@ -45,8 +45,9 @@ if hasattr(os, "register_at_fork"):
 def in_threads(work: Callable[[int, int], T], most: int) -> list[T]:
     """Run work(k, threads) in as many threads as torch uses, of which the calling thread is one.
 
-    This is for loops that release the GIL. What comes before them is best done in NumPy: the threads of torch that an
-    operation has used go on spinning for milliseconds, on the cores that the loops are to have.
+    This is for loops that release the GIL. What comes before them is best done in NumPy: the
+    threads of torch that an operation has used go on spinning for milliseconds, on the cores that
+    the loops are to have.
 
     Args:
         work: a function of the number of its thread, k = 0, 1, ..., and of the number of threads.

@@ -62,14 +62,17 @@ def right(c: Certificate, truth: float) -> bool:
     return c.standing != "exact" or abs(c.value - truth) <= reach(c) + 0.02 * c.value + 0.01
 
 
-def tells_apart(trap: Certificate, truth: float, twin: Certificate) -> None:
+def tells_apart(trap: Evidence, truth: float, twin: Evidence) -> Certificate:
     """A trap is not called exact for more than it holds, and its twin, the same layer without the trap, is exact.
 
-    Without the twin, a judge that calls nothing exact would pass.
+    Without the twin, a judge that calls nothing exact would pass. Returns the certificate of the trap.
     """
-    assert right(trap, truth), (trap.value, truth)
-    assert twin.standing == "exact", twin.warnings
-    assert twin.value == pytest.approx(twin.rate)
+    c, sound = certify(trap), certify(twin)
+    assert right(c, truth), (c.value, truth)
+    assert c.rate == pytest.approx(-float(trap.log_s.sum(1).mean()))
+    assert sound.standing == "exact", sound.warnings
+    assert sound.value == pytest.approx(-float(twin.log_s.sum(1).mean()))
+    return c
 
 
 def entropy(p: np.ndarray) -> float:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from infoplane.chain import fill_banks
 from infoplane.channels.bank import Bank
-from infoplane.channels.certificate import Certificate, certify
+from infoplane.channels.certificate import CONDITIONS, SEARCHES, Certificate, certify
 from infoplane.channels.echo import moment_step
 from infoplane.channels.evidence import CELLS, Evidence
 from infoplane.insertion import insert_echo
@@ -168,7 +168,9 @@ def test_dependent_coordinates_are_not_exact(kind: str) -> None:
     assert c.standing == "upper"
     assert "dependent" in c.warnings
     assert c.smallest_eigenvalue < 1e-9
-    assert judge(u, 0.6).smallest_eigenvalue > 0.1
+    apart = judge(u, 0.6)
+    assert apart.standing == "exact"
+    assert apart.smallest_eigenvalue > 0.1
 
 
 @pytest.mark.parametrize("zeros", [0.9, 0.95, 0.99])
@@ -177,6 +179,7 @@ def test_sparse_coordinates_are_not_exact(zeros: float) -> None:
     s = uniform(2048, seed=0, low=0.05, high=0.6)
     f = torch.where(uniform(2048, seed=1) < zeros, 0.0, normal(2048, seed=2))
     assert judge(f, s).standing == "upper"
+    assert judge(normal(2048, seed=2), s).standing == "exact"
 
 
 def test_clustered_codes_carry_their_rate_in_digits_nobody_reads() -> None:
@@ -326,10 +329,11 @@ def case(name: str) -> tuple[Certificate, Certificate]:
     return CASES[name]()
 
 
-def test_every_warning_of_echo_has_a_case() -> None:
+def test_every_warning_of_echo_has_a_condition_and_a_case() -> None:
     names = list(WARNINGS)
     own = set(names[names.index("above-ceiling") :]) - {"chain"}
     assert own == {name.split(" ")[0] for name in CASES}
+    assert own == {*CONDITIONS, *SEARCHES}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -385,6 +389,14 @@ def test_the_tail_is_part_of_the_error() -> None:
     c = case("tail")[0]
     assert c.tail == pytest.approx(0.99999**8192)
     assert c.error >= c.tail
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_not_seen_of_the_rate_is_part_of_the_error(first: bool) -> None:
+    c = judge(normal(4096, 2, seed=0), 0.1, first=first)
+    assert c.standing == "exact"
+    assert c.rate - c.seen > 1e-3
+    assert c.error == pytest.approx(c.rate - c.seen + c.tail + (0.0 if first else 2 / 4096))
 
 
 def test_a_code_above_noise_has_no_ceiling_and_a_standard_error() -> None:

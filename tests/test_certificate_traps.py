@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from certified import DOUBLE, LOG2, generator, judge, normal, seen_at, signs, tells_apart, uniform, with_bank
+from certified import DOUBLE, LOG2, evidence, generator, judge, normal, seen_at, signs, tells_apart, uniform, with_bank
 from torch import Tensor
 
 from infoplane.channels.evidence import CELLS
@@ -21,7 +21,7 @@ def test_half_of_a_relu_is_zero(rate: float) -> None:
         float((f == 0).double().mean()), np.full(len(quantiles), float((f > 0).double().mean()) / len(quantiles))
     )
     truth = seen_at(CELLS, np.append(0.0, quantiles), math.exp(-rate), q)
-    tells_apart(judge(f, math.exp(-rate)), truth, judge(whole, math.exp(-rate)))
+    tells_apart(evidence(f, math.exp(-rate)), truth, evidence(whole, math.exp(-rate)))
 
 
 @pytest.mark.parametrize("share", [0.8, 0.9])
@@ -33,7 +33,7 @@ def test_most_codes_take_two_values(share: float) -> None:
     q = np.append([two / 2, two / 2], np.full(64, (1 - two) / 64))
     rate = 0.58 * (-two * math.log(two / 2) - (1 - two) * math.log(1 / n))
     truth = seen_at(CELLS, np.append([-1.0, 1.0], rest), math.exp(-rate), q)
-    tells_apart(judge(f, math.exp(-rate)), truth, judge(many, math.exp(-rate)))
+    tells_apart(evidence(f, math.exp(-rate)), truth, evidence(many, math.exp(-rate)))
 
 
 @pytest.mark.parametrize("zeros", [0.9, 0.99])
@@ -42,10 +42,10 @@ def test_sparse_coordinates_seen_from_another_origin(zeros: float) -> None:
     s = uniform(256, seed=0, low=0.05, high=0.6)
     dense = normal(256, seed=2)
     f = torch.where(uniform(256, seed=1) < zeros, 0.0, dense)
-    c, moved = judge(f, s), judge(f + (1 - s), s)
-    tells_apart(moved, seen_at(1000, f, s), judge(dense + (1 - s), s))
+    truth = seen_at(1000, f, s)
+    c = tells_apart(evidence(f, s), truth, evidence(dense, s))
+    moved = tells_apart(evidence(f + (1 - s), s), truth, evidence(dense + (1 - s), s))
     assert moved.standing == c.standing
-    assert judge(dense, s).standing == "exact"
 
 
 @pytest.mark.parametrize(("tiny", "share"), [(1e-4, 0.1), (1e-6, 0.05)])
@@ -53,7 +53,7 @@ def test_a_few_inputs_with_a_tiny_scale(tiny: float, share: float) -> None:
     """They bring most of the rate, in digits finer than the cells in which the codes were counted."""
     f, s = normal(128, seed=0), torch.where(uniform(128, seed=1) < share, tiny, 0.9)
     truth = seen_at(CELLS, f, s, points=4 * CELLS)
-    tells_apart(judge(f, s), truth, judge(f, 0.9))
+    tells_apart(evidence(f, s), truth, evidence(f, 0.9))
 
 
 @pytest.mark.parametrize("step", [0.5, 0.01])
@@ -62,7 +62,7 @@ def test_a_combination_of_coordinates_with_two_values(step: float) -> None:
     u, s = normal(4096, seed=0), 0.2
     f = torch.stack([u, step * signs(4096) - u], 1)
     twin = torch.stack([u, normal(4096, seed=1) - u], 1)  # a combination of as many values as there are inputs
-    tells_apart(judge(f, s), LOG2 - math.log(s), judge(twin, s))
+    tells_apart(evidence(f, s), LOG2 - math.log(s), evidence(twin, s))
 
 
 def test_two_coordinates_that_differ_for_few_inputs_only() -> None:
@@ -72,7 +72,7 @@ def test_two_coordinates_that_differ_for_few_inputs_only() -> None:
     twin = torch.stack([u, normal(4096, seed=1)], 1)
     seldom = few / 4096
     bound = -(1 - seldom) * math.log(1 - seldom) + seldom * math.log(4096) - math.log(s)
-    tells_apart(judge(f, s), bound, judge(twin, s))
+    tells_apart(evidence(f, s), bound, evidence(twin, s))
 
 
 def test_an_axis_that_a_rotation_leaves_alone() -> None:
@@ -83,9 +83,9 @@ def test_an_axis_that_a_rotation_leaves_alone() -> None:
         [[1, 0, 0], [0, math.cos(angle), -math.sin(angle)], [0, math.sin(angle), math.cos(angle)]], dtype=DOUBLE
     )
     f = torch.cat([signs(4096).unsqueeze(1), normal(4096, 2, seed=0)], 1) @ generic.T
-    trap = judge(f, 0.3, sides=generic @ turn @ generic.T)
+    trap = evidence(f, 0.3, sides=generic @ turn @ generic.T)
     twin = normal(4096, 3, seed=0) @ generic.T  # no axis of few values, and scales that mix nothing
-    tells_apart(trap, LOG2 - 2 * math.log(0.3), judge(twin, 0.3))
+    tells_apart(trap, LOG2 - 2 * math.log(0.3), evidence(twin, 0.3))
 
 
 def gaussian_in_cells(f: Tensor, s: Tensor) -> float:
@@ -101,7 +101,7 @@ def test_nearly_equal_scales_of_equal_coordinates(step: float) -> None:
     f, s = normal(4096, 1, seed=0).expand(4096, 2), torch.tensor([0.4, 0.4 + step], dtype=DOUBLE)
     truth = gaussian_in_cells(f, s)
     assert step > 0.002 or truth == pytest.approx(1.09, abs=0.01)
-    tells_apart(judge(f, s), truth, judge(normal(4096, 2, seed=0), s))
+    tells_apart(evidence(f, s), truth, evidence(normal(4096, 2, seed=0), s))
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,8 @@ def test_nearly_equal_coordinates(spread: float, s: float) -> None:
     """f2 = f1 + .02 u: their difference spans ten cells or so, and its share of the rate is not seen in full."""
     u = normal(4096, 2, seed=0)
     f = torch.stack([u[:, 0], u[:, 0] + spread * u[:, 1]], 1)
-    c = judge(f, s)
     apart = torch.stack([u[:, 0], u[:, 0] + u[:, 1]], 1)
-    tells_apart(c, gaussian_in_cells(f, torch.full((2,), s, dtype=DOUBLE)), judge(apart, s))
+    c = tells_apart(evidence(f, s), gaussian_in_cells(f, torch.full((2,), s, dtype=DOUBLE)), evidence(apart, s))
     if spread > 0.1:
         assert c.standing == "exact"
 
@@ -148,7 +147,7 @@ def test_a_combination_with_two_clusters(spread: float, s: float) -> None:
     u, pair = normal(4096, seed=0), signs(4096) + spread * uniform(4096, seed=9, low=-1)
     truth = seen_at(CELLS, pair[:128], s, points=4 * CELLS) - math.log(s)
     twin = torch.stack([u, normal(4096, seed=9) - u], 1)  # one cluster, as wide as the two are apart
-    tells_apart(judge(torch.stack([u, pair - u], 1), s), truth, judge(twin, s))
+    tells_apart(evidence(torch.stack([u, pair - u], 1), s), truth, evidence(twin, s))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +175,7 @@ def test_a_combination_with_a_few_values(width: int, count: int, s: float) -> No
         return torch.cat([others, (total - others.sum(1)).unsqueeze(1)], 1)
 
     truth = seen_at(CELLS, values, s, points=3 * CELLS) - (width - 1) * math.log(s)
-    tells_apart(judge(layer(values[pick]), s), truth, judge(layer(normal(4096, seed=2)), s))
+    tells_apart(evidence(layer(values[pick]), s), truth, evidence(layer(normal(4096, seed=2)), s))
 
 
 @pytest.mark.parametrize("s", [0.3, 0.45])
@@ -194,7 +193,7 @@ def test_a_combination_of_four_coordinates(kind: str, s: float) -> None:
     def layer(total: Tensor) -> Tensor:
         return torch.cat([u, total.unsqueeze(1) - u.sum(1, keepdim=True)], 1)
 
-    tells_apart(judge(layer(last), s), most - 3 * math.log(s), judge(layer(normal(4096, seed=1)), 0.45))
+    tells_apart(evidence(layer(last), s), most - 3 * math.log(s), evidence(layer(normal(4096, seed=1)), 0.45))
 
 
 def test_a_small_signal_on_a_large_mean_is_not_void() -> None:
@@ -202,7 +201,7 @@ def test_a_small_signal_on_a_large_mean_is_not_void() -> None:
     signal = torch.stack([uniform(4096, seed=0, low=-5e-4, high=5e-4), normal(4096, seed=1)], 1)
     f = (signal + torch.tensor([100.0, 0.0])).float()
     assert len(f[:, 0].unique()) > 100
-    tells_apart(judge(f, 0.3), -2 * math.log(0.3), judge(signal.float(), 0.3))
+    tells_apart(evidence(f, 0.3), -2 * math.log(0.3), evidence(signal.float(), 0.3))
 
 
 @pytest.mark.parametrize("grown", [1.02, 1.05])
@@ -213,7 +212,7 @@ def test_a_bank_that_is_slightly_stale(grown: float) -> None:
     variance = float(f.var(correction=0))
     noise = s * s * float(bank.covariance)
     truth = 0.5 * math.log((grown**2 * variance + noise) / noise)
-    tells_apart(judge(grown * f, s, bank=bank), truth, judge(f, s, bank=bank))
+    tells_apart(evidence(grown * f, s, bank=bank), truth, evidence(f, s, bank=bank))
 
 
 def test_codes_of_one_pass_are_no_ceiling_where_they_change_from_pass_to_pass() -> None:

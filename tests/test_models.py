@@ -820,6 +820,15 @@ def test_rows_that_are_places_and_as_many_as_inputs_are_not_exact() -> None:
     assert certificates["standing"][0] == "upper"
 
 
+def test_an_echo_layer_at_the_top_of_a_model_needs_no_layer_of_its_own_to_follow() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 4), nn.Tanh(), Echo(4), nn.Linear(4, 4))
+    recorder = ip.Recorder(model, X, estimators=[])
+    assert recorder.layers == ["0", "1", "2", "3"]
+    (row,) = recorder.snapshot(0)
+    assert (row.layer, row.quantity, row.channel) == ("2", "I(Z;X)", "echo")
+
+
 def test_a_residual_connection_around_an_echo_layer() -> None:
     """Z is what comes out of the channel, and its rate is exact; of what is added to it no bound is claimed."""
 

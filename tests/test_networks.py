@@ -11,7 +11,6 @@ from infoplane.activations import ACTIVATIONS
 from infoplane.networks import CNN, INITS, MLP, initialise
 from infoplane.records import InfoplaneError
 from infoplane.replicas import ReplicaConv2d, ReplicaLinear
-from infoplane.streams import Streams, derive
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -101,16 +100,6 @@ def test_a_layer_keeps_its_weights_when_another_is_added():
     initialise(small, "glorot", [3])
     initialise(large, "glorot", [3])
     assert torch.equal(small.hidden2.linear.weight, large.hidden2.linear.weight)
-
-
-def test_streams_draw_for_a_replica_what_it_draws_alone():
-    many = Streams([derive("x", s) for s in range(3)])
-    normal, orders = many.normal(5, 2), many.permutations(9)
-    for r in range(3):
-        alone = Streams([derive("x", r)])
-        assert torch.equal(alone.normal(5, 2)[0], normal[r])
-        assert torch.equal(alone.permutations(9)[0], orders[r])
-    assert len({tuple(o.tolist()) for o in orders}) == 3
 
 
 @pytest.mark.parametrize("widths", [[10, 0], [-1], [2.5]])

@@ -300,7 +300,7 @@ def _shown_echo(
         seen.codes["0.echo"],
         clean=seen.clean["0.echo"],
         draw=lambda k: draws[:k],
-        noise=seen.noise("0.echo", "echo"),
+        noise=seen.noise("0.echo"),
         inputs=x.unsqueeze(0),
         seeds=(seed,),
     )

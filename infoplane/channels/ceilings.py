@@ -1,4 +1,4 @@
-"""What a set of codes can hold: the entropy of every subset of coordinates, and of combinations of them.
+"""The ceilings of a set of codes: the entropy of every subset of coordinates, and of combinations of them.
 
 N inputs can be counted, so the information in some coordinates of a code is at most the entropy of their distinct
 values, whatever the rate says. Entropies in nats.
@@ -39,23 +39,32 @@ _SURE, _SAMPLE, _MOST_TRIES = 14.0, 512, 60_000
 def margin(codes: Tensor, rates: list[float], diagonal: bool) -> tuple[float, bool]:
     """The largest R_A / H(codes_A) over subsets A of coordinates, and whether all that matter were looked at.
 
-    codes: (N, K), counted by value. A subset that fails is made of subsets of less entropy than its rate / MARGIN, and
-    so of less than the rate of all coordinates that can be in it: those are built up level by level.
+    Args:
+        codes: (N, K), counted by value.
+        rates: of each coordinate, in nats.
+        diagonal: whether S is. If not, the rate of a coordinate is not defined, and the whole is held against the
+            poorest one.
     """
     if not rates:
         return 0.0, True
     entropies = _entropies(codes)
     total = math.fsum(rates)
-    if not diagonal:  # the rate of a coordinate is not defined: hold the whole against the poorest one
+    if not diagonal:
         return _ratio(total, min(entropies)), True
     whole = _ratio(total, joint_entropy(codes)) if total > 0 else 0.0
     largest = max(whole, *(_ratio(r, h) for r, h in zip(rates, entropies, strict=True)))
     if largest > MARGIN:
         return largest, True
-    poor, most = list(range(len(rates))), math.inf
-    while math.fsum(rates[k] for k in poor) < most:
-        most = math.fsum(rates[k] for k in poor)
-        poor = [k for k in poor if entropies[k] < most / MARGIN]
+    return _margin_of_subsets(codes, rates, entropies, largest)
+
+
+def _margin_of_subsets(codes: Tensor, rates: list[float], entropies: list[float], largest: float) -> tuple[float, bool]:
+    """`margin` where neither a single coordinate nor the whole fails; their largest ratio is given.
+
+    A subset that fails is made of subsets of less entropy than its rate / MARGIN, and so of less than the rate of all
+    coordinates that can be in it: those are built up level by level.
+    """
+    poor, most = _poor(rates, entropies)
     open_sets: dict[tuple[int, ...], float] = {(k,): entropies[k] for k in poor}
     near = {k: set(poor) - {k} for k in poor}  # which coordinates can be in a failing set together
     looked_at = 0
@@ -77,6 +86,15 @@ def margin(codes: Tensor, rates: list[float], diagonal: bool) -> tuple[float, bo
             wider[chosen] = entropy
         open_sets = _still_open(wider, near, rates)
     return largest, True
+
+
+def _poor(rates: list[float], entropies: list[float]) -> tuple[list[int], float]:
+    """The coordinates that can be part of a failing subset, and their rate together."""
+    poor, most = list(range(len(rates))), math.inf
+    while math.fsum(rates[k] for k in poor) < most:
+        most = math.fsum(rates[k] for k in poor)
+        poor = [k for k in poor if entropies[k] < most / MARGIN]
+    return poor, most
 
 
 def _still_open(
@@ -147,7 +165,7 @@ def few_valued(f: Tensor, rates: Tensor) -> float:
     """
     points = (f / f.std(0).clamp(min=1e-300)).cpu().numpy()
     random = np.random.default_rng(0)
-    first, second, third = points[random.integers(len(points), size=(3, _PAIRS))]
+    first, second, third = points[random.integers(len(points), size=(3, _PAIRS))]  # pairs, and triples, of points
     ones, twos = np.ascontiguousarray((second - first).T), np.ascontiguousarray((third - first).T)
     spread = np.atleast_2d(np.cov(points.T))
     r, mean = np.ascontiguousarray(rates.T.cpu().numpy()), rates.mean(0).cpu().numpy()
@@ -164,9 +182,15 @@ def few_valued(f: Tensor, rates: Tensor) -> float:
                 much = min(much, math.exp(-(size - 1) * float(mean[chosen].mean()) / MARGIN))
             fines = (500.0, 50.0) if size == 2 else (50.0,)
             for fine, share in zip(fines, _most_common_directions(normals, whiten, fines), strict=True):
-                chance = 4.0 / (math.pi * fine) if size == 2 else 4.0 / (2.0 * math.pi * fine**2) + 6.0 / _PAIRS
-                largest = max(largest, share / max(much, chance))
+                largest = max(largest, share / max(much, _share_by_chance(size, fine)))
     return largest
+
+
+def _share_by_chance(size: int, fine: float) -> float:
+    """The share that the most common direction has among points that lie anywhere, told apart to 1/fine."""
+    if size == 2:
+        return 4.0 / (math.pi * fine)
+    return 4.0 / (2.0 * math.pi * fine**2) + 6.0 / _PAIRS
 
 
 def crowded_flats(codes: Tensor, rates: Tensor) -> tuple[float, bool]:

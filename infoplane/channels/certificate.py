@@ -1,16 +1,17 @@
-"""Is the rate of an Echo layer its information? The conditions, each with its value, for one layer and one replica.
+"""Is the rate of an Echo layer its information? The conditions, for one layer and one replica.
 
-I(Z;X) <= R always, with equality where e has a density of finite entropy. N inputs can be counted, so I <= ln N, every
-subset of coordinates has a ceiling of its own, and near a ceiling, or where codes repeat, R is reached only in ever
-finer digits of z. A rate is called exact where all conditions below hold, at 1/1000 of the range of z. A rate that
-fails any of them is reported as an upper bound (or, where its noise is not that of the law, as an estimate), with the
-reason; its value is then the tighter of the two bounds.
+I(Z;X) <= R always, with equality where e has a density of finite entropy. N inputs can be counted,
+so I <= ln N, every subset of coordinates has a ceiling of its own, and near a ceiling, or where
+codes repeat, R is reached only in ever finer digits of z. A rate is called exact where all
+conditions below hold, at 1/1000 of the range of z. A rate that fails any of them is reported as an
+upper bound (or, where its noise is not that of the law, as an estimate), with the reason; its value
+is then the tighter of the two bounds.
 
-No search can cover everything. Under a non-diagonal S any subspace may have a ceiling, so there a rate is never called
-exact. Under a diagonal S a linear combination of coordinates is an Echo channel where their scales are equal: those of
-two and (up to eight coordinates) of three are searched for few values whatever the scales, and those of any number
-where the scales are alike. Where these are too many to search, or the coordinates more than 64, a rate is not called
-exact.
+No search can cover everything. Under a non-diagonal S any subspace may have a ceiling, so there a
+rate is never called exact. Under a diagonal S a linear combination of coordinates is an Echo
+channel where their scales are equal: those of two and (up to eight coordinates) of three are
+searched for few values whatever the scales, and those of any number where the scales are alike.
+Where these are too many to search, or the coordinates more than 64, a rate is not called exact.
 """
 
 from __future__ import annotations
@@ -27,16 +28,22 @@ __all__ = ["CONDITIONS", "SEARCHES", "Certificate", "certify"]
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """The verdict on one layer, and the values it rests on. Rates and entropies in nats; coordinates count from 0.
+    """The verdict on one layer, and the values it rests on.
+
+    Rates and entropies are in nats; coordinates count from 0.
 
     rate: -E log |det S| over all coordinates. value: what is to be reported; standing: as what.
-    stderr: 0 for a first layer, whose law is the probe; above, of the noisy codes and of the finite bank.
-    error: bound on the systematic error: truncation, finite bank, and what of the rate is not seen in CELLS cells.
+    stderr: 0 for a first layer, whose law is the probe; above, of the noisy codes and of the finite
+    bank.
+    error: bound on the systematic error: truncation, finite bank, and what of the rate is not seen
+    in CELLS cells.
     ceiling: ln N for a first layer, NaN above (Z_{k-1} is continuous).
-    margin: the largest R_A / H(f_A) over subsets A, codes counted in CELLS cells. seen: what of the rate is seen in
-    CELLS cells per coordinate (`Evidence.seen`), NaN where the verdict was reached without it.
-    aligned: the largest share of points that a combination of few values was found to hold, in units of the share that
-    is too much (`ceilings.few_valued` and `ceilings.crowded_flats`); NaN where it was not searched for.
+    margin: the largest R_A / H(f_A) over subsets A, codes counted in CELLS cells. seen: what of the
+    rate is seen in CELLS cells per coordinate (`Evidence.seen`), NaN where the verdict was reached
+    without it.
+    aligned: the largest share of points that a combination of few values was found to hold, in
+    units of the share that is too much (`ceilings.few_valued` and `ceilings.crowded_flats`); NaN
+    where it was not searched for.
     """
 
     rate: float
@@ -63,7 +70,7 @@ class Certificate:
     warnings: tuple[str, ...]
 
     def row(self) -> dict[str, object]:
-        """Its columns in certificates.csv: each value and, beside those that are judged, the verdict."""
+        """Return its columns in certificates.csv: every value, and the verdict on those judged."""
         bad = set(self.warnings)
         return {
             "rate_nats": self.rate,
@@ -100,7 +107,7 @@ class Certificate:
         }
 
 
-# -- the conditions, one function for each. True: the condition fails, and the warning of that name is raised.
+# -- the conditions, one function for each; True where it fails, and its warning is raised
 
 
 def _void(e: Evidence) -> bool:
@@ -124,7 +131,7 @@ def _unchecked_subsets(e: Evidence) -> bool:
 
 
 def _near_ceiling(e: Evidence) -> bool:
-    """Some subset of coordinates lets through nearly as much as its codes can hold, also if counted by value."""
+    """Some subset of coordinates lets through nearly as much as its codes, by value, can hold."""
     if _below_ceilings(e.margin):
         return False
     largest, exhaustive = e.margin_of_values
@@ -137,7 +144,7 @@ def _above_ceiling(e: Evidence) -> bool:
 
 
 def _unresolved(e: Evidence) -> bool:
-    """The codes are few only if counted in cells, or the digits of z that are handed on are coarser than a cell."""
+    """The codes are few only if counted in cells, or the digits of z are coarser than a cell."""
     few = not _below_ceilings(e.margin) and _below_ceilings(e.margin_of_values) and not _above_ceiling(e)
     return few or bool((e.digits > e.width / CELLS).any())
 
@@ -194,7 +201,8 @@ def _unseen(e: Evidence) -> bool:
 
 Condition = Callable[[Evidence], bool]
 
-#: The conditions of every layer, by the warning that each raises, in the order in which they are listed.
+#: The conditions of every layer, by the warning that each raises, in the order in which they are
+#: listed.
 CONDITIONS: dict[str, Condition] = {
     "void": _void,
     "mixed": _mixed,
@@ -269,7 +277,7 @@ def _failing(conditions: dict[str, Condition], evidence: Evidence) -> list[str]:
 
 
 def _standing(warnings: Iterable[str]) -> Standing:
-    """What a rate with these warnings is called."""
+    """The standing of a rate with these warnings."""
     if _NO_BOUND.intersection(warnings):
         return "estimate"
     return "upper" if set(warnings) - _HARMLESS else "exact"
@@ -282,5 +290,5 @@ def _below_ceilings(margin: tuple[float, bool]) -> bool:
 
 
 def _aligned(e: Evidence) -> float:
-    """The larger of what the two searches found; the second is not made where the first one settles it."""
+    """The larger of what the searches found; the second is not made where the first settles it."""
     return e.few_valued if e.few_valued > LIMITS["aligned"] else max(e.few_valued, e.crowded[0])

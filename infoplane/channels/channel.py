@@ -1,4 +1,4 @@
-"""What all noisy layers share: how a code is made of what comes in, the phases of measuring, and what is watched."""
+"""The base of all noisy layers: how a code is made of the input, the phases of measuring, and what is watched."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ _POOLS: dict[int, Callable[[Tensor, Any], Tensor]] = {1: adaptive_avg_pool1d, 2:
 
 
 class Crossing(NamedTuple):
-    """What went through a noisy layer in one call: f, log_s and z, each (R, B, K); z in the type it is handed on in.
+    """The codes of one call of a noisy layer, before and after the noise.
 
-    log_s: of the scale of the noise: S of an Echo layer, the standard deviation of Gaussian noise.
+    Args:
+        f: (R, B, K), before the noise.
+        log_s: (R, B, K), the logarithm of the noise's scale: S of an Echo layer, the standard deviation of Gaussian
+            noise.
+        z: (R, B, K), after the noise, in the type in which it is handed on.
     """
 
     f: Tensor
@@ -45,9 +49,8 @@ class Channel(nn.Module):
     what `replay` holds.
     """
 
-    #: what stands in the column `channel`, and the name of the child that the layer is of the module it follows
+    #: what stands in the column `channel`, one of `names.CHILDREN`
     kind: ClassVar[str]
-    child: ClassVar[str]
     #: whether there is a rate to train with
     rated: ClassVar[bool] = True
 
@@ -116,7 +119,7 @@ class Channel(nn.Module):
         return self._spread(z, h)
 
     def code(self, h: Tensor) -> Tensor:
-        """What the channel acts on, (R, B, K) and at least float32, of what went into the layer."""
+        """Return the code that the channel acts on, (R, B, K) and at least float32, of the input h of the layer."""
         if self.pool is not None:
             return self._pooled(h)
         name = type(self).__name__
@@ -175,7 +178,7 @@ class Channel(nn.Module):
         return cast(Channel, super()._apply(keep, recurse))  # type: ignore[no-untyped-call]
 
     def streams_of(self, f: Tensor) -> Streams:
-        """What the noise of f is drawn from."""
+        """Return the streams that the noise of f is drawn from."""
         streams = self.streams or Streams([None] * self.replicas, f.device)
         if len(streams) != self.replicas:
             raise InfoplaneError(

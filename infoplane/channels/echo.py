@@ -203,14 +203,24 @@ def stationary_moments(f: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     shrinks.
     """
     f, s = f.double(), s.double()
-    none = InfoplaneError("stationary_moments: no stationary law; expected the norms of S(x) to stay below 1.")
-    if s.dim() == f.dim():
-        products = s.transpose(-1, -2) @ s / f.shape[-2]
-        if not bool((products.diagonal(dim1=-2, dim2=-1) < 1.0).all()):
-            raise none
-        mean = f.mean(-2) / (1.0 - s.mean(-2))
-        _, fixed = moment_step(f, s, mean, torch.zeros_like(products))
-        return mean, fixed / (1.0 - products)
+    found = _diagonal_moments(f, s) if s.dim() == f.dim() else _matrix_moments(f, s)
+    if found is None:
+        raise InfoplaneError("stationary_moments: no stationary law; expected the norms of S(x) to stay below 1.")
+    return found
+
+
+def _diagonal_moments(f: Tensor, s: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The stationary moments for a diagonal S, entry by entry; None where there are none."""
+    products = s.transpose(-1, -2) @ s / f.shape[-2]
+    if not bool((products.diagonal(dim1=-2, dim2=-1) < 1.0).all()):
+        return None
+    mean = f.mean(-2) / (1.0 - s.mean(-2))
+    _, fixed = moment_step(f, s, mean, torch.zeros_like(products))
+    return mean, fixed / (1.0 - products)
+
+
+def _matrix_moments(f: Tensor, s: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The stationary moments for matrices, by repeated steps; None where these have no limit."""
     mean_s = s.mean(-3)
     eye = torch.eye(f.shape[-1], dtype=f.dtype, device=f.device)
     mean = torch.linalg.solve(eye - mean_s, f.mean(-2))
@@ -222,8 +232,8 @@ def stationary_moments(f: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
             return mean, new
         # the step shrinks geometrically where there is a limit: looked at now and then, for it may grow at first
         if not math.isfinite(size) or (step % 1000 == 999 and moved >= last):
-            raise none
+            return None
         if step % 1000 == 0:
             last = moved
         second = new
-    raise none
+    return None

@@ -1,8 +1,8 @@
 """Everything that one replica of a frozen Echo layer shows, from which its certificate is made.
 
-The `Evidence` holds what was read from the layer. What follows from it (the margin to every ceiling, the smallest
-eigenvalue, what of the rate is seen at a finite resolution, ...) is computed when it is first asked for, and once.
-All information in nats; coordinates count from 0.
+The `Evidence` holds what was read from the layer. What follows from it (the margin to every
+ceiling, the smallest eigenvalue, what of the rate is seen at a finite resolution, ...) is computed
+when it is first asked for, and once. All information in nats; coordinates count from 0.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ from .bank import Bank
 
 __all__ = ["CELLS", "Evidence"]
 
-#: Cells per coordinate over the range of z: the resolution at which codes are counted and the rate must be seen.
+#: Cells per coordinate over the range of z: the resolution at which codes are counted and the rate
+#: must be seen.
 CELLS = 1000
 #: Draws of the noise in which the rate is looked for at that resolution.
 _DRAWS = 2**15
-#: The mean of I(Z_2;Z_1) - R where the noise of layer 2 is made of finitely many codes is about .7 nats / references
-#: per coordinate (Gaussian codes, 128 to 4096 of them); its scatter is larger, and part of the standard error.
+#: The mean of I(Z_2;Z_1) - R where the noise of layer 2 is made of finitely many codes is about .7
+#: nats / references per coordinate (Gaussian codes, 128 to 4096 of them); its scatter is larger,
+#: and part of the standard error.
 _REFERENCE_BIAS = 1.0
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one replica of an Echo layer showed while its weights were frozen.
+    """The codes and scales of one replica of a frozen Echo layer, and its reference codes.
 
     Args:
         f: (N, K), the codes of the probe before the noise.
@@ -41,8 +43,8 @@ class Evidence:
         bank: the reference codes of all replicas.
         replica: which slice of the bank belongs to this replica.
         first: whether no noise lies below the layer, so that f is a function of x.
-        repeat: max |f - f'| over inputs that were passed again, in standard deviations of each coordinate; None for a
-            layer above the first, where it is not known.
+        repeat: max |f - f'| over inputs that were passed again, in standard deviations of each
+            coordinate; None for a layer above the first, where it is not known.
         same_law: whether the bank was filled from the probe.
         diagonal: whether S is diagonal.
         floor: the least rate that the layer can have, in nats.
@@ -85,7 +87,8 @@ class Evidence:
     def void(self) -> list[int]:
         """The coordinates with f_i = v (1 - s_i) for some v: there z_i = v for every x.
 
-        Such a v is the stationary mean. Under a matrix S a coordinate hears the others, and none is void.
+        Such a v is the stationary mean. Under a matrix S a coordinate hears the others, and none is
+        void.
         """
         if not self.diagonal:
             return []
@@ -135,8 +138,8 @@ class Evidence:
     def has_ceiling(self) -> bool:
         """Whether the entropy of the codes bounds the information.
 
-        It does for codes that are a function of x. Those that change from pass to pass have no ceiling that one pass
-        would show.
+        It does for codes that are a function of x. Those that change from pass to pass have no
+        ceiling that one pass would show.
         """
         return self.first and not (self.repeat is not None and self.repeat > LIMITS["repeat"])
 
@@ -149,7 +152,7 @@ class Evidence:
 
     @cached_property
     def bound(self) -> float:
-        """The rigorous upper bound: the rate, or the entropy of the codes, or sum_i min(R_i, H(codes_i)) if smaller."""
+        """The rigorous upper bound, the least of R, H(codes) and sum_i min(R_i, H(codes_i))."""
         if not self.has_ceiling:
             return self.rate
         value = min(self.rate, self.code_entropy)
@@ -161,7 +164,7 @@ class Evidence:
 
     @cached_property
     def margin(self) -> tuple[float, bool]:
-        """The largest R_A / H(f_A) over subsets A, counted in cells; and whether all that matter were looked at."""
+        """`ceilings.margin`, the largest R_A / H(f_A) over subsets A, counted in cells."""
         return ceilings.margin(self.cells.floor(), self.rate_of, self.diagonal)
 
     @cached_property
@@ -188,12 +191,12 @@ class Evidence:
 
     @cached_property
     def digits(self) -> Tensor:
-        """(kept,): the spacing of floating-point numbers at the size of each z_i, in the type that is handed on."""
+        """(kept,): the spacing of floating-point numbers at each z_i, in the type handed on."""
         return torch.finfo(self.z.dtype).eps * self.noisy.abs().amax(0)
 
     @cached_property
     def seen(self) -> float:
-        """What of the rate is seen in CELLS cells per coordinate."""
+        """The part of the rate that is seen in CELLS cells per coordinate."""
         each = [_seen_in_cells(e, s) for e, s in zip(self._draws.unbind(1), self.kept_scales.unbind(1), strict=True)]
         noise = (self.kept_scales.T @ self.kept_scales / self.n) * self.covariance
         seen = math.fsum(min(i, r) for i, r in zip(each, self.rate_of, strict=True))
@@ -234,17 +237,17 @@ class Evidence:
 
     @cached_property
     def tail(self) -> float:
-        """What the terms that the echoes leave out are worth at most."""
+        """A bound on the information that the terms left out of the echoes are worth."""
         return float(self.bank.tail[self.replica])
 
     @cached_property
     def systematic(self) -> float:
-        """A bound on the systematic error of the noise: its tail, and above the first layer the finite bank."""
+        """A bound on the systematic error: the tail, and above the first layer the finite bank."""
         return self.tail if self.first else self.tail + _REFERENCE_BIAS * len(self.kept) / self.bank.size
 
     @cached_property
     def stderr(self) -> float:
-        """0 for a first layer, whose law is the probe; above, the error of the noisy codes and of the finite bank."""
+        """0 for a first layer, whose law is the probe; above, of the noisy codes and the bank."""
         if self.first:
             return 0.0
         sampling = float(self.kept_rates.sum(-1).std()) / math.sqrt(self.n)
@@ -254,8 +257,8 @@ class Evidence:
     def shift(self) -> float:
         """The largest distance between the bank's and the probe's means of f, f^2 and s.
 
-        It is in standard deviations for a first layer, whose codes must be the same, and else in standard errors of
-        two samples.
+        It is in standard deviations for a first layer, whose codes must be the same, and else in
+        standard errors of two samples.
         """
         here, there = self.codes, self.bank.f[self.replica].double()
         here, there = torch.cat([here, here.square()], 1), torch.cat([there, there.square()], 1)
@@ -276,11 +279,11 @@ class Evidence:
 
 
 def _seen_in_cells(e: Tensor, s: Tensor) -> float:
-    """I(Z_i;X) of one coordinate as a grid of CELLS cells over the range of its noise shows it, in nats.
+    """I(Z_i;X) of one coordinate as CELLS cells over the range of its noise show it, in nats.
 
-    Every coordinate is an Echo channel of its own, and seen in cells of width d, Z_i given x is e_i seen in cells of
-    width d / s_i(x): I_d = E_x [ H_d(e_i) - H_{d / s_i(x)}(e_i) ], which tends to -E log s_i where e_i has a density
-    and falls short of it where that density has not yet shown.
+    Every coordinate is an Echo channel of its own, and seen in cells of width d, Z_i given x is e_i
+    seen in cells of width d / s_i(x): I_d = E_x [ H_d(e_i) - H_{d / s_i(x)}(e_i) ], which tends to
+    -E log s_i where e_i has a density and falls short of it where that density has not yet shown.
 
     Args:
         e: (draws,), draws of e_i.
@@ -293,7 +296,7 @@ def _seen_in_cells(e: Tensor, s: Tensor) -> float:
 
 
 def _entropies_of_doubled_cells(e: Tensor) -> list[float]:
-    """The entropy of e in cells of 1/CELLS of its range, of twice that width, of four times, ..., up to a single one.
+    """The entropy of e in cells whose width doubles, from 1/CELLS of its range to a single cell.
 
     With Miller and Madow's correction for the bias of the count.
     """
@@ -311,10 +314,10 @@ def _entropies_of_doubled_cells(e: Tensor) -> list[float]:
 
 
 def _lost_jointly(covariance: Tensor, noise: Tensor, cell: Tensor) -> float:
-    """What cells hide of directions that are oblique to the axes, for Gaussian z with these covariances, in nats.
+    """The information that cells hide of directions oblique to the axes, for Gaussian z, in nats.
 
-    Coordinates that are nearly equal differ by less than a cell: a cell acts like uniform noise, of variance
-    width^2 / 12.
+    Coordinates that are nearly equal differ by less than a cell: a cell acts like uniform noise, of
+    variance width^2 / 12.
 
     Args:
         covariance: (K, K), of z.
@@ -331,10 +334,11 @@ def _gaussian_information(covariance: Tensor, noise: Tensor) -> float:
 
 
 def _bank_noise(f: Tensor, s: Tensor, references: int) -> float:
-    """A standard error for I(Z_k;Z_{k-1}) where the law of e is that of finitely many reference codes, in nats.
+    """A standard error for I(Z_k;Z_{k-1}) with finitely many reference codes, in nats.
 
-    Their variance is off by a share of standard deviation sqrt((kurtosis - 1) / references), and the information by
-    (1 - E s^2) / 2 of that share, added up over coordinates as if all erred together.
+    Their variance is off by a share of standard deviation sqrt((kurtosis - 1) / references), and
+    the information by (1 - E s^2) / 2 of that share, added up over coordinates as if all erred
+    together.
     """
     centred = f - f.mean(0)
     variance = centred.square().mean(0).clamp(min=1e-300)

@@ -49,7 +49,6 @@ class Gaussian(Channel):
     """
 
     kind = "gaussian"
-    child = "noise"
 
     def __init__(
         self,
@@ -98,7 +97,6 @@ class Dropout(Channel):
     """
 
     kind = "dropout"
-    child = "noise"
     rated = False
 
     def __init__(

@@ -70,7 +70,6 @@ class Echo(Channel):
     """
 
     kind = "echo"
-    child = "echo"
     _counted: _Kept[int] | None = None
     _rooted: _Kept[Tensor] | None = None
 

@@ -1,0 +1,49 @@
+"""The names of noisy layers are those that their models have, and are read without torch."""
+
+import doctest
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import infoplane as ip
+from infoplane.channels import names
+from infoplane.channels.names import CHILDREN, NoisyName, noisy_name
+from infoplane.insertion import CHANNELS
+from infoplane.models import noisy_layers, sent_to
+
+
+@pytest.mark.parametrize("kind", CHANNELS)
+def test_the_name_of_an_inserted_layer_says_what_the_model_says(kind: str) -> None:
+    model = nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.Tanh()), nn.Linear(4, 2))
+    model = ip.insert_channel(model, ["0.1", "1"], torch.zeros(2, 3), kind)
+    assert list(noisy_layers(model)) == [f"0.1.{CHILDREN[kind]}", f"1.{CHILDREN[kind]}"]
+    for name, layer in noisy_layers(model).items():
+        read = noisy_name(name)
+        assert read is not None
+        assert (read.sent, read.output) == (sent_to(name), name)
+        assert layer.kind in read.kinds
+
+
+@pytest.mark.parametrize("name", ["hidden2", "echo2", "hidden2.echo.head", "my.noises", ""])
+def test_other_layers_are_not_noisy(name: str) -> None:
+    assert noisy_name(name) is None
+
+
+def test_an_echo_is_told_from_other_noise() -> None:
+    assert noisy_name("a.b.echo") == NoisyName("a.b", "a.b.echo", ("echo",))
+    assert noisy_name("a.noise") == NoisyName("a", "a.noise", ("gaussian", "dropout"))
+    assert noisy_name("echo") == NoisyName("", "echo", ("echo",))
+
+
+def test_names_are_read_without_torch() -> None:
+    code = "import sys, infoplane.channels.names; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_examples_of_the_docstrings_run() -> None:
+    found = doctest.testmod(names)
+    assert found.failed == 0
+    assert found.attempted >= 2
