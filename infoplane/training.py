@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from .activations import ACTIVATIONS
 from .estimators import parse_estimator
-from .estimators.linear import LinearGaussian
 from .estimators.tap import Tap
 from .insertion import insert_channel
 from .models import noisy_layers, rate
@@ -257,7 +256,7 @@ def recorder_of(training: Training, **options: Any) -> Recorder:
     return Recorder(
         training.model,
         (x,) if task.regression else (x, y),
-        estimators=[e.bound(task.law) if isinstance(e, LinearGaussian) else e for e in chosen],
+        estimators=[e.bind(task.law) for e in chosen],
         name=name,
         seeds=settings.seeds,
         batch_size=rows_a_pass(task.x, settings.replicas, task.x.dim() - 1),

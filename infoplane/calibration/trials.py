@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,9 +16,10 @@ import torch
 from tqdm import tqdm
 
 from ..estimators import parse_estimator
+from ..estimators.mean_field import stand_in
 from ..estimators.protocol import Estimator
 from ..records import POINTS, POPULATION, Estimate, InfoplaneError, format_warnings
-from ..threads import torch_threads
+from ..threads import cores, torch_threads
 from .cases import INPUT, LABEL, Case, Shown, Truth, cases
 from .verdict import verdict
 
@@ -93,7 +93,7 @@ def calibrate(
         raise InfoplaneError(f"No channel is of the families {', '.join(only)}; known: {known}.")
     count = seeds if seeds is not None else 10 if thorough else 2
     work = [(at, seed, thorough) for at in chosen for seed in range(count)]
-    workers = min(processes or _cores(), len(work))
+    workers = min(processes or cores(), len(work))
     rows: dict[tuple[int, int], list[dict[str, Any]]] = {}
     hidden = None if progress else True
     with tqdm(total=len(work), unit="channel", desc="calibrating", file=sys.stderr, disable=hidden) as bar:
@@ -130,10 +130,6 @@ def _alone() -> None:
     torch.set_num_threads(1)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _trial(task: Task) -> list[dict[str, Any]]:
     """All estimators on one draw of one channel."""
     at, seed, thorough = task
@@ -165,11 +161,12 @@ def _trial(task: Task) -> list[dict[str, Any]]:
 
 
 def _judged(found: Iterable[Estimate], shown: Shown, seconds: float, megabytes: float) -> Iterator[dict[str, Any]]:
+    stand_ins = () if shown.reading.noise is None else (stand_in(shown.reading.noise.kind),)
     for e in found:
         law = POPULATION if e.law == POPULATION else POINTS
         what = _QUANTITY.get(e.quantity)
-        # the permuted null of a kernel is of nothing, and another channel's bound is of that channel
-        own = not e.channel.startswith(("permuted", "gaussian noise of the std"))
+        # the permuted null of a kernel is of nothing, and the bound for a stand-in channel is of that channel
+        own = e.side != "null" and e.channel not in stand_ins
         truth = shown.truths.get((what, law), Truth(math.nan)) if what and own else Truth(math.nan)
         row = {f.name: getattr(e, f.name) for f in fields(Estimate)}
         row["warnings"] = format_warnings(e.warnings)
