@@ -17,7 +17,7 @@ from .channels.certificate import Certificate, certify
 from .channels.evidence import CELLS, Evidence
 from .channels.layer import Echo
 from .data.points import label_entropy
-from .estimators.variational import floored, with_unseen
+from .estimators.fitting import floored, with_unseen
 from .models import echo_layers
 from .passes import Observation, Passes
 from .records import POINTS, Estimate
@@ -119,7 +119,7 @@ def label_bounds(scores: Tensor, labels: Tensor, information: Estimate | None, c
     information: the I(Z;X) of an Echo layer, used only where it is exact or an upper bound; without it H(Y) is all.
 
     The classifier is mixed with a share 1/N of the shares of the classes, and the standard error is that of the draws
-    beside what rare errors that they do not show may be worth, 1.5 (value + ln N) / N (`variational.with_unseen`).
+    beside what rare errors that they do not show may be worth, 1.5 (value + ln N) / N (`fitting.with_unseen`).
     """
     n, entropy = len(labels), label_entropy(labels)
     shares = torch.bincount(labels, minlength=scores.shape[-1]).double() / n

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .channels.names import noisy_name
 from .records import InfoplaneError
 
 __all__ = ["Replay"]
@@ -31,7 +32,7 @@ class Replay(nn.Module):
                 raise InfoplaneError(
                     f"{path}: {name} is {array.dtype} of shape {array.shape}; expected real numbers, (epoch, N, D)."
                 )
-            if f".{name}".endswith((".echo", ".noise")):
+            if noisy_name(name) is not None:
                 raise InfoplaneError(
                     f"{path}: {name} holds noisy codes, whose information needs the noise of its channel: measure the "
                     "run or the model instead, or leave this layer out of the file."

@@ -95,6 +95,50 @@ def test_odd_layers_give_a_number_or_a_reason(name, t, y):
             assert abs(e.value) < 1e-6 + 4 * (0.0 if math.isnan(e.stderr) else e.stderr)
 
 
+#: Layers whose I(X;T) and I(T;Y) are known: these points, through any noise that tells four codes apart.
+KNOWN = {
+    "constant": (torch.ones(1, 200, 3), Y, (0.0, 0.0)),
+    "duplicates": (codes(4).repeat(1, 50, 1), Y, (math.log(4), math.log(2))),
+    "two points": (codes(2), Y[:2], (math.log(2), math.log(2))),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "renyi"])  # which is not Shannon's
+@pytest.mark.parametrize("layer", KNOWN)
+def test_odd_layers_give_the_right_number(name, layer):
+    t, y, (of_input, of_label) = KNOWN[layer]
+    try:
+        rows = made(name).measure(reading(t), y)[0]
+    except InfoplaneError:
+        assert layer == "two points"  # too few to learn from
+        return
+    for e in rows:
+        truth = of_label if "Y" in e.quantity else of_input
+        room = 1e-6 + (0.0 if math.isnan(e.stderr) else 4 * e.stderr) + (0.0 if math.isnan(e.error) else e.error)
+        if e.standing == "upper":
+            assert e.value >= truth - room
+            assert e.value <= e.ceiling + 1e-6 or name == "mean-field"  # whose bound is as loose as the code is odd
+        elif e.standing == "lower":
+            assert truth / 2 - room <= e.value <= truth + room
+        else:
+            assert e.value == pytest.approx(truth, abs=room if e.standing == "exact" else room + 0.02)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_layer_holds_is_what_is_answered(name):
+    """No answer that is always the same, or the same for all that hold anything, gets by."""
+    layers = (torch.ones(1, 200, 3), codes(4).repeat(1, 50, 1), codes())
+    nothing, four, many = (
+        [e for e in made(name).measure(reading(t), Y)[0] if e.side != "null" and e.quantity != "I(Z;Y)"] for t in layers
+    )
+    assert many[0].value != four[0].value
+    for of_nothing, of_four, of_many in zip(nothing, four, many, strict=True):
+        assert of_four.value > of_nothing.value + 0.1
+        if "Y" not in of_four.quantity and name != "mean-field":
+            assert of_many.value <= math.log(200) + 1e-6
+            assert of_four.value <= math.log(4) + 0.02
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_measuring_changes_nothing(name):
     t = codes()

@@ -433,15 +433,16 @@ def test_downstream_of_noise_the_entropy_of_noisy_cells_is_never_the_information
     clean = layer()
     reading = noisy_reading(clean, 1.0)
     noisy = binned_entropy(reading.codes, width=0.07, labels=LABELS)
-    for estimator, channel, code in (
-        (Binning(), "noise-off, bins of 0.07", "noise-off"),
-        (Binning(width=0.07, replicates=4), "echo, bins of 0.07", "replicate-bias"),
+    for estimator, path, code in (
+        (Binning(), "noise-off", "noise-off"),
+        (Binning(width=0.07, replicates=4), "replicates", "replicate-bias"),
     ):
         for r, (of_input, of_label) in enumerate(estimator.measure(reading, LABELS)):
-            assert (of_input.channel, of_input.warnings[-1]) == (channel, code)
+            assert (of_input.channel, of_input.path, of_input.warnings[-1]) == ("bins of 0.07", path, code)
             assert of_input.value != pytest.approx(float(noisy.entropy[r]), abs=1e-3)
             assert of_label.value == float(noisy.label_information[r])
-            assert (of_label.channel, of_label.warnings[-1]) == ("bins of 0.07", "sampled-codes")
+            assert (of_label.channel, of_label.path) == ("bins of 0.07", "sampled")
+            assert of_label.warnings[-1] == "sampled-codes"
             assert code not in of_label.warnings
     rows = Binning().measure(reading, None)
     assert [e[0].value for e in rows] == binned_entropy(clean, width=0.07).entropy.tolist()

@@ -318,11 +318,11 @@ def test_above_noise_nothing_is_exact_but_the_mean_path():
     noisy = clean + 0.1 * rng(1).standard_normal(clean.shape)
     y = rng(3).integers(4, size=len(clean))
     ((of_input, of_label),) = Counting().measure(reading(noisy, clean=torch.tensor(clean)[None]), torch.tensor(y))
-    assert of_input.channel == "noise-off, counted"
+    assert (of_input.channel, of_input.path) == ("counted", "noise-off")
     assert of_input.warnings == ("noise-off",)
     assert of_input.standing == "exact"
     assert of_input.value == pytest.approx(reference(clean, y)[0])
-    assert of_label.channel == "counted"
+    assert (of_label.channel, of_label.path) == ("counted", "sampled")
     assert of_label.standing == "estimate"
     assert of_label.warnings == ("not-quantised", "sampled-codes")
     assert math.isnan(of_label.stderr)
@@ -340,7 +340,7 @@ def test_the_protocol():
     assert isinstance(Counting(), Estimator)
     assert Counting() == Counting()
     assert Counting.name == "counting"
-    assert not Counting.deferred
+    assert not Counting().deferred
     assert "Lorenzen" in Counting.about.source
 
 

@@ -21,11 +21,8 @@ from infoplane.threads import torch_threads
 
 @pytest.fixture(autouse=True, params=["compiled loops", "blocks"])
 def loops(request, monkeypatch):
-    """Everything holds with numba and without."""
-    if request.param == "blocks":
-        monkeypatch.setattr(kernels, "COMPILED", False)
-    elif not kernels.COMPILED:
-        pytest.skip("numba is not installed")
+    """Everything holds for the compiled loops and for torch, which serves GPUs."""
+    monkeypatch.setattr(kernels, "COMPILED", request.param == "compiled loops")
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -346,17 +343,18 @@ def test_estimator_gives_two_brackets_a_replica():
     bounds = kde_bounds(t, 0.1, y)
     assert len(found) == 2
     for r, rows in enumerate(found):
-        assert [(e.quantity, e.standing) for e in rows] == [
-            ("I(X;T)", "upper"),
-            ("I(X;T)", "lower"),
-            ("I(T;Y)", "upper"),
-            ("I(T;Y)", "lower"),
+        assert [(e.quantity, e.side, e.standing) for e in rows] == [
+            ("I(X;T)", "upper", "upper"),
+            ("I(X;T)", "lower", "lower"),
+            ("I(T;Y)", "upper", "upper"),
+            ("I(T;Y)", "lower", "lower"),
         ]
         of = bounds.upper, bounds.lower, bounds.label_upper, bounds.label_lower
         assert [e.value for e in rows] == [float(v[r]) for v in of]
         assert [e.ceiling for e in rows] == pytest.approx([math.log(300)] * 2 + [math.log(3)] * 2)
         for e in rows:
             assert (e.channel, e.params, e.law, e.n) == ("noise 0.1", "noise_variance=0.1", "these N points", 300)
+            assert e.path == ""
     assert [len(rows) for rows in estimator.measure(reading(t), None)] == [2, 2]
 
 
@@ -367,12 +365,12 @@ def test_downstream_of_noise_nothing_is_called_a_bound_of_the_noisy_layer():
     rows = KDE(noise_variance=0.1).measure(reading(codes, clean), y)[0]
     mean_path, noisy = kde_bounds(clean[0], 0.1), kde_bounds(codes[0], 0.1, y)
     assert [e.value for e in rows[:2]] == [float(mean_path.upper), float(mean_path.lower)]
-    assert [(e.standing, e.channel) for e in rows[:2]] == [(s, "noise-off, noise 0.1") for s in ("upper", "lower")]
+    assert [(e.standing, e.side) for e in rows[:2]] == [("upper", "upper"), ("lower", "lower")]
+    assert all((e.path, e.channel) == ("noise-off", "noise 0.1") for e in rows[:2])
     assert all("noise-off" in e.warnings for e in rows[:2])
     assert [e.value for e in rows[2:]] == [float(noisy.label_upper), float(noisy.label_lower)]
-    assert [(e.standing, e.channel, e.params) for e in rows[2:]] == [
-        ("estimate", "noise 0.1", f"noise_variance=0.1,bound={side}") for side in ("upper", "lower")
-    ]
+    assert [(e.standing, e.side) for e in rows[2:]] == [("estimate", "upper"), ("estimate", "lower")]
+    assert all((e.path, e.channel, e.params) == ("sampled", "noise 0.1", "noise_variance=0.1") for e in rows[2:])
     assert all("sampled-codes" in e.warnings and "noise-off" not in e.warnings for e in rows[2:])
     assert len(KDE().measure(reading(codes, clean), None)[0]) == 2
 
@@ -389,6 +387,7 @@ def test_the_published_plane_stands_beside_the_brackets_under_its_own_name():
         of_input, of_label = (e for e in rows if e.estimator == "kde-upper")
         assert (of_input.quantity, of_input.value, of_input.standing) == ("I(X;T)", float(bounds.upper[r]), "upper")
         assert (of_label.quantity, of_label.standing) == ("I(T;Y)", "estimate")
+        assert of_input.side == of_label.side == ""
         assert of_label.value == float(bounds.label_difference[r])
         assert "not-a-bound" in of_label.warnings
         assert "not-a-bound" not in of_input.warnings
@@ -396,7 +395,8 @@ def test_the_published_plane_stands_beside_the_brackets_under_its_own_name():
     # downstream of noise: I(X;T) of the mean path, I(T;Y) of noisy draws
     rows = estimator.measure(reading(t, t + 1.0), y)[0]
     of_input, of_label = (e for e in rows if e.estimator == "kde-upper")
-    assert of_input.channel == "noise-off, noise 0.1"
+    assert (of_input.channel, of_input.path) == ("noise 0.1", "noise-off")
+    assert (of_label.channel, of_label.path) == ("noise 0.1", "sampled")
     assert "sampled-codes" in of_label.warnings
 
 

@@ -96,7 +96,9 @@ def test_a_run_has_the_information_of_its_weights():
         for name, linear in (("hidden1", net.hidden1.linear), ("hidden2", net.hidden2.linear), ("output", net.output)):
             w = linear.weight[r].detach().double() @ w
             of_input, of_label = rows[name, "I(X;T)", r], rows[name, "I(T;Y)", r]
-            assert of_input.value_nats == pytest.approx(float(input_information(w, law.covariance, 1.0)), abs=of_input.error_nats)
+            assert of_input.value_nats == pytest.approx(
+                float(input_information(w, law.covariance, 1.0)), abs=of_input.error_nats
+            )
             assert of_label.value_nats == pytest.approx(float(label_information(w, law, 1.0)), abs=of_label.error_nats)
             assert of_input.standing == of_label.standing == "exact"
             assert of_input.law == "population"

@@ -503,11 +503,13 @@ def test_above_noise_the_mean_path_and_one_draw_a_point():
     of_input, of_label = Mixture(0.5).measure(Reading("0", codes, clean, population=True), y)[0]
     seeds = [mixture.derive("mixture", 0, "0")]
     assert of_input.value == pytest.approx(float(mixture_information(clean, 0.5, seed=seeds).information[0]), abs=1e-12)
-    assert (of_input.channel, of_input.law, of_input.warnings) == ("noise-off, noise 0.5", POINTS, ("noise-off",))
+    assert (of_input.channel, of_input.path, of_input.law) == ("noise 0.5", "noise-off", POINTS)
+    assert of_input.warnings == ("noise-off",)
     found = mixture_information(codes, 0.5, y, seed=seeds)
     assert of_label.value == pytest.approx(float(found.label_information[0]), abs=1e-12)
     # one draw a point is a sample, though the inputs are all there are
-    assert (of_label.channel, of_label.law, of_label.warnings) == ("noise 0.5", POPULATION, ("sampled-codes",))
+    assert (of_label.channel, of_label.path, of_label.law) == ("noise 0.5", "sampled", POPULATION)
+    assert of_label.warnings == ("sampled-codes",)
     assert of_label.stderr == pytest.approx(float(found.label_stderr[0]), abs=1e-12)
     assert len(Mixture(0.5).measure(Reading("0", codes, clean), None)[0]) == 1
 
@@ -524,7 +526,7 @@ def test_a_layer_of_gaussian_noise_is_measured_through_its_own():
     assert of_label.value == pytest.approx(float(found.label_information[0]), abs=1e-6)
     assert (of_input.quantity, of_label.quantity) == ("I(Z;X)", "I(T;Y)")
     for e in (of_input, of_label):
-        assert (e.channel, e.params, e.law, e.warnings) == ("gaussian", "draws=2", POINTS, ())
+        assert (e.channel, e.path, e.params, e.law, e.warnings) == ("gaussian", "", "draws=2", POINTS, ())
     assert of_input.ceiling == pytest.approx(math.log(400))
 
 

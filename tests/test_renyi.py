@@ -335,11 +335,11 @@ def test_estimator_gives_each_value_and_its_null():
     for r, rows in enumerate(found):
         pair = renyi_information(x[r], t[r], points=80, permutations=4, seed=5 + r)
         labelled = renyi_information(t[r], y, points=80, permutations=4, seed=5 + r)
-        assert [(e.quantity, e.channel) for e in rows] == [
-            ("I(X;T)", kernel),
-            ("I(X;T)", "permuted, " + kernel),
-            ("I(T;Y)", kernel),
-            ("I(T;Y)", "permuted, " + kernel),
+        assert [(e.quantity, e.side, e.channel) for e in rows] == [
+            ("I(X;T)", "", kernel),
+            ("I(X;T)", "null", kernel),
+            ("I(T;Y)", "", kernel),
+            ("I(T;Y)", "null", kernel),
         ]
         values = [of for result in (pair, labelled) for of in (result.information, result.null_mean)]
         assert [e.value for e in rows] == [float(v) for v in values]
@@ -371,14 +371,15 @@ def test_downstream_of_noise():
     rows = Renyi(permutations=2).measure(reading(codes, x, clean=sent), y)[0]
     expected = renyi_information(x, codes, permutations=0).information
     assert rows[0].value == pytest.approx(float(expected), abs=1e-12)
-    assert all("sampled-codes" in e.warnings for e in rows)
+    assert all(e.path == "sampled" and "sampled-codes" in e.warnings for e in rows)
     # at the channel itself: its own two ends, under the name that it gives
     noise = Noise("echo", sent, quantity="I(Z2;Z1)")
     for inputs in (x, None):
         rows = Renyi(permutations=2).measure(reading(codes, inputs, clean=sent, noise=noise), y)[0]
         assert [e.quantity for e in rows] == ["I(Z2;Z1)"] * 2 + ["I(T;Y)"] * 2
         assert rows[0].value == pytest.approx(float(renyi_information(sent, codes, permutations=0).information[0]))
-        assert [e.channel.split("kernel")[0] for e in rows] == ["echo, ", "permuted, echo, ", "", "permuted, "]
+        assert {e.channel for e in rows} == {"kernel of width 1 x RMS distance"}
+        assert [(e.side, e.path) for e in rows] == [("", ""), ("null", ""), ("", "sampled"), ("null", "sampled")]
         assert ["sampled-codes" in e.warnings for e in rows] == [False, False, True, True]
 
 

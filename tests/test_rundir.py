@@ -281,7 +281,10 @@ def test_text_that_reads_as_a_number_stays_text(run):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"epoch": 1, "loss": 1.0}, r"does not fit metrics\.csv: columns missing: run, step, replica, .*; unknown: none"),
+        (
+            {"epoch": 1, "loss": 1.0},
+            r"does not fit metrics\.csv: columns missing: run, step, replica, .*; unknown: none",
+        ),
         (metric(los=1.0), "columns missing: none; unknown: los"),
         (metric(epoch=1.5), "epoch is 1.5: expected an integer"),
         (metric(epoch=True), "epoch is True: expected an integer"),
@@ -364,7 +367,11 @@ def test_a_last_line_with_too_few_fields_is_left_out(run):
         (b"a,1,10,0,train,plain,cross-entropy,0.25,0.5,0.5,", b"", r"metrics\.csv, line 3: 1 fields"),
         (b"1,10,0,train", b'1,10,0,"train', r"metrics\.csv, line 3: no readable fields"),
         (b"1,10,0,train", b"1,10,0,tr\xff", r"metrics\.csv, line 3: no readable fields"),
-        (b"1,10,0,train,plain,cross-entropy,0.25", b"1,10,0,train,plain,cross-entropy,0.2x", r"metrics\.csv, line 3: loss is '0\.2x', not a number"),
+        (
+            b"1,10,0,train,plain,cross-entropy,0.25",
+            b"1,10,0,train,plain,cross-entropy,0.2x",
+            r"metrics\.csv, line 3: loss is '0\.2x', not a number",
+        ),
         (b"1,10,0,train", b"1x,10,0,train", r"metrics\.csv, line 3: epoch is '1x', not a"),
     ],
 )

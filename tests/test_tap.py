@@ -378,7 +378,9 @@ def test_where_noise_lies_below_the_tap_is_of_the_mean_path():
     tap = Tap(betas=(0.1,), steps=20)
     (off,), (plain,) = tap.measure(noisy, y), tap.measure(Reading("above", clean), y)
     assert [e.value for e in off] == [e.value for e in plain]
-    assert {e.channel for e in off} == {"noise-off, echo tap"}
+    assert {(e.channel, e.path) for e in off} == {("echo tap", "noise-off")}
+    assert {(e.channel, e.path) for e in plain} == {("echo tap", "")}
+    assert [e.side for e in off] == ["", "lower", "upper"]
     assert all("noise-off" in e.warnings for e in off)
     assert not any("noise-off" in e.warnings for e in plain)
 

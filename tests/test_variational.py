@@ -271,8 +271,8 @@ def test_few_steps_have_not_settled():
     ("u", "v", "options", "says"),
     [
         (torch.zeros(31, 2), torch.zeros(31, 2), {}, "31 points; expected at least 32"),
-        (torch.zeros(40, 2), torch.zeros(41, 2), {}, r"u is \(40, 2\) and v \(41, 2\); expected as many rows"),
-        (torch.zeros(1, 40, 2), torch.zeros(40, 2), {}, "expected as many rows"),
+        (torch.zeros(40, 2), torch.zeros(41, 2), {}, r"u has shape \(40, 2\) and v \(41, 2\); expected as many"),
+        (torch.zeros(1, 40, 2), torch.zeros(40, 2), {}, "expected as many points in both"),
         (torch.zeros(40), torch.zeros(40), {}, r"shape \(40,\); expected"),
         (torch.zeros(40, 2), torch.full((40, 2), math.nan), {}, "80 of the 80 values are NaN"),
         (torch.zeros(40, 2), torch.zeros(40, 2), {"batch": 1}, "batch=1; expected a whole number of at least 2"),
@@ -286,7 +286,7 @@ def test_few_steps_have_not_settled():
     ],
 )
 def test_bad_input_is_named(of, u, v, options, says):
-    with pytest.raises(InfoplaneError, match=f"{of.__name__}: .*{says}"):
+    with pytest.raises(InfoplaneError, match=f"{of.__name__}(, [uv])?: .*{says}"):
         of(u, v, **options)
 
 
@@ -345,7 +345,7 @@ def test_a_noisy_layer_is_measured_through_its_own_channel():
 def test_downstream_of_noise_the_mean_path_is_measured():
     clean, codes = layer(), layer() + 1
     e = InfoNCE(**FAST).measure(Reading("1", codes, clean), None)[0][0]
-    assert (e.channel, e.warnings[0]) == ("noise-off, noise 0.001", "noise-off")
+    assert (e.channel, e.path, e.warnings[0]) == ("noise 0.001", "noise-off", "noise-off")
     assert e.value == InfoNCE(**FAST).measure(Reading("1", clean), None)[0][0].value
 
 

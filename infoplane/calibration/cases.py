@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..channels.layer import Echo
 from ..data.icosahedron import icosahedron
+from ..estimators.entropy import entropy_of_counts
 from ..estimators.linear import LinearGaussian
 from ..estimators.mixture import mixture_information
 from ..estimators.protocol import Estimator, Reading
@@ -156,7 +157,7 @@ def _linear_net(dimension: int, n: int) -> Callable[[int], Shown]:
         reading = Reading(
             "T", f.unsqueeze(0), affine=lambda: w.unsqueeze(0), inputs=x.unsqueeze(0), seeds=(seed,)
         )  # fmt: skip
-        law = replace(LinearGaussian(noise_variance=1.0), law=task)
+        law = LinearGaussian(noise_variance=1.0).bind(task)
         return Shown(reading, truths, known=lambda: law.measure(reading, None)[0][:1])
 
     return show
@@ -215,7 +216,7 @@ def _quantised() -> Callable[[int], Shown]:
 
 
 def _entropy(symbols: Sequence[object]) -> float:
-    return -math.fsum(c / len(symbols) * math.log(c / len(symbols)) for c in Counter(symbols).values())
+    return float(entropy_of_counts(np.array(list(Counter(symbols).values()))))
 
 
 # Echo channels

@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from ..estimators import parse_estimator
+from ..estimators.mean_field import stand_in
 from ..estimators.protocol import Estimator
 from ..records import POINTS, POPULATION, Estimate, InfoplaneError, format_warnings
 from ..threads import cores, torch_threads
@@ -160,11 +161,12 @@ def _trial(task: Task) -> list[dict[str, Any]]:
 
 
 def _judged(found: Iterable[Estimate], shown: Shown, seconds: float, megabytes: float) -> Iterator[dict[str, Any]]:
+    stand_ins = () if shown.reading.noise is None else (stand_in(shown.reading.noise.kind),)
     for e in found:
         law = POPULATION if e.law == POPULATION else POINTS
         what = _QUANTITY.get(e.quantity)
-        # the permuted null of a kernel is of nothing, and another channel's bound is of that channel
-        own = not e.channel.startswith(("permuted", "gaussian noise of the std"))
+        # the permuted null of a kernel is of nothing, and the bound for a stand-in channel is of that channel
+        own = e.side != "null" and e.channel not in stand_ins
         truth = shown.truths.get((what, law), Truth(math.nan)) if what and own else Truth(math.nan)
         row = {f.name: getattr(e, f.name) for f in fields(Estimate)}
         row["warnings"] = format_warnings(e.warnings)

@@ -23,6 +23,7 @@ from .protocol import About, Estimator, Noise, Reading
 from .renyi import Renyi, RenyiInformation, renyi_information
 from .tap import Tap, TapFit, fit_taps
 from .variational import NWJ, SMILE, InfoNCE, VariationalBound, infonce, nwj, smile
+from .views import per_replica
 
 __all__ = [
     "CORRECTIONS",
@@ -67,6 +68,7 @@ __all__ = [
     "mixture_information",
     "nwj",
     "parse_estimator",
+    "per_replica",
     "renyi_information",
     "ross_information",
     "smile",

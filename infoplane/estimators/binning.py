@@ -13,8 +13,10 @@ from torch import Tensor
 from ..records import POINTS, POPULATION, Estimate, InfoplaneError, choose
 from .cells import MOVING, Grid, Range, Rule, cells
 from .corrections import corrected_entropy
-from .inputs import Classes, number, only_replica, read_labels, read_points
-from .protocol import About, Reading
+from .entropy import entropy_of_runs
+from .inputs import Classes, is_count, number, over_replicas, read_labels
+from .protocol import About, Estimator, Reading
+from .views import View, estimates, views
 
 __all__ = ["BinnedEntropy", "Binning", "binned_entropy", "cell_numbers"]
 
@@ -51,6 +53,7 @@ class BinnedEntropy:
     n: int
 
 
+@over_replicas("t")
 def binned_entropy(
     t: Tensor,
     *,
@@ -85,11 +88,10 @@ def binned_entropy(
     where = "binned_entropy"
     rule = _rule(where, width, bins, range)
     choose(correction, CORRECTED, "correction")
-    points = read_points(where, t)
-    result = _binned(rule, points, None if labels is None else read_labels(where, labels, points), correction)
-    return result if t.ndim == 3 else only_replica(result)
+    return _binned(rule, t, None if labels is None else read_labels(where, labels, t), correction)
 
 
+@over_replicas("t")
 def cell_numbers(
     t: Tensor, *, width: float | None = None, bins: int | None = None, range: Range = "layer"
 ) -> npt.NDArray[np.int64]:
@@ -98,10 +100,7 @@ def cell_numbers(
     Two points of a replica have one number exactly where all their units share a bin; the numbers mean nothing else.
     Raises InfoplaneError as `binned_entropy` does.
     """
-    where = "cell_numbers"
-    rule, points = _rule(where, width, bins, range), read_points(where, t)
-    numbers = cells(rule.grid(points), points, 1)
-    return numbers if t.ndim == 3 else numbers[0]
+    return cells(_rule("cell_numbers", width, bins, range).grid(t), t, 1)
 
 
 def _rule(where: str, width: float | None, bins: int | None, range: Range) -> Rule:
@@ -118,7 +117,7 @@ def read_range(text: str) -> str | tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Binning:
+class Binning(Estimator):
     """`binned_entropy` for the Recorder.
 
     width, bins, range: as there; Binning() has bins of 0.07, the width of Saxe et al. for the 12-bit task.
@@ -150,7 +149,7 @@ class Binning:
         if self.width is None and self.bins is None:
             object.__setattr__(self, "width", 0.07)
         Rule("Binning", self.width, self.bins, self.range).check()
-        if not isinstance(self.replicates, int) or self.replicates < 0 or self.replicates == 1:
+        if self.replicates != 0 and not is_count(self.replicates, 2):
             raise InfoplaneError(f"Binning: replicates={self.replicates!r}; expected 0, or an integer of at least 2.")
         choose(self.correction, CORRECTED, "correction")
         if self.replicates and self.correction != "plug-in":
@@ -191,51 +190,33 @@ class Binning:
                 f"{where}: correction={self.correction}, and the probe holds every input there is: the plug-in has no "
                 "bias there, and a correction would make one. Leave it out."
             )
-        codes = read_points(where, reading.codes)
-        classes = None if labels is None else read_labels(where, labels, codes)
-        replicas, n = codes.shape[:2]
-        rows: list[list[Estimate]] = [[] for _ in range(replicas)]
+        common = Estimate(
+            quantity="I(X;T)",
+            value=math.nan,
+            standing="estimate",
+            channel=self.channel,
+            estimator=self.name,
+            params=self.params,
+            law=POPULATION if corrected else POINTS,
+        )
 
-        def add(quantity: str, of: BinnedEntropy, value: Tensor, ceiling: Tensor, prefix: str, *more: str) -> None:
-            for r, row in enumerate(rows):
-                row.append(
-                    Estimate(
-                        quantity=quantity,
-                        value=float(value[r]),
-                        standing="estimate",
-                        channel=prefix + self.channel,
-                        estimator=self.name,
-                        params=self.params,
-                        n=n,
-                        law=POPULATION if corrected else POINTS,
-                        ceiling=float(ceiling[r]),
-                        warnings=(*self._warnings(of, r, reading.population), *more),
-                    )
-                )
+        def look(view: View) -> BinnedEntropy:
+            if view.path == "replicates":
+                return _replicated(rule, view.points, view.replicates)
+            return _binned(rule, view.points, view.classes, self.correction)
 
-        log_n = torch.full((replicas,), math.nan if corrected else math.log(n), dtype=torch.float64)
-        # Downstream of noise the entropy of the cells is not I(X;T), for it counts the noise too.
-        if reading.clean is None:
-            binned = _binned(rule, codes, classes, self.correction)
-            add("I(X;T)", binned, binned.entropy, log_n, "")
-        elif not self.replicates:
-            binned = _binned(rule, read_points(where, reading.clean), None, self.correction)
-            add("I(X;T)", binned, binned.entropy, log_n, "noise-off, ", "noise-off")
-        elif reading.draw is None:
-            raise InfoplaneError(f"{where}: replicates={self.replicates}, but the reading cannot draw any.")
+        return estimates(common, views(where, reading, labels, self.replicates), look, self._numbers)
+
+    def _numbers(self, common: Estimate, view: View, binned: BinnedEntropy, r: int) -> list[Estimate]:
+        """One quantity in one replica."""
+        if common.quantity == "I(X;T)":
+            value, ceiling = binned.entropy, math.nan if self.correction != "plug-in" else view.log_n
         else:
-            draws = reading.draw(self.replicates).transpose(0, 1).flatten(1, 2)
-            binned, given_input = _replicated(rule, read_points(where, draws), self.replicates)
-            add("I(X;T)", binned, binned.entropy - given_input, log_n, "echo, ", "replicate-bias")
-
-        if classes is not None:
-            if reading.noisy:
-                binned = _binned(rule, codes, classes, self.correction)
             assert binned.label_information is not None
             assert binned.label_entropy is not None
-            sampled = ("sampled-codes",) if reading.noisy else ()
-            add("I(T;Y)", binned, binned.label_information, binned.label_entropy, "", *sampled)
-        return rows
+            value, ceiling = binned.label_information, float(binned.label_entropy[r])
+        raised = self._warnings(binned, r, view.reading.population)
+        return [replace(common, value=float(value[r]), ceiling=ceiling, warnings=(*raised, *common.warnings))]
 
     def _range(self, where: str, reading: Reading) -> Range:
         if self.range != "run":
@@ -268,11 +249,11 @@ def _binned(rule: Rule, points: Tensor, classes: Classes | None, correction: str
     if correction != "plug-in":
         return _corrected(rule, grid, points, keys, classes, correction)
     if classes is None:
-        return _result(rule, grid, points, *_plug_in(np.sort(keys)))
+        return _result(rule, grid, points, *entropy_of_runs(np.sort(keys)))
     # The class is the last digit, so one sort orders the cells and the pairs of cell and class alike.
     pairs = np.sort(keys * classes.size + classes.ids.cpu().numpy())
-    entropy, occupied = _plug_in(pairs // classes.size)
-    of_pairs, _ = _plug_in(pairs)
+    entropy, occupied = entropy_of_runs(pairs // classes.size)
+    of_pairs, _ = entropy_of_runs(pairs)
     return _result(rule, grid, points, entropy, occupied, of_pairs, classes)
 
 
@@ -299,13 +280,17 @@ def _corrected(
     )
 
 
-def _replicated(rule: Rule, points: Tensor, k: int) -> tuple[BinnedEntropy, Tensor]:
-    """H(Tq) of all draws, and H(Tq|X). points: (R, k N, D), k draws of all N inputs one after the other."""
+def _replicated(rule: Rule, points: Tensor, k: int) -> BinnedEntropy:
+    """As `_binned`, with I(X;Tq) = H(Tq) - H(Tq|X) for `entropy`, both of all draws.
+
+    points: (R, k N, D), k draws of all N inputs one after the other.
+    """
     grid = rule.grid(points)
     keys = cells(grid, points, 1)
     of_input = keys.reshape(len(keys), k, -1).swapaxes(1, 2).reshape(-1, k)
-    given_input = _plug_in(np.sort(of_input))[0].reshape(len(keys), -1).mean(1)
-    return _result(rule, grid, points, *_plug_in(np.sort(keys))), torch.from_numpy(given_input).to(points.device)
+    given_input = entropy_of_runs(np.sort(of_input))[0].reshape(len(keys), -1).mean(1)
+    entropy, occupied = entropy_of_runs(np.sort(keys))
+    return _result(rule, grid, points, entropy - given_input, occupied)
 
 
 def _result(
@@ -347,17 +332,3 @@ def _outlier_ratio(points: Tensor, length: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio: Floats = np.where(length > 0, length / percentile, 0.0)
     return np.asarray(np.median(ratio, axis=1))
-
-
-def _plug_in(ordered: Ints) -> tuple[Floats, Floats]:
-    """Entropy and number of the runs of equal numbers in each row. ordered: (R, N), sorted along N."""
-    rows, n = ordered.shape
-    new = np.ones(ordered.shape, dtype=np.bool_)
-    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=new[:, 1:])
-    starts = np.flatnonzero(new)
-    counts = np.empty_like(starts)
-    np.subtract(starts[1:], starts[:-1], out=counts[:-1])  # np.diff with append= takes longer than all the rest
-    counts[-1] = rows * n - starts[-1]
-    terms = counts * np.log(n / counts)  # exactly 0 for a single run
-    occupied = new.sum(1)
-    return np.add.reduceat(terms, np.cumsum(occupied) - occupied) / n, occupied.astype(np.float64)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..records import InfoplaneError, choose
-from .inputs import is_positive
+from .inputs import is_count, is_positive
 
 __all__ = ["MOVING", "SCOPES", "Grid", "Range", "Rule", "cells"]
 
@@ -112,7 +112,7 @@ class Rule(NamedTuple):
                 raise InfoplaneError(f"{self.where}: width={self.width!r}; expected a finite number above 0.")
             if self.range != "layer":
                 raise InfoplaneError(f"{self.where}: width={self.width!r} with a range; a range goes with bins only.")
-        elif not isinstance(self.bins, int) or isinstance(self.bins, bool) or self.bins < 1:
+        elif not is_count(self.bins):
             raise InfoplaneError(f"{self.where}: bins={self.bins!r}; expected an integer of at least 1.")
         if isinstance(self.range, str):
             choose(self.range, SCOPES, "range of bins")

@@ -12,6 +12,7 @@ from scipy.special import gammaln, polygamma, psi
 from torch import Tensor
 
 from ..records import InfoplaneError, choose
+from .entropy import entropy_of_counts
 from .inputs import INTEGERS
 
 __all__ = ["CORRECTIONS", "corrected_entropy", "corrected_information"]
@@ -130,13 +131,11 @@ def _entropy(where: str, rows: Floats, method: str, symbols: float | Tensor | Fl
 
 
 def _plug_in(rows: Floats, symbols: Floats | None) -> Floats:
-    n = rows.sum(1, keepdims=True)
-    terms = rows * np.log(n / np.where(rows > 0, rows, n))  # exactly 0 for one symbol alone
-    return np.asarray(terms.sum(1) / n[:, 0])
+    return entropy_of_counts(rows)
 
 
 def _miller_madow(rows: Floats, symbols: Floats | None) -> Floats:
-    return np.asarray(_plug_in(rows, None) + ((rows > 0).sum(1) - 1) / (2 * rows.sum(1)))
+    return np.asarray(entropy_of_counts(rows) + ((rows > 0).sum(1) - 1) / (2 * rows.sum(1)))
 
 
 def _grassberger(rows: Floats, symbols: Floats | None) -> Floats:

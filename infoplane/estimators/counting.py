@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..records import Estimate, Standing
+from ..records import Estimate
 from .cells import PIECE, odd_coefficients
-from .inputs import only_replica, read_labels, read_points
-from .protocol import About, Reading
+from .entropy import entropy_of_counts
+from .inputs import Classes, over_replicas, read_labels, read_points
+from .protocol import About, Estimator, Reading
+from .views import View, estimates, views
 
 __all__ = ["CountedInformation", "Counting", "counted_information"]
 
@@ -48,6 +50,7 @@ class CountedInformation:
     n: int
 
 
+@over_replicas("t")
 def counted_information(t: Tensor, labels: Tensor | None = None) -> CountedInformation:
     """I(X;T) = H(T) and I(T;Y) of a layer that is a function of X, X uniform over the N points, exactly; nats.
 
@@ -62,17 +65,14 @@ def counted_information(t: Tensor, labels: Tensor | None = None) -> CountedInfor
 
     Lorenzen, Igel & Nielsen, Information bottleneck: exact analysis of (quantized) neural networks, ICLR 2022.
     """
-    where = "counted_information"
-    result = _counted(where, read_points(where, t), labels)
-    return result if t.ndim == 3 else only_replica(result)
+    return _counted(t, None if labels is None else read_labels("counted_information", labels, t))
 
 
 @dataclass(frozen=True)
-class Counting:
+class Counting(Estimator):
     """`counted_information` for the Recorder."""
 
     name = "counting"
-    deferred = False
     about = About(
         quantity="I(X;T), I(T;Y)",
         standing="exact, for these N points and no noise",
@@ -89,44 +89,39 @@ class Counting:
         estimate: what other draws would give is not known. Where equal inputs gave different rows (sums of a batch are
         rounded by the place in it), T is no function of X to the last digit, and the count is an estimate as well.
         """
+        common = Estimate(
+            quantity="I(X;T)", value=math.nan, standing="exact", channel="counted", estimator=self.name
+        )  # fmt: skip
         where = f"Counting, layer {reading.layer!r}"
-        codes = read_points(where, reading.codes)
-        n = codes.shape[1]
-        rows: list[list[Estimate]] = [[] for _ in codes]
+        torn = _torn(reading.inputs, read_points(where, reading.codes if reading.clean is None else reading.clean))
 
-        torn = _torn(reading.inputs, codes if reading.clean is None else read_points(where, reading.clean))
-
-        def add(quantity: str, of: CountedInformation, values: Tensor, ceiling: Tensor, path: str) -> None:
-            for r, row in enumerate(rows):
-                standing: Standing = "estimate" if path == "sampled-codes" or torn[r] else "exact"
-                more = ("batch-dependent",) * torn[r] + (path,) * bool(path)
-                unquantised = float(of.distinct[r]) / n > 0.5 and not bool(of.quantised[r])
-                row.append(
-                    Estimate(
-                        quantity=quantity,
-                        value=float(values[r]),
-                        standing=standing,
-                        channel=("noise-off, " if path == "noise-off" else "") + "counted",
-                        estimator=self.name,
-                        n=n,
-                        stderr=0.0 if standing == "exact" else math.nan,
-                        error=_ERROR if standing == "exact" else math.nan,
-                        ceiling=float(ceiling[r]),
-                        warnings=("not-quantised",) * unquantised + more,
-                    )
+        def numbers(common: Estimate, view: View, counted: CountedInformation, r: int) -> list[Estimate]:
+            of_input = common.quantity == "I(X;T)"
+            value, ceiling = counted.information, view.log_n
+            if not of_input:
+                assert counted.label_information is not None
+                assert counted.label_entropy is not None
+                value, ceiling = counted.label_information, float(counted.label_entropy[r])
+            exact = view.path != "sampled" and not torn[r]
+            raised = {
+                "not-quantised": float(counted.distinct[r]) / view.n > 0.5 and not bool(counted.quantised[r]),
+                "batch-dependent": torn[r],
+            }
+            return [
+                replace(
+                    common,
+                    value=float(value[r]),
+                    standing="exact" if exact else "estimate",
+                    stderr=0.0 if exact else math.nan,
+                    error=_ERROR if exact else math.nan,
+                    ceiling=ceiling,
+                    warnings=(*(code for code, yes in raised.items() if yes), *common.warnings),
                 )
+            ]
 
-        log_n = torch.full((len(codes),), math.log(n), dtype=torch.float64)
-        counted = _counted(where, codes, labels) if labels is not None or not reading.noisy else None
-        if reading.clean is not None:
-            clean = _counted(where, read_points(where, reading.clean), None)
-            add("I(X;T)", clean, clean.information, log_n, "noise-off")
-        elif counted is not None:
-            add("I(X;T)", counted, counted.information, log_n, "")
-        if counted is not None and counted.label_information is not None and counted.label_entropy is not None:
-            path = "sampled-codes" if reading.noisy else ""
-            add("I(T;Y)", counted, counted.label_information, counted.label_entropy, path)
-        return rows
+        return estimates(
+            common, views(where, reading, labels), lambda view: _counted(view.points, view.classes), numbers
+        )  # fmt: skip
 
 
 def _torn(inputs: Tensor | None, points: Tensor) -> list[bool]:
@@ -147,16 +142,15 @@ def _torn(inputs: Tensor | None, points: Tensor) -> list[bool]:
     return found
 
 
-def _counted(where: str, points: Tensor, labels: Tensor | None) -> CountedInformation:
-    classes = None if labels is None else read_labels(where, labels, points)
+def _counted(points: Tensor, classes: Classes | None) -> CountedInformation:
     entropy, of_pairs, distinct, levels, quantised = [], [], [], [], []
     for r, layer in enumerate(points):
         rows, counts = _distinct_rows(layer)
-        entropy.append(_entropy(counts))
+        entropy.append(float(entropy_of_counts(counts)))
         distinct.append(len(counts))
         if classes is not None:
             pairs = rows * classes.size + classes.ids[r].cpu().numpy()
-            of_pairs.append(_entropy(np.unique(pairs, return_counts=True)[1]))
+            of_pairs.append(float(entropy_of_counts(np.unique(pairs, return_counts=True)[1])))
         most, grids = _levels(layer)
         levels.append(most)
         quantised.append(grids)
@@ -177,11 +171,6 @@ def _counted(where: str, points: Tensor, labels: Tensor | None) -> CountedInform
         quantised=torch.tensor(quantised, device=points.device),
         n=points.shape[1],
     )
-
-
-def _entropy(counts: Ints) -> float:
-    n = counts.sum()
-    return float((counts * np.log(n / counts)).sum() / n)  # exactly 0 for a single symbol
 
 
 def _distinct_rows(layer: Tensor) -> tuple[Ints, Ints]:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..records import POINTS, POPULATION, Estimate, InfoplaneError
+from ..records import POINTS, POPULATION, Estimate, InfoplaneError, Path
 from ..streams import Streams, derive
-from .inputs import Classes, number, only_replica, read_labels, read_points
-from .protocol import About, Reading
-from .variational import (
+from .fitting import (
     affine,
     batches,
+    check_steps,
     fit,
     floored,
-    is_count,
+    is_settled,
     seeds_of,
     split,
     standard_error,
@@ -28,11 +27,14 @@ from .variational import (
     unflatten,
     with_unseen,
 )
+from .inputs import Classes, is_count, number, over_replicas, read_labels, read_points
+from .protocol import About, Estimator, Reading
+from .views import per_replica
 
 __all__ = ["Decoder", "DecoderInformation", "decoder_information"]
 
-#: AdamW's step, and its weight decay where the number is of other points than those of the training.
-RATE, DECAY = 1e-2, 0.1
+#: AdamW's step size, and its weight decay where the number is of other points than those of the training.
+LEARNING_RATE, DECAY = 1e-2, 0.1
 BATCH = 512
 #: Noisy draws of every input to train on, and as many others to evaluate on.
 DRAWS = 4
@@ -61,9 +63,10 @@ class DecoderInformation:
 
     @property
     def settled(self) -> Tensor:
-        return self.improved <= 0.02
+        return is_settled(self.improved)
 
 
+@over_replicas("t")
 def decoder_information(
     t: Tensor,
     labels: Tensor,
@@ -100,17 +103,15 @@ def decoder_information(
     Barber & Agakov, The IM algorithm, NIPS 2003; Xu et al., A theory of usable information, ICLR 2020.
     """
     where = "decoder_information"
-    codes = read_points(where, t)
-    classes = read_labels(where, labels, codes)
+    classes = read_labels(where, labels, t)
     _check_options(where, hidden, steps)
     if draws is not None:
         draws = _read_draws(where, draws, t, population)
-    found = _information(where, codes, classes, hidden, steps, seeds_of(where, seed, len(codes)), population, draws)
-    return found if t.ndim == 3 else only_replica(found)
+    return _information(where, t, classes, hidden, steps, seeds_of(where, seed, len(t)), population, draws)
 
 
 @dataclass(frozen=True)
-class Decoder:
+class Decoder(Estimator):
     """`decoder_information` for the Recorder: I(T;Y) of the layer as it is, no noise added.
 
     Where the probe is the whole population, for its points: of noisy codes by fresh draws. Else for the law that the
@@ -124,7 +125,6 @@ class Decoder:
     steps: int = 500
 
     name = "decoder"
-    deferred = False
     about = About(
         quantity="I(T;Y)",
         standing="lower; in expectation, with a standard error, where the probe is not the whole population",
@@ -149,10 +149,11 @@ class Decoder:
         classes = read_labels(where, labels, codes)
         seeds = [derive(self.name, seed, reading.layer) for seed in reading.seed_of]
         draws = None
-        whole = reading.population and (not reading.noisy or reading.draw is not None)
-        if whole and reading.noisy:
-            assert reading.draw is not None
+        path: Path = "sampled" if reading.noisy else ""
+        if reading.population and reading.noisy and reading.draw is not None:
+            path = "replicates"
             draws = torch.stack([read_points(where, d) for d in reading.draw(2 * DRAWS)])
+        whole = reading.population and path != "sampled"
         found = _information(where, codes, classes, self.hidden, self.steps, seeds, whole, draws)
         common = Estimate(
             quantity="I(T;Y)",
@@ -162,37 +163,30 @@ class Decoder:
             channel="layer as it is" if reading.noise is None else reading.noise.kind,
             estimator=self.name,
             params=self.params,
+            path=path,
             n=codes.shape[1],
             law=POINTS if whole else POPULATION,
         )
-        return [
-            [
-                replace(
-                    common,
-                    value=float(found.value[r]),
-                    stderr=float(found.stderr[r]),
-                    ceiling=float(ceiling),
-                    warnings=() if found.settled[r] else ("untrained",),
-                )
-            ]
-            for r, ceiling in enumerate(classes.entropy())
-        ]
+        raised: list[tuple[str, ...]] = [() if settled else ("untrained",) for settled in found.settled]
+        return per_replica(
+            common, len(codes), value=found.value, stderr=found.stderr, ceiling=classes.entropy(), warnings=raised
+        )  # fmt: skip
 
 
 def _check_options(where: str, hidden: int, steps: int) -> None:
     if not is_count(hidden, 0):
         raise InfoplaneError(f"{where}: hidden={hidden!r}; expected a whole number, 0 for softmax regression.")
-    if not is_count(steps, 1):
-        raise InfoplaneError(f"{where}: steps={steps!r}; expected a whole number of at least 1.")
+    check_steps(where, steps)
 
 
 def _read_draws(where: str, draws: Tensor, t: Tensor, population: bool) -> Tensor:
-    """(k, R, N, D)"""
+    """(k, R, N, D), of (k, N, D) too where there is one replica."""
     if not population:
         raise InfoplaneError(f"{where}: draws are given, and population=False; expected population=True with draws.")
-    if draws.shape[1:] != t.shape or len(draws) < 4:
+    shape = t.shape[1:] if len(t) == 1 and draws.ndim == 3 else t.shape
+    if draws.shape[1:] != shape or len(draws) < 4:
         raise InfoplaneError(
-            f"{where}: draws are {tuple(draws.shape)}; expected (k, {', '.join(map(str, t.shape))}), k of at least 4."
+            f"{where}: draws are {tuple(draws.shape)}; expected (k, {', '.join(map(str, shape))}), k of at least 4."
         )
     return torch.stack([read_points(where, d) for d in draws])
 
@@ -233,7 +227,7 @@ def _information(
     def score(theta: Tensor) -> Tensor:
         return _terms(decoder, theta, check).mean(1)
 
-    theta, improved = fit(decoder.initial(streams, train.shares), gain, score, steps, RATE, decay)
+    theta, improved = fit(decoder.initial(streams, train.shares), gain, score, steps, LEARNING_RATE, decay)
     with torch.no_grad():
         exact = (population and draws is None) or classes.size == 1
         terms = _terms(decoder, theta, test) - test.log_shares()

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..records import InfoplaneError
+from .entropy import entropy_of_shares
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+__all__ = [
+    "Classes",
+    "check_chunk",
+    "ends_of",
+    "is_count",
+    "is_positive",
+    "number",
+    "over_replicas",
+    "read_labels",
+    "read_points",
+]
 
-__all__ = ["Classes", "ends_of", "is_positive", "number", "only_replica", "read_labels", "read_points"]
-
-T = TypeVar("T", bound="DataclassInstance")
+P = ParamSpec("P")
+T = TypeVar("T")
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -29,8 +41,8 @@ class Classes(NamedTuple):
 
     def entropy(self) -> Tensor:
         """H(Y) of each replica, (R,) float64, nats."""
-        p = np.stack([np.bincount(row, minlength=self.size) for row in self.ids.cpu().numpy()]) / self.ids.shape[1]
-        return torch.from_numpy(-(p * np.log(np.where(p > 0, p, 1.0))).sum(1)).to(self.ids.device)
+        counts = np.stack([np.bincount(row, minlength=self.size) for row in self.ids.cpu().numpy()])
+        return torch.from_numpy(entropy_of_shares(counts / self.ids.shape[1])).to(self.ids.device)
 
     def log_shares(self) -> Tensor:
         """ln p of the class of each point, (R, N) float64."""
@@ -92,14 +104,87 @@ def read_labels(where: str, labels: Tensor, points: Tensor) -> Classes:
     return Classes((ids - low).expand(replicas, n), high - low + 1)
 
 
-def only_replica(result: T) -> T:
-    """The same dataclass of (1,) tensors, with tensors of shape ()."""
-    values = ((f.name, getattr(result, f.name)) for f in fields(result))
-    return replace(result, **{name: v[0] for name, v in values if isinstance(v, Tensor)})
+def over_replicas(*names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Let a function of points (R, N, D) also take points (N, D).
+
+    The function gets its points checked (`read_points`) and always with the replica axis. Where they came without it,
+    it is taken off the result again.
+
+    Args:
+        names: The arguments that are points: of one, or of several whose replicas and rows belong together.
+
+    Returns:
+        A decorator. The function that it decorates returns an array (R, ...), or a dataclass of tensors (R, ...).
+
+    Raises:
+        InfoplaneError: When the function is called with points of other shapes or types, with values that are not
+            finite, or with points on several devices.
+
+    Example:
+        >>> @over_replicas("t")
+        ... def mean(t):
+        ...     return t.mean(1)
+        >>> mean(torch.ones(2, 5, 3)).shape, mean(torch.ones(5, 3)).shape
+        (torch.Size([2, 3]), torch.Size([3]))
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            given = signature.bind(*args, **kwargs)
+            points = {name: given.arguments[name] for name in names}
+            given.arguments.update(_read_together(function.__name__, points))
+            result = function(*given.args, **given.kwargs)
+            return result if points[names[0]].ndim == 3 else _only_replica(result)
+
+        return call
+
+    return decorate
+
+
+def _read_together(where: str, points: dict[str, Tensor]) -> dict[str, Tensor]:
+    """(R, N, D) points that belong together row by row."""
+    first, *others = points
+    for other in others:
+        a, b = points[first], points[other]
+        if isinstance(a, Tensor) and isinstance(b, Tensor) and a.device != b.device:
+            raise InfoplaneError(
+                f"{where}: {first} is on {a.device} and {other} on {b.device}; expected both on one device."
+            )
+    read = {name: read_points(f"{where}, {name}" if others else where, t) for name, t in points.items()}
+    for other in others:
+        a, b = points[first], points[other]
+        if a.shape[:-1] != b.shape[:-1]:
+            raise InfoplaneError(
+                f"{where}: {first} has shape {tuple(a.shape)} and {other} {tuple(b.shape)}; expected as many points in "
+                "both, (N, D) and (N, E), or (R, N, D) and (R, N, E)."
+            )
+    return read
+
+
+def _only_replica(result: T) -> T:
+    """The same array or dataclass of tensors, without its axis of one replica."""
+    if is_dataclass(result) and not isinstance(result, type):
+        values = ((f.name, getattr(result, f.name)) for f in fields(result))
+        return replace(result, **{name: v[0] for name, v in values if isinstance(v, Tensor)})
+    return cast(T, cast(Any, result)[0])
 
 
 def is_positive(x: object) -> bool:
     return isinstance(x, int | float) and not isinstance(x, bool) and 0 < x < math.inf
+
+
+def is_count(x: object, least: int = 1) -> bool:
+    """Whether x is a whole number of at least `least`; True and False are not."""
+    return isinstance(x, int) and not isinstance(x, bool) and x >= least
+
+
+def check_chunk(where: str, chunk: int | None) -> None:
+    """Raise InfoplaneError where `chunk`, a number of rows worked on at a time, is neither None nor at least 1."""
+    if chunk is not None and not is_count(chunk):
+        raise InfoplaneError(f"{where}: chunk={chunk!r}; expected a number of rows, at least 1.")
 
 
 def number(x: float) -> str:

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..records import Estimate, InfoplaneError, Standing
-from .inputs import Classes, ends_of, only_replica, read_labels, read_points
+from ..records import Estimate, InfoplaneError
+from .inputs import Classes, check_chunk, ends_of, over_replicas, read_labels
 from .kernels import kernel_sums
 from .pairs import check_noise, noise_label, noise_params, noise_variances
-from .protocol import About, Reading
+from .protocol import About, Estimator, Reading
+from .views import View, estimates, views
 
 __all__ = ["KDE", "KDEBounds", "kde_bounds"]
 
@@ -39,6 +40,7 @@ class KDEBounds:
     self_weight: Tensor
 
 
+@over_replicas("t")
 def kde_bounds(
     t: Tensor, noise_variance: float | Tensor, labels: Tensor | None = None, *, chunk: int | None = None
 ) -> KDEBounds:
@@ -55,7 +57,7 @@ def kde_bounds(
     labels: (N,) or (R, N), classes as integers.
     chunk: rows worked on at a time; memory is about 128 chunk^2 bytes. Default: 192 to 1024, on a GPU 2048. Where it is
         not given, the points are on the CPU and there are fewer than 48 coordinates, loops compiled by numba do the
-        work, if numba is installed (`pip install 'infoplane[fast]'`), in N-linear memory.
+        work, in N-linear memory.
 
     Raises InfoplaneError for other shapes or types, values that are not finite, and s2 not above 0.
 
@@ -63,14 +65,12 @@ def kde_bounds(
     Kolchinsky, Tracey & Wolpert, Nonlinear information bottleneck, Entropy 21 (2019).
     """
     where = "kde_bounds"
-    points = read_points(where, t)
-    classes = None if labels is None else read_labels(where, labels, points)
-    bounds = _bounds(where, points, noise_variance, classes, chunk)
-    return bounds if t.ndim == 3 else only_replica(bounds)
+    classes = None if labels is None else read_labels(where, labels, t)
+    return _bounds(where, t, noise_variance, classes, chunk)
 
 
 @dataclass(frozen=True)
-class KDE:
+class KDE(Estimator):
     """`kde_bounds` for the Recorder.
 
     noise_variance: s2; 1e-3 is Saxe et al.'s for the 12-bit task, 0.1 theirs for MNIST.
@@ -85,7 +85,6 @@ class KDE:
     published: bool = False
 
     name = "kde"
-    deferred = False
     about = About(
         quantity="I(X;T), I(T;Y)",
         standing="upper and lower, for these N points through Gaussian noise",
@@ -113,62 +112,43 @@ class KDE:
         Downstream of noise, I(X;T) is of the mean path, and I(T;Y) is bounded for the mixture about one noisy draw a
         point only, so what bounds it is an estimate for the layer.
         """
-        where = f"KDE, layer {reading.layer!r}"
-        codes = read_points(where, reading.codes)
-        classes = None if labels is None else read_labels(where, labels, codes)
-        rows: list[list[Estimate]] = [[] for _ in codes]
-        n = codes.shape[1]
+        common = Estimate(
+            quantity="I(X;T)",
+            value=math.nan,
+            standing="estimate",
+            channel=self.channel,
+            estimator=self.name,
+            params=self.params,
+        )
+        return estimates(common, views(f"KDE, layer {reading.layer!r}", reading, labels), self._bounds, self._numbers)
 
-        def add(quantity: str, bounds: KDEBounds, pair: tuple[Tensor, Tensor], ceiling: Tensor, path: str) -> None:
-            sampled = path == "sampled-codes"
-            for r, row in enumerate(rows):
-                common = Estimate(
-                    quantity=quantity,
-                    value=math.nan,
-                    standing="estimate",
-                    channel=("noise-off, " if path == "noise-off" else "") + self.channel,
-                    estimator=self.name,
-                    params=self.params,
-                    n=n,
-                    ceiling=float(ceiling[r]),
-                    warnings=(*_warnings(bounds, r, n), *([path] if path else [])),
-                )
-                for side, value in zip(_SIDES, pair, strict=True):
-                    params = self.params + (f",bound={side}" if sampled else "")
-                    standing = "estimate" if sampled else side
-                    row.append(replace(common, value=float(value[r]), standing=standing, params=params))
-                if not self.published:
-                    continue
-                common = replace(common, estimator="kde-upper")
-                if quantity == "I(X;T)":
-                    row.append(replace(common, value=float(pair[0][r]), standing="upper"))
-                elif bounds.label_difference is not None:
-                    warnings = (*common.warnings, "not-a-bound")
-                    row.append(replace(common, value=float(bounds.label_difference[r]), warnings=warnings))
+    def _bounds(self, view: View) -> KDEBounds:
+        variance = noise_variances(view.points, self.noise_variance, self.scale)
+        return _bounds(view.where, view.points, variance, view.classes, None)
 
-        log_n = torch.full((len(codes),), math.log(n), dtype=torch.float64)
-        if reading.clean is None:
-            bounds = self._of(where, codes, classes)
-            add("I(X;T)", bounds, (bounds.upper, bounds.lower), log_n, "")
+    def _numbers(self, common: Estimate, view: View, bounds: KDEBounds, r: int) -> list[Estimate]:
+        """The bracket of one quantity in one replica, and what is published of it."""
+        if of_input := common.quantity == "I(X;T)":
+            upper, lower, published, ceiling = bounds.upper, bounds.lower, bounds.upper, view.log_n
         else:
-            bounds = self._of(where, read_points(where, reading.clean), None)
-            add("I(X;T)", bounds, (bounds.upper, bounds.lower), log_n, "noise-off")
-        if classes is not None:
-            if reading.noisy:
-                bounds = self._of(where, codes, classes)
             assert bounds.label_upper is not None
             assert bounds.label_lower is not None
+            assert bounds.label_difference is not None
             assert bounds.label_entropy is not None
-            pair = bounds.label_upper, bounds.label_lower
-            add("I(T;Y)", bounds, pair, bounds.label_entropy, "sampled-codes" if reading.noisy else "")
+            upper, lower, published = bounds.label_upper, bounds.label_lower, bounds.label_difference
+            ceiling = float(bounds.label_entropy[r])
+        common = replace(common, ceiling=ceiling, warnings=(*_warnings(bounds, r, view.n), *common.warnings))
+        # what bounds the mixture about one draw of the noise is an estimate for the layer
+        sampled = view.path == "sampled"
+        rows = [
+            replace(common, value=float(upper[r]), side="upper", standing="estimate" if sampled else "upper"),
+            replace(common, value=float(lower[r]), side="lower", standing="estimate" if sampled else "lower"),
+        ]
+        if self.published:
+            drawn = replace(common, value=float(published[r]), estimator="kde-upper")
+            more = {"standing": "upper"} if of_input else {"warnings": (*common.warnings, "not-a-bound")}
+            rows.append(replace(drawn, **more))
         return rows
-
-    def _of(self, where: str, points: Tensor, classes: Classes | None) -> KDEBounds:
-        variance = noise_variances(points, self.noise_variance, self.scale)
-        return _bounds(where, points, variance, classes, None)
-
-
-_SIDES: tuple[Standing, Standing] = ("upper", "lower")
 
 
 def _warnings(bounds: KDEBounds, r: int, n: int) -> list[str]:
@@ -188,8 +168,7 @@ def _bounds(
         raise InfoplaneError(
             f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or {replicas} of them."
         )
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-        raise InfoplaneError(f"{where}: chunk={chunk!r}; expected a number of rows, at least 1.")
+    check_chunk(where, chunk)
     label_entropy = None if classes is None else classes.entropy()
     rows = []
     for r, s2 in enumerate(variance.expand(replicas).tolist()):

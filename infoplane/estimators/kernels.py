@@ -10,8 +10,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..extras import COMPILED
-
 __all__ = ["kernel_sums"]
 
 #: 0 for one class or 1 for two; rows i0 to i1, columns j0 to j1
@@ -37,6 +35,8 @@ CHECKED = 16
 SEARCHED_CLASSES = 16
 #: Numbers made float64 at a time: their copies stay in the cache.
 PIECE = 2**16
+#: False: torch sums on the CPU too, as it does on a GPU. For tests.
+COMPILED = True
 #: The compiled loops are for classes of at least so many points, in the mean.
 SMALLEST_CLASS = 32
 
@@ -47,7 +47,7 @@ def kernel_sums(t: Tensor, unit: float, ids: Tensor | None, chunk: int | None) -
     x = t / unit. t: (N, D). ids: (N,) or None, then there is one class. chunk: rows worked on at a time; None: as
     suits. Returns two (2, N) float64 tensors, the points in an order of their own.
 
-    On a CPU with numba, and few coordinates, the compiled loops do it (`compiled.tile_sums`).
+    On a CPU, and with few coordinates, the compiled loops do it (`compiled.tile_sums`).
 
     The points are sorted by class, so the sums of a class are those of whole blocks; within a class along the longest
     axis of the layer, so that most pairs out of reach are never looked at; and a block above the diagonal serves for

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..records import POPULATION, Estimate, InfoplaneError
 from ..theory.linear import LinearTask, input_information, label_ceiling, label_information
 from .inputs import is_positive, number
-from .protocol import About, Reading
+from .protocol import About, Estimator, Reading
 
 __all__ = ["LinearGaussian"]
 
@@ -19,8 +19,8 @@ _ERROR = 1e-9
 
 
 @dataclass(frozen=True)
-class LinearGaussian:
-    """The information of T = W x + b + N(0, noise_variance I) under a known Gaussian law of x, exact for it
+class LinearGaussian(Estimator):
+    """The information of T = W x + b + N(0, noise_variance I) under a known Gaussian law of x, exact for it.
 
     W is read off the network; a layer that is not an affine function of its input has NaN and the warning not-linear.
     Saxe et al., On the information bottleneck theory of deep learning, ICLR 2018, section 3 (noise variance 1).
@@ -32,7 +32,6 @@ class LinearGaussian:
     law: LinearTask | None = field(default=None, repr=False)
 
     name = "linear"
-    deferred = False
     about = About(
         quantity="I(X;T), I(T;Y)",
         standing="exact for the population, through Gaussian noise",
@@ -46,20 +45,32 @@ class LinearGaussian:
         if not is_positive(self.noise_variance):
             raise InfoplaneError(f"LinearGaussian: noise_variance={self.noise_variance!r}; expected a positive number.")
 
-    def bound(self, law: LinearTask | None) -> LinearGaussian:
-        """The same with the law of a task, unless it has one."""
+    def bind(self, law: LinearTask | None) -> LinearGaussian:
+        """Return the same estimator with the law of a task, unless it has one already.
+
+        Args:
+            law: The law of the task; None if it is not known.
+
+        Returns:
+            An estimator that knows its law.
+
+        Raises:
+            InfoplaneError: Neither it nor the task has a law.
+        """
+        return replace(self, law=self._law(law))
+
+    def _law(self, law: LinearTask | None) -> LinearTask:
         law = self.law or law
         if law is None:
             raise InfoplaneError(
                 "The estimator linear needs inputs whose law is known to be Gaussian; expected the data set "
                 "student-teacher, or in Python LinearGaussian(law=LinearTask(...))."
             )
-        return replace(self, law=law)
+        return law
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
         """I(X;T) and I(T;Y) of each replica, in nats; `labels` are not looked at, for the law knows Y."""
-        law = self.bound(None).law
-        assert law is not None
+        law = self._law(None)
         common = Estimate(
             quantity="I(X;T)",
             value=math.nan,

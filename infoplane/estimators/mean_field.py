@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..channels.gaussian import mean_field_bound
-from ..records import Estimate
+from ..records import Estimate, Path
 from .inputs import read_points
 from .pairs import check_noise, noise_label, noise_params, noise_variances
-from .protocol import About, Reading
+from .protocol import About, Estimator, Noise, Reading
+from .views import PATH_WARNINGS, per_replica
 
-__all__ = ["MeanField"]
+__all__ = ["MeanField", "stand_in"]
 
 
 @dataclass(frozen=True)
-class MeanField:
+class MeanField(Estimator):
     """`mean_field_bound` for the Recorder: an upper bound on the information of a Gaussian channel, as VIB trains with.
 
     The output of a Gaussian or dropout layer: of that channel. The output of an Echo layer: of a Gaussian channel whose
@@ -33,7 +34,6 @@ class MeanField:
     scale: Literal["absolute", "layer"] = "absolute"
 
     name = "mean-field"
-    deferred = False
     about = About(
         quantity="I(X;T)",
         standing="upper, for these N points through Gaussian noise",
@@ -54,58 +54,56 @@ class MeanField:
         """
         where = f"MeanField, layer {reading.layer!r}"
         codes = read_points(where, reading.codes)
-        noise, n = reading.noise, codes.shape[1]
-        params, quantities = "", ["I(X;T)"]
-        warnings: tuple[str, ...] = ()
-        off, errors = 0.0, [0.0] * len(codes)
-        if noise is not None:
-            if noise.scale is None:  # an Echo layer whose S is no diagonal
-                nothing = Estimate(
-                    quantity=noise.quantity,
-                    value=math.nan,
-                    standing="estimate",
-                    channel=noise.kind,
-                    estimator=self.name,
-                    n=n,
-                    warnings=("no-density",),
-                )
-                return [[nothing] for _ in codes]
-            f = read_points(where, noise.sent).double()
-            std = noise.scale.double()
-            channel = noise.kind
-            if noise.std is None:
-                std = std * codes.double().std(1, keepdim=True, correction=0)
-                channel = f"gaussian noise of the std of the {noise.kind}"
-            if noise.resend is not None:
-                off = codes.shape[2] / n
-                errors = _sampling_error(f, std).tolist()
-            quantities = [noise.quantity] + ["I(Z;X)"] * (noise.quantity != "I(Z;X)")
-        else:
-            f = (codes if reading.clean is None else read_points(where, reading.clean)).double()
-            std = noise_variances(f, self.noise_variance, self.scale).sqrt().view(-1, 1, 1)
-            channel = noise_label(self.noise_variance, self.scale)
-            params = noise_params(self.noise_variance, self.scale)
-            if reading.clean is not None:
-                channel, warnings = f"noise-off, {channel}", ("noise-off",)
-        return [
-            [
-                Estimate(
-                    quantity=quantity,
-                    value=float(value),
-                    standing="upper",
-                    channel=channel,
-                    estimator=self.name,
-                    params=params,
-                    n=n,
-                    stderr=stderr,
-                    error=off,
-                    ceiling=math.log(n) if quantity == "I(X;T)" or not off else math.nan,
-                    warnings=warnings,
-                )
-                for quantity in quantities
-            ]
-            for value, stderr in zip(mean_field_bound(f, torch.log(std)), errors, strict=True)
-        ]
+        common = Estimate(
+            quantity="I(X;T)",
+            value=math.nan,
+            standing="upper",
+            channel=noise_label(self.noise_variance, self.scale),
+            estimator=self.name,
+            n=codes.shape[1],
+        )
+        if reading.noise is not None:
+            return _of_noise(where, common, codes, reading.noise)
+        path: Path = "" if reading.clean is None else "noise-off"
+        common = replace(
+            common,
+            params=noise_params(self.noise_variance, self.scale),
+            path=path,
+            stderr=0.0,
+            error=0.0,
+            ceiling=math.log(common.n),
+            warnings=PATH_WARNINGS[path],
+        )
+        f = (codes if reading.clean is None else read_points(where, reading.clean)).double()
+        std = noise_variances(f, self.noise_variance, self.scale).sqrt().view(-1, 1, 1)
+        return per_replica(common, len(f), value=mean_field_bound(f, torch.log(std)))
+
+
+def stand_in(kind: str) -> str:
+    """Name the Gaussian channel that is bounded in place of noise of a kind whose density is not known."""
+    return f"gaussian noise of the std of the {kind}"
+
+
+def _of_noise(where: str, common: Estimate, codes: Tensor, noise: Noise) -> list[list[Estimate]]:
+    """The bound for the layer's own noise, and above noise the same number as a bound on I(Z;X)."""
+    common = replace(common, quantity=noise.quantity, channel=noise.kind)
+    if noise.scale is None:  # an Echo layer whose S is no diagonal
+        return [[replace(common, standing="estimate", warnings=("no-density",))] for _ in codes]
+    f = read_points(where, noise.sent).double()
+    std = noise.scale.double()
+    if noise.std is None:
+        std = std * codes.double().std(1, keepdim=True, correction=0)
+        common = replace(common, channel=stand_in(noise.kind))
+    values = mean_field_bound(f, torch.log(std))
+    if noise.resend is None:
+        common = replace(common, stderr=0.0, error=0.0, ceiling=math.log(common.n))
+        rows = per_replica(common, len(f), value=values)
+    else:
+        common = replace(common, error=codes.shape[2] / common.n)
+        rows = per_replica(common, len(f), value=values, stderr=_sampling_error(f, std))
+    if noise.quantity == "I(Z;X)":
+        return rows
+    return [[own, replace(own, quantity="I(Z;X)")] for (own,) in rows]
 
 
 def _sampling_error(f: Tensor, std: Tensor) -> Tensor:

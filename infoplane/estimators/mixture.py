@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -12,11 +12,12 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from ..records import POINTS, POPULATION, Estimate, InfoplaneError
+from ..records import POINTS, POPULATION, Estimate, InfoplaneError, Path
 from ..streams import derive
-from .inputs import Classes, only_replica, read_labels, read_points
+from .inputs import Classes, check_chunk, is_count, over_replicas, read_labels, read_points
 from .pairs import check_noise, noise_label, noise_params, noise_variances
-from .protocol import About, Reading
+from .protocol import About, Estimator, Noise, Reading
+from .views import PATH_WARNINGS, View, estimates, views
 
 __all__ = ["Mixture", "MixtureInformation", "mixture_information"]
 
@@ -59,6 +60,7 @@ class MixtureInformation:
     population: bool
 
 
+@over_replicas("t")
 def mixture_information(
     t: Tensor,
     noise_variance: float | Tensor | None = None,
@@ -96,32 +98,23 @@ def mixture_information(
     Goldfeld et al., Estimating information flow in deep neural networks, ICML 2019, section 4 (the SP estimator).
     """
     where = "mixture_information"
-    points = read_points(where, t)
-    replicas = len(points)
     if (noise_variance is None) == (std is None):
         raise InfoplaneError(f"{where}: expected either noise_variance or std.")
     if noise_variance is not None:
-        variance = torch.as_tensor(noise_variance, dtype=torch.float64, device=points.device).detach()
-        if variance.shape not in ((), (1,), (replicas,)) or not bool(((variance > 0) & variance.isfinite()).all()):
-            raise InfoplaneError(
-                f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or {replicas} of them."
-            )
-        std = variance.sqrt().view(-1, 1, 1)
+        std = _std_of_variance(where, noise_variance, t)
     assert std is not None
-    if not isinstance(draws, int) or draws < 2:
+    if not is_count(draws, 2):
         raise InfoplaneError(f"{where}: draws={draws!r}; expected an integer of at least 2.")
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-        raise InfoplaneError(f"{where}: chunk={chunk!r}; expected a number of rows, at least 1.")
-    seeds = [derive("mixture", seed, r) for r in range(replicas)] if isinstance(seed, int) else list(seed)
-    if len(seeds) != replicas:
-        raise InfoplaneError(f"{where}: {len(seeds)} seeds for {replicas} replicas; expected one each.")
-    classes = None if labels is None else read_labels(where, labels, points)
-    found = _information(where, points, _read_std(where, std, points), classes, draws, population, seeds, chunk)
-    return found if t.ndim == 3 else only_replica(found)
+    check_chunk(where, chunk)
+    seeds = [derive("mixture", seed, r) for r in range(len(t))] if isinstance(seed, int) else list(seed)
+    if len(seeds) != len(t):
+        raise InfoplaneError(f"{where}: {len(seeds)} seeds for {len(t)} replicas; expected one each.")
+    classes = None if labels is None else read_labels(where, labels, t)
+    return _information(where, t, _read_std(where, std, t), classes, draws, population, seeds, chunk)
 
 
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(Estimator):
     """`mixture_information` for the Recorder.
 
     The output of a layer of Gaussian noise, or of dropout by a continuous law, is measured through its own noise; any
@@ -141,7 +134,6 @@ class Mixture:
     replicates: int = 0
 
     name = "mixture"
-    deferred = False
     about = About(
         quantity="I(X;T), I(T;Y); I(Z;X), or I(Z2;Z1), of a layer with Gaussian noise",
         standing="estimate, with a standard error",
@@ -153,11 +145,11 @@ class Mixture:
 
     def __post_init__(self) -> None:
         check_noise("Mixture", self.noise_variance, self.scale)
-        if not isinstance(self.draws, int) or self.draws < 2:
+        if not is_count(self.draws, 2):
             raise InfoplaneError(f"Mixture: draws={self.draws!r}; expected an integer of at least 2.")
         if self.population not in (None, True, False):
             raise InfoplaneError(f"Mixture: population={self.population!r}; expected True, False or None.")
-        if not isinstance(self.replicates, int) or self.replicates < 0 or self.replicates == 1:
+        if self.replicates != 0 and not is_count(self.replicates, 2):
             raise InfoplaneError(f"Mixture: replicates={self.replicates!r}; expected 0, or an integer of at least 2.")
 
     @property
@@ -172,92 +164,104 @@ class Mixture:
         population's. Downstream of noise, I(X;T) of a layer without noise of its own is of the mean path.
         """
         where = f"Mixture, layer {reading.layer!r}"
-        codes = read_points(where, reading.codes)
-        classes = None if labels is None else read_labels(where, labels, codes)
-        population = reading.population if self.population is None else self.population
-        seeds = [derive("mixture", seed, reading.layer) for seed in reading.seed_of]
-        noise = reading.noise
+        if reading.noise is not None:
+            return self._of_noise(where, reading, reading.noise, labels)
         common = Estimate(
             quantity="I(X;T)",
             value=math.nan,
             standing="estimate",
-            channel=noise_label(self.noise_variance, self.scale) if noise is None else noise.kind,
+            channel=noise_label(self.noise_variance, self.scale),
+            estimator=self.name,
+            params=f"{noise_params(self.noise_variance, self.scale)},{self.params}",
+        )
+        return estimates(common, views(where, reading, labels), self._look, _numbers)
+
+    def _look(self, view: View) -> MixtureInformation:
+        std = noise_variances(view.points, self.noise_variance, self.scale).sqrt().view(-1, 1, 1)
+        population = view.path != "sampled" and self._is_population(view.reading)
+        std = std.expand_as(view.points)
+        return _information(
+            view.where, view.points, std, view.classes, self.draws, population, _seeds(view.reading), None
+        )  # fmt: skip
+
+    def _is_population(self, reading: Reading) -> bool:
+        return reading.population if self.population is None else self.population
+
+    def _of_noise(self, where: str, reading: Reading, noise: Noise, labels: Tensor | None) -> list[list[Estimate]]:
+        """The information that the layer's own noise lets through."""
+        codes = read_points(where, reading.codes)
+        classes = None if labels is None else read_labels(where, labels, codes)
+        common = Estimate(
+            quantity=noise.quantity,
+            value=math.nan,
+            standing="estimate",
+            channel=noise.kind,
             estimator=self.name,
             params=self.params,
             n=codes.shape[1],
-            law=POINTS if population else POPULATION,
+            law=POINTS if self._is_population(reading) else POPULATION,
         )
-
-        if noise is not None:
-            common = replace(common, quantity=noise.quantity)
-            if noise.std is None:
-                return [[replace(common, warnings=("no-density",))] for _ in codes]
-            sent = read_points(where, noise.sent)
-            std = _read_std(where, noise.std, sent)
-            drawn = noise.resend is not None
-            found = _information(where, sent, std, classes, self.draws, population and not drawn, seeds, None)
-            rows = [
-                [*_of_input(common, found, r), *_of_label(common, found, r, sampled=drawn)] for r in range(len(codes))
-            ]
-            if noise.resend is not None and self.replicates:
-                fresh = replace(common, quantity="I(Z;X)", params=f"{self.params},replicates={self.replicates}")
-                if not bool((std == std[:, :1]).all()):  # of fresh centres it is not known
-                    of_input = [replace(fresh, warnings=("no-density",)) for _ in rows]
-                else:
-                    centres = noise.resend(self.replicates).transpose(0, 1).flatten(1, 2)
-                    of_input = _replicated(where, fresh, read_points(where, centres), std[:, :1], seeds)
-                for row, estimate in zip(rows, of_input, strict=True):
-                    row.append(estimate)
-            return rows
-
-        common = replace(common, params=f"{noise_params(self.noise_variance, self.scale)},{self.params}")
-        if reading.clean is None:
-            found = self._of(where, codes, classes, population, seeds)
-            return [[*_of_input(common, found, r), *_of_label(common, found, r)] for r in range(len(codes))]
-        found = self._of(where, read_points(where, reading.clean), None, population, seeds)
-        off = replace(common, channel="noise-off, " + common.channel, warnings=("noise-off",))
-        rows = [_of_input(off, found, r) for r in range(len(codes))]
-        if classes is not None:
-            found = self._of(where, codes, classes, False, seeds)
-            for r, row in enumerate(rows):
-                row += _of_label(common, found, r, sampled=True)
+        if noise.std is None:
+            return [[replace(common, warnings=("no-density",))] for _ in codes]
+        sent = read_points(where, noise.sent)
+        std = _read_std(where, noise.std, sent)
+        drawn = noise.resend is not None
+        path: Path = "sampled" if drawn else ""
+        population = self._is_population(reading) and not drawn
+        found = _information(where, sent, std, classes, self.draws, population, _seeds(reading), None)
+        of_label = replace(common, quantity="I(T;Y)", path=path, warnings=PATH_WARNINGS[path])
+        rows = [
+            [_of_input(common, found, r), *([] if classes is None else [_of_label(of_label, found, r)])]
+            for r in range(len(codes))
+        ]
+        if noise.resend is not None and self.replicates:
+            for row, estimate in zip(rows, self._above_noise(where, common, reading, noise.resend, std), strict=True):
+                row.append(estimate)
         return rows
 
-    def _of(
-        self, where: str, points: Tensor, classes: Classes | None, population: bool, seeds: Sequence[int]
-    ) -> MixtureInformation:
-        std = noise_variances(points, self.noise_variance, self.scale).sqrt().view(-1, 1, 1).expand_as(points)
-        return _information(where, points, std, classes, self.draws, population, seeds, None)
+    def _above_noise(
+        self, where: str, common: Estimate, reading: Reading, resend: Callable[[int], Tensor], std: Tensor
+    ) -> list[Estimate]:
+        """I(Z;X) of each replica from K fresh draws of the noise below the layer."""
+        params = f"{self.params},replicates={self.replicates}"
+        fresh = replace(common, quantity="I(Z;X)", params=params, path="replicates")
+        if not bool((std == std[:, :1]).all()):  # of fresh centres it is not known
+            return [replace(fresh, warnings=("no-density",))] * len(std)
+        centres = read_points(where, resend(self.replicates).transpose(0, 1).flatten(1, 2))
+        return _replicated(where, fresh, centres, std[:, :1], _seeds(reading))
 
 
-def _of_input(common: Estimate, found: MixtureInformation, r: int) -> list[Estimate]:
-    return [
-        replace(
-            common,
-            value=float(found.information[r]),
-            stderr=float(found.stderr[r]),
-            law=POINTS if found.population else POPULATION,
-            ceiling=math.log(found.n) if found.population else math.nan,
-            warnings=(*_warnings(found.thin, r), *common.warnings),
-        )
-    ]
+def _seeds(reading: Reading) -> list[int]:
+    return [derive("mixture", seed, reading.layer) for seed in reading.seed_of]
 
 
-def _of_label(common: Estimate, found: MixtureInformation, r: int, *, sampled: bool = False) -> list[Estimate]:
-    """I(T;Y), or nothing without labels. sampled: the centres are draws of the noise below."""
-    if found.label_information is None or found.label_stderr is None or found.label_entropy is None:
-        return []
-    return [
-        replace(
-            common,
-            quantity="I(T;Y)",
-            value=float(found.label_information[r]),
-            stderr=float(found.label_stderr[r]),
-            law=POINTS if found.population else POPULATION,
-            ceiling=float(found.label_entropy[r]),
-            warnings=(*_warnings(found.label_thin, r), *(("sampled-codes",) if sampled else ())),
-        )
-    ]
+def _numbers(common: Estimate, view: View, found: MixtureInformation, r: int) -> list[Estimate]:
+    return [(_of_input if common.quantity == "I(X;T)" else _of_label)(common, found, r)]
+
+
+def _of_input(common: Estimate, found: MixtureInformation, r: int) -> Estimate:
+    return replace(
+        common,
+        value=float(found.information[r]),
+        stderr=float(found.stderr[r]),
+        law=POINTS if found.population else POPULATION,
+        ceiling=math.log(found.n) if found.population else math.nan,
+        warnings=(*_warnings(found.thin, r), *common.warnings),
+    )
+
+
+def _of_label(common: Estimate, found: MixtureInformation, r: int) -> Estimate:
+    assert found.label_information is not None
+    assert found.label_stderr is not None
+    assert found.label_entropy is not None
+    return replace(
+        common,
+        value=float(found.label_information[r]),
+        stderr=float(found.label_stderr[r]),
+        law=POINTS if found.population else POPULATION,
+        ceiling=float(found.label_entropy[r]),
+        warnings=(*_warnings(found.label_thin, r), *common.warnings),
+    )
 
 
 def _warnings(thin: Tensor | None, r: int) -> tuple[str, ...]:
@@ -364,6 +368,16 @@ def _mean(values: Tensor, population: bool) -> tuple[Tensor, Tensor, Tensor]:
         freedom, variance = n - 1, values.mean(0).var() / n
     stderr = variance.sqrt()
     return mean, stderr, stderr * float(stdtrit(freedom, 0.975))
+
+
+def _std_of_variance(where: str, noise_variance: float | Tensor, points: Tensor) -> Tensor:
+    """(R, 1, 1) or (1, 1, 1) float64."""
+    variance = torch.as_tensor(noise_variance, dtype=torch.float64, device=points.device).detach()
+    if variance.shape not in ((), (1,), (len(points),)) or not bool(((variance > 0) & variance.isfinite()).all()):
+        raise InfoplaneError(
+            f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or {len(points)} of them."
+        )
+    return variance.sqrt().view(-1, 1, 1)
 
 
 def _read_std(where: str, std: Tensor, points: Tensor) -> Tensor:

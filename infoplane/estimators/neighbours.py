@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,12 +14,12 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 from torch import Tensor
 
-from ..extras import COMPILED
 from ..records import POPULATION, Estimate, InfoplaneError, choose
 from ..streams import Streams, derive
-from .inputs import Classes, only_replica, read_labels, read_points
+from .inputs import Classes, is_count, over_replicas, read_labels
 from .pairs import check_noise, noise_params, pair
-from .protocol import About, Reading
+from .protocol import About, Estimator, Reading
+from .views import per_replica
 
 __all__ = ["KSG", "NeighbourInformation", "Ross", "ksg_information", "ross_information"]
 
@@ -33,6 +33,8 @@ _ALL = slice(None)
 #: all pairs beat it from fewer units on, while the points are few enough.
 TREE_UNITS = 8
 LOOP_UNITS, LOOP_POINTS = 4, 10_000
+#: False: 'auto' takes no compiled loops. For tests.
+COMPILED = True
 #: More units than this in one variable are warned of.
 FEW_UNITS = 5
 #: By this share of itself a value by classes may rise from half of the points to all of them.
@@ -69,6 +71,7 @@ class NeighbourInformation:
     n: Tensor
 
 
+@over_replicas("x", "y")
 def ksg_information(
     x: Tensor, y: Tensor, *, k: int = 3, chunk: int | None = None, method: Method = "auto"
 ) -> NeighbourInformation:
@@ -84,29 +87,20 @@ def ksg_information(
     x: (N, D_x), or (R, N, D_x) for R replicas; real and finite. y: (N, D_y) or (R, N, D_y).
     k: neighbours; more of them lower the variance and raise the bias.
     chunk: rows worked on at a time in blocks; memory is about 32 chunk N bytes. Default: 2^20 / N, on a GPU 2^25 / N.
-    method: 'tree' (on the CPU), 'blocks' of all distances, or 'compiled' (on the CPU, loops compiled by numba: `pip
-        install 'infoplane[fast]'`), one value by any; 'auto': on the CPU a tree where fewer than 8 units vary, or,
-        where numba is installed and no chunk given, compiled loops from 8 units on, and from 4 on for up to 10 000
-        points.
+    method: 'tree' (on the CPU), 'blocks' of all distances, or 'compiled' (on the CPU, loops compiled by numba), one
+        value by any; 'auto': on the CPU a tree where fewer than 8 units vary, or, where no chunk is given, compiled
+        loops from 8 units on, and from 4 on for up to 10 000 points.
 
     Raises InfoplaneError for other shapes or types, values that are not finite, tensors on two devices, N <= k, and
     a method that is not to be had.
 
     Kraskov, Stoegbauer & Grassberger, Estimating mutual information, Phys. Rev. E 69 (2004) 066138, equation 8.
     """
-    where = "ksg_information"
-    _check_devices(where, x, y)
-    sent, received = read_points(f"{where}, x", x), read_points(f"{where}, y", y)
-    if x.shape[:-1] != y.shape[:-1]:
-        raise InfoplaneError(
-            f"{where}: x has shape {tuple(x.shape)} and y {tuple(y.shape)}; expected as many points in both, "
-            "(N, D_x) and (N, D_y), or (R, N, D_x) and (R, N, D_y)."
-        )
-    _check_options(where, k, chunk, method, sent.shape[1])
-    result, _ = _ksg(sent, received, k, chunk, method)
-    return result if x.ndim == 3 else only_replica(result)
+    _check_options("ksg_information", k, chunk, method, x.shape[1])
+    return _ksg(x, y, k, chunk, method)[0]
 
 
+@over_replicas("t")
 def ross_information(
     t: Tensor, labels: Tensor, *, k: int = 3, chunk: int | None = None, method: Method = "auto"
 ) -> NeighbourInformation:
@@ -128,17 +122,37 @@ def ross_information(
     Ross, Mutual information between discrete and continuous data sets, PLoS ONE 9 (2014) e87357, equation 2.
     """
     where = "ross_information"
-    _check_devices(where, t, labels)
-    points = read_points(where, t)
-    classes = read_labels(where, labels, points)
+    classes = read_labels(where, labels, t)
     choose(method, ("auto", "tree", "blocks"), "method")
-    _check_options(where, k, chunk, method, points.shape[1])
-    result = _ross(where, points, classes, k, chunk, method)
-    return result if t.ndim == 3 else only_replica(result)
+    _check_options(where, k, chunk, method, t.shape[1])
+    return _ross(where, t, classes, k, chunk, method)
 
 
 @dataclass(frozen=True)
-class KSG:
+class _Neighbours(Estimator):
+    """The options that `KSG` and `Ross` share, and the records that they make."""
+
+    k: int = 3
+    noise_variance: float = 1e-3
+    scale: Literal["absolute", "layer"] = "absolute"
+    points: int = 5000
+
+    def __post_init__(self) -> None:
+        where = type(self).__name__
+        if not is_count(self.k):
+            raise InfoplaneError(f"{where}: k={self.k!r}; expected an integer of at least 1.")
+        if not is_count(self.points, self.k + 1):
+            raise InfoplaneError(f"{where}: points={self.points!r}; expected an integer above k={self.k}.")
+        check_noise(where, self.noise_variance, self.scale)
+
+    @property
+    def params(self) -> str:
+        """For the column `params`: every option that changes the value."""
+        return f"k={self.k},{noise_params(self.noise_variance, self.scale)},points={self.points}"
+
+
+@dataclass(frozen=True)
+class KSG(_Neighbours):
     """`ksg_information` for the Recorder: of what is sent and what is received in the channel of a layer.
 
     k: neighbours.
@@ -146,13 +160,7 @@ class KSG:
     points: at most so many, a random subset, the same at every snapshot.
     """
 
-    k: int = 3
-    noise_variance: float = 1e-3
-    scale: Literal["absolute", "layer"] = "absolute"
-    points: int = 5000
-
     name = "ksg"
-    deferred = False
     about = About(
         quantity="I(X;T), of a noisy layer that of its channel: I(Z;X), I(Z2;Z1), I(Z2;F2)",
         standing="estimate, for the population, through the layer's own noise or Gaussian noise",
@@ -161,13 +169,6 @@ class KSG:
         cost="N^2 D of at most `points` points; N log N in few units",
         source="Kraskov, Stoegbauer & Grassberger, Phys. Rev. E 69 (2004) 066138",
     )
-
-    def __post_init__(self) -> None:
-        _check_fields("KSG", self)
-
-    @property
-    def params(self) -> str:
-        return _params(self)
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
         """I(sent; received) of each replica, in nats; `labels` are not looked at."""
@@ -179,21 +180,14 @@ class KSG:
         n = chosen.shape[1]
         some = _halves(reading, chosen)[:, : n // 2] if n > WIDER * self.k else None
         result, low = _ksg(sent, received, self.k, None, "auto", some)
-        ceilings = [math.nan] * len(low)
-        return _estimates(self, result, ends.quantity, ends.channel, ceilings, ends.warnings, low)
+        return _numbers(ends.number(self.name, self.params), result, low)
 
 
 @dataclass(frozen=True)
-class Ross:
+class Ross(_Neighbours):
     """`ross_information` for the Recorder. k, noise_variance, scale, points: as of `KSG`."""
 
-    k: int = 3
-    noise_variance: float = 1e-3
-    scale: Literal["absolute", "layer"] = "absolute"
-    points: int = 5000
-
     name = "ross"
-    deferred = False
     about = About(
         quantity="I(T;Y)",
         standing="estimate, for the population, through the layer's own noise or Gaussian noise",
@@ -201,13 +195,6 @@ class Ross:
         cost="N^2 D of at most `points` points; N log N in few units",
         source="Ross, PLoS ONE 9 (2014) e87357",
     )
-
-    def __post_init__(self) -> None:
-        _check_fields("Ross", self)
-
-    @property
-    def params(self) -> str:
-        return _params(self)
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
         """I(T;Y) of each replica, in nats; nothing without labels."""
@@ -225,43 +212,43 @@ class Ross:
 
         result = of(chosen)
         rising = _rising(reading, of, result, chosen, self.k)
-        channel = ends.channel.removeprefix("noise-off, ")
-        return _estimates(self, result, "I(T;Y)", channel, classes.entropy().tolist(), ends.label_warnings, rising)
+        return _numbers(ends.label_number(self.name, self.params), result, rising, classes.entropy().tolist())
+
+
+def _numbers(
+    common: Estimate, result: NeighbourInformation, biased: list[bool], ceilings: list[float] | None = None
+) -> list[list[Estimate]]:
+    """The number of each replica. biased: whether it is known to be low. ceilings: none if not given."""
+    warnings = []
+    for r, low in enumerate(biased):
+        raised = {
+            "ties": float(result.ties[r]) > 0,
+            "high-dimension": int(result.dimensions[r]) > FEW_UNITS,
+            "saturated": bool(result.saturated[r]),
+            "sample-bias": low,
+        }
+        warnings.append((*(code for code, yes in raised.items() if yes), *common.warnings))
+    return per_replica(
+        replace(common, law=POPULATION),
+        len(biased),
+        value=result.value,
+        n=result.n,
+        stderr=result.stderr,
+        ceiling=ceilings or [math.nan] * len(biased),
+        warnings=warnings,
+    )
 
 
 # what goes in and what comes out
 
 
-def _check_devices(where: str, a: Tensor, b: Tensor) -> None:
-    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.device != b.device:
-        raise InfoplaneError(f"{where}: tensors on {a.device} and {b.device}; expected both on one device.")
-
-
 def _check_options(where: str, k: int, chunk: int | None, method: str, n: int) -> None:
     for name, value in {"k": k, "chunk": chunk}.items():
-        if not (_is_count(value) or (name == "chunk" and value is None)):
+        if not (is_count(value) or (name == "chunk" and value is None)):
             raise InfoplaneError(f"{where}: {name}={value!r}; expected an integer of at least 1.")
     choose(method, METHODS, "method")
-    if method == "compiled" and not COMPILED:
-        raise InfoplaneError(f"{where}: method 'compiled' needs numba; pip install 'infoplane[fast]', or take 'auto'.")
     if n <= k:
         raise InfoplaneError(f"{where}: {n} points have no k-th neighbour for k={k}; expected at least {k + 1} points.")
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _check_fields(where: str, of: KSG | Ross) -> None:
-    if not _is_count(of.k):
-        raise InfoplaneError(f"{where}: k={of.k!r}; expected an integer of at least 1.")
-    if not _is_count(of.points) or of.points <= of.k:
-        raise InfoplaneError(f"{where}: points={of.points!r}; expected an integer above k={of.k}.")
-    check_noise(where, of.noise_variance, of.scale)
-
-
-def _params(of: KSG | Ross) -> str:
-    return f"k={of.k},{noise_params(of.noise_variance, of.scale)},points={of.points}"
 
 
 def _subset(reading: Reading, points: Tensor, most: int) -> Tensor:
@@ -302,40 +289,6 @@ def _rising(
         return [True] * len(chosen)
     rise = whole.value - (parts[0].value + parts[1].value) / 2
     return [bool(up) for up in (rise > RISE * whole.value.abs()) & (rise > whole.stderr)]
-
-
-def _estimates(
-    of: KSG | Ross,
-    result: NeighbourInformation,
-    quantity: str,
-    channel: str,
-    ceilings: list[float],
-    more: tuple[str, ...],
-    rising: list[bool],
-) -> list[list[Estimate]]:
-    rows = []
-    for r, ceiling in enumerate(ceilings):
-        raised = {
-            "ties": float(result.ties[r]) > 0,
-            "high-dimension": int(result.dimensions[r]) > FEW_UNITS,
-            "saturated": bool(result.saturated[r]),
-            "sample-bias": rising[r],
-        }
-        estimate = Estimate(
-            quantity=quantity,
-            value=float(result.value[r]),
-            standing="estimate",
-            channel=channel,
-            estimator=of.name,
-            params=of.params,
-            n=int(result.n[r]),
-            law=POPULATION,
-            stderr=float(result.stderr[r]),
-            ceiling=ceiling,
-            warnings=(*(code for code, yes in raised.items() if yes), *more),
-        )
-        rows.append([estimate])
-    return rows
 
 
 # the estimators

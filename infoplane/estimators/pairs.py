@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ..records import InfoplaneError, choose
+from ..records import Estimate, InfoplaneError, Path, choose
 from ..streams import Streams, derive
 from .inputs import is_positive, number, read_points
 from .protocol import Reading
+from .views import PATH_WARNINGS
 
 __all__ = ["SCALES", "Pair", "check_noise", "noise_label", "noise_params", "noise_variances", "pair"]
 
@@ -24,7 +26,8 @@ class Pair:
     sent, received: what went in and what came out, for the information that `quantity` names.
     std: of the Gaussian noise between them, (R, N, D) or (R, 1, 1); None where its density is not known (Echo).
     labelled: what came out, for I(T;Y); noisy where the network is.
-    quantity, channel, warnings: of I(sent; received); label_warnings: of I(T;Y).
+    quantity, channel: of I(sent; received), and the channel of I(T;Y) too.
+    path: which codes were sent; label_path: which are labelled.
     """
 
     sent: Tensor
@@ -33,8 +36,31 @@ class Pair:
     labelled: Tensor
     quantity: str
     channel: str
-    warnings: tuple[str, ...]
-    label_warnings: tuple[str, ...]
+    path: Path
+    label_path: Path
+
+    def number(self, estimator: str, params: str) -> Estimate:
+        """A number of I(sent; received) that is still without its value."""
+        return Estimate(
+            quantity=self.quantity,
+            value=math.nan,
+            standing="estimate",
+            channel=self.channel,
+            estimator=estimator,
+            params=params,
+            path=self.path,
+            n=self.sent.shape[1],
+            warnings=PATH_WARNINGS[self.path],
+        )
+
+    def label_number(self, estimator: str, params: str) -> Estimate:
+        """A number of I(T;Y) that is still without its value."""
+        return replace(
+            self.number(estimator, params),
+            quantity="I(T;Y)",
+            path=self.label_path,
+            warnings=PATH_WARNINGS[self.label_path],
+        )
 
 
 def pair(where: str, reading: Reading, noise_variance: float, scale: str = "absolute") -> Pair:
@@ -47,24 +73,21 @@ def pair(where: str, reading: Reading, noise_variance: float, scale: str = "abso
     codes = read_points(where, reading.codes)
     if reading.noise is not None:
         sent = read_points(where, reading.noise.sent)
-        sampled = ("sampled-codes",)
-        return Pair(
-            sent, codes, reading.noise.std, codes, reading.noise.quantity, reading.noise.kind, (), sampled
-        )  # fmt: skip
+        noise = reading.noise
+        return Pair(sent, codes, noise.std, codes, noise.quantity, noise.kind, path="", label_path="sampled")
     sent = codes if reading.clean is None else read_points(where, reading.clean)
     std = noise_variances(sent, noise_variance, scale).sqrt().to(sent.dtype).view(-1, 1, 1)
     streams = Streams([derive("noise", seed, reading.layer) for seed in reading.seed_of], sent.device)
     drawn = std * streams.normal(*sent.shape[1:], dtype=sent.dtype)
-    off = () if reading.clean is None else ("noise-off",)
     return Pair(
         sent=sent,
         received=sent + drawn,
         std=std,
         labelled=codes + drawn,
         quantity="I(X;T)",
-        channel=("noise-off, " if off else "") + noise_label(noise_variance, scale),
-        warnings=off,
-        label_warnings=("sampled-codes",) if off else (),
+        channel=noise_label(noise_variance, scale),
+        path="" if reading.clean is None else "noise-off",
+        label_path="" if reading.clean is None else "sampled",
     )
 
 

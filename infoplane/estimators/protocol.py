@@ -1,17 +1,23 @@
-"""What the Recorder gives an estimator, what it wants back, and what an estimator says of itself."""
+"""The contract between the Recorder and an estimator: what is read of a layer and what an estimator gives back."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from ..records import Estimate
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["About", "Estimator", "Noise", "Reading"]
+    from ..theory.linear import LinearTask
+
+__all__ = ["About", "Estimator", "Noise", "Reading", "Tables"]
+
+#: Rows of further tables: name of the table -> replica -> rows, each column name -> value.
+Tables = dict[str, list[list[dict[str, object]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +92,67 @@ class Reading:
 
 @runtime_checkable
 class Estimator(Protocol):
-    """An estimator for the Recorder: a frozen dataclass that carries its options, which the command line sets by name.
+    """An estimator for the Recorder: a frozen dataclass whose fields are its options.
 
-    Those in the registry have a class attribute `about` too, of class About.
+    Inherit from it and give `name` and `measure`; the other members have defaults that suit most estimators. The
+    command line sets the options by the names of the fields. Estimators in the registry also have a class attribute
+    `about`, an `About`.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from infoplane.estimators import Estimator, per_replica
+        >>> from infoplane.records import Estimate
+        >>> @dataclass(frozen=True)
+        ... class Zero(Estimator):
+        ...     name = "zero"
+        ...
+        ...     def measure(self, reading, labels):
+        ...         zero = Estimate(quantity="I(X;T)", value=0.0, standing="lower", channel="any", estimator=self.name)
+        ...         return per_replica(zero, len(reading.codes))
     """
 
-    @property
-    def name(self) -> str:
-        """What stands in the column `estimator`."""
+    #: The word in the column `estimator`.
+    name: ClassVar[str]
 
     @property
     def deferred(self) -> bool:
-        """True if it needs `Reading.limits`, the range over the whole run, and so a second pass."""
+        """Whether it needs `Reading.limits`, the range over the whole run, and so a second pass."""
+        return False
 
+    def bind(self, law: LinearTask | None) -> Estimator:
+        """Return the estimator for a task whose inputs have this law.
+
+        Args:
+            law: The law of inputs and labels; None if it is not known.
+
+        Returns:
+            The estimator itself, unless it depends on the law.
+
+        Raises:
+            InfoplaneError: The estimator needs a law and has none.
+        """
+        return self
+
+    @abstractmethod
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """The numbers of each replica. labels: (N,) or (R, N), classes as integers; None: no I(T;Y)."""
+        """Measure one layer.
+
+        Args:
+            reading: What the layer gave for the inputs of the probe.
+            labels: Classes as integers, of shape (N,) or (R, N); None if there are none, and then no I(T;Y).
+
+        Returns:
+            The numbers of each replica, in nats.
+        """
+
+    def measure_with_tables(self, reading: Reading, labels: Tensor | None) -> tuple[list[list[Estimate]], Tables]:
+        """Measure one layer, and give what else is known of it, for tables of their own.
+
+        Args:
+            reading: As for `measure`.
+            labels: As for `measure`.
+
+        Returns:
+            The numbers of each replica, and by the name of a table the rows of each replica; no tables by default.
+        """
+        return self.measure(reading, labels), {}

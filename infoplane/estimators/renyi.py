@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ..records import Estimate, InfoplaneError
+from ..records import Estimate, InfoplaneError, Path
 from ..streams import derive
-from .inputs import INTEGERS, Classes, is_positive, number, only_replica, read_labels, read_points
-from .protocol import About, Reading
+from .inputs import (
+    INTEGERS,
+    Classes,
+    check_chunk,
+    is_count,
+    is_positive,
+    number,
+    over_replicas,
+    read_labels,
+    read_points,
+)
+from .protocol import About, Estimator, Reading
+from .views import PATH_WARNINGS
 
 __all__ = ["Renyi", "RenyiInformation", "renyi_information"]
 
@@ -42,6 +53,7 @@ class RenyiInformation:
     n: int
 
 
+@over_replicas("x")
 def renyi_information(
     x: Tensor,
     y: Tensor,
@@ -84,22 +96,19 @@ def renyi_information(
     where = "renyi_information"
     options = _Options(where, alpha, width, points, permutations)
     options.check()
-    sent = read_points(where, x)
     labels = isinstance(y, Tensor) and y.dtype in INTEGERS
-    received = read_labels(where, y, sent) if labels else read_points(where, y)
+    received = read_labels(where, y, x) if labels else read_points(where, y)
     if labels and width_y is not None:
         raise InfoplaneError(f"{where}: width_y={width_y!r}, but y are labels, whose kernel has no width.")
     for name, given in (("width_x", width_x), ("width_y", width_y)):
         if given is not None and not is_positive(given):
             raise InfoplaneError(f"{where}: {name}={given!r}; expected a finite number above 0, or None.")
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-        raise InfoplaneError(f"{where}: chunk={chunk!r}; expected a number of rows, at least 1.")
-    result = _information(options, sent, received, [seed] * len(sent), (width_x, width_y), chunk)
-    return result if x.ndim == 3 else only_replica(result)
+    check_chunk(where, chunk)
+    return _information(options, x, received, [seed] * len(x), (width_x, width_y), chunk)
 
 
 @dataclass(frozen=True)
-class Renyi:
+class Renyi(Estimator):
     """`renyi_information` for the Recorder.
 
     alpha, width, points, permutations: as there. The subset and the permutations are those of the replica's seed, the
@@ -112,7 +121,6 @@ class Renyi:
     permutations: int = 10
 
     name = "renyi"
-    deferred = False
     about = About(
         quantity="I(X;T), I(T;Y); at a noisy layer I(Z;X)",
         standing="estimate, of the kernel's information, which is not Shannon's",
@@ -139,8 +147,8 @@ class Renyi:
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
         """I(X;T), or I(sent; received) of a noisy channel, and with labels I(T;Y), of each replica; nats.
 
-        Beside each value stands that of its permuted null, in a channel "permuted, ...": the mean, with its standard
-        error, std / sqrt(permutations). Downstream of noise both are of one noisy draw a point.
+        Each value is followed by that of its permuted null, with the side "null": the mean, with its standard error,
+        std / sqrt(permutations). Above noise both are of one noisy draw per point.
 
         Raises InfoplaneError as `renyi_information` does, and where the reading has no inputs to compare with.
         """
@@ -148,52 +156,47 @@ class Renyi:
         options = _Options(where, self.alpha, self.width, self.points, self.permutations)
         codes = read_points(where, reading.codes)
         classes = None if labels is None else read_labels(where, labels, codes)
-        sampled = ("sampled-codes",) if reading.noisy or reading.noise is not None else ()
-        seeds = reading.seed_of
-        rows: list[list[Estimate]] = [[] for _ in codes]
-
-        def add(quantity: str, of: RenyiInformation, ceiling: Tensor, prefix: str, path: tuple[str, ...]) -> None:
-            for r, row in enumerate(rows):
-                values = [("", of.information, math.nan, _at_null(of, r))]
-                if of.null_mean is not None and of.null_std is not None:
-                    stderr = float(of.null_std[r]) / math.sqrt(self.permutations)
-                    values.append(("permuted, ", of.null_mean, stderr, ()))
-                for permuted, value, stderr, warnings in values:
-                    row.append(
-                        Estimate(
-                            quantity=quantity,
-                            value=float(value[r]),
-                            standing="estimate",
-                            channel=permuted + prefix + self.channel,
-                            estimator=self.name,
-                            params=self.params,
-                            n=of.n,
-                            stderr=stderr,
-                            ceiling=float(ceiling[r]),
-                            warnings=("kernel-width", *warnings, *path),
-                        )
-                    )
-
-        path: tuple[str, ...]
+        common = Estimate(
+            quantity="I(X;T)",
+            value=math.nan,
+            standing="estimate",
+            channel=self.channel,
+            estimator=self.name,
+            params=self.params,
+        )
+        path: Path = "sampled" if reading.noisy or reading.noise is not None else ""
+        sampled = replace(common, path=path, warnings=PATH_WARNINGS[path])
         if reading.noise is not None:
-            quantity, prefix, path = reading.noise.quantity, reading.noise.kind + ", ", ()
+            of_input = replace(common, quantity=reading.noise.quantity)
             sent = read_points(where, reading.noise.sent)
         elif reading.inputs is not None:
-            quantity, prefix, path = "I(X;T)", "", sampled
+            of_input = sampled
             sent = read_points(f"{where}, inputs", reading.inputs)
         else:
             raise InfoplaneError(
                 f"{where}: the reading has no inputs, and I(X;T) by kernels compares the layer with them; "
                 "give the probe's inputs to the Reading, or take another estimator."
             )
-        information = _information(options, sent, codes, seeds)
-        log_n = torch.full((len(codes),), math.log(information.n), dtype=torch.float64)
-        add(quantity, information, log_n, prefix, path)
+        found = _information(options, sent, codes, reading.seed_of)
+        log_n = torch.full((len(codes),), math.log(found.n), dtype=torch.float64)
+        rows = [self._numbers(of_input, found, log_n, r) for r in range(len(codes))]
         if classes is not None:
-            information = _information(options, codes, classes, seeds)
-            # S(A o B) >= S(A): the Hadamard product with a correlation matrix only spreads the eigenvalues
-            add("I(T;Y)", information, information.entropy_y, "", sampled)
+            found = _information(options, codes, classes, reading.seed_of)
+            of_label = replace(sampled, quantity="I(T;Y)")
+            for r, row in enumerate(rows):
+                # S(A o B) >= S(A): the Hadamard product with a correlation matrix only spreads the eigenvalues
+                row += self._numbers(of_label, found, found.entropy_y, r)
         return rows
+
+    def _numbers(self, common: Estimate, found: RenyiInformation, ceiling: Tensor, r: int) -> list[Estimate]:
+        """The value of one replica, and the mean of its permuted null."""
+        null = replace(common, n=found.n, ceiling=float(ceiling[r]), warnings=("kernel-width", *common.warnings))
+        warnings = ("kernel-width", *_at_null(found, r), *common.warnings)
+        value = replace(null, value=float(found.information[r]), warnings=warnings)
+        if found.null_mean is None or found.null_std is None:
+            return [value]
+        stderr = float(found.null_std[r]) / math.sqrt(self.permutations)
+        return [value, replace(null, value=float(found.null_mean[r]), side="null", stderr=stderr)]
 
 
 def _at_null(of: RenyiInformation, r: int) -> tuple[str, ...]:
@@ -219,7 +222,7 @@ class _Options:
         if not is_positive(self.width):
             raise InfoplaneError(f"{self.where}: width={self.width!r}; expected a finite number above 0.")
         for name, given, least in (("points", self.points, 1), ("permutations", self.permutations, 2)):
-            if not isinstance(given, int) or isinstance(given, bool) or (given != 0 and given < least):
+            if not (is_count(given, least) or (is_count(given, 0) and given == 0)):
                 raise InfoplaneError(f"{self.where}: {name}={given!r}; expected 0, or an integer of at least {least}.")
 
 

@@ -16,12 +16,13 @@ from ..channels.certificate import Certificate, certify
 from ..channels.echo import apply_scale
 from ..channels.evidence import CELLS, Evidence
 from ..channels.layer import Echo
-from ..records import POINTS, Estimate, InfoplaneError, choose
+from ..records import POINTS, Estimate, InfoplaneError, Path, choose
 from ..replicas import ReplicaLinear
 from ..streams import Streams, derive
-from .inputs import Classes, is_positive, number, read_labels, read_points
-from .protocol import About, Reading
-from .variational import floored, with_unseen
+from .fitting import floored, with_unseen
+from .inputs import Classes, is_count, is_positive, number, read_labels, read_points
+from .protocol import About, Estimator, Reading, Tables
+from .views import PATH_WARNINGS
 
 __all__ = ["OBJECTIVES", "Tap", "TapFit", "fit_taps"]
 
@@ -47,7 +48,7 @@ class TapFit:
     rate: the certificate of I(Z;X), nats; None if the fit diverged, and then the other numbers are NaN.
     cross_entropy: of the labels given single noisy draws of z, n in all, the decoder mixed with a share 1/n of the
         shares of the classes, nats; and its standard error over the noise, with what rare errors that the draws do not
-        show may be worth (`variational.with_unseen`) (label);
+        show may be worth (`fitting.with_unseen`) (label);
     distortion: the squared error of the layer's whitened directions given z, summed over them, in units of the variance
         of one, and its standard error (reconstruction); NaN under the other objective.
     improved, moved: by how much the objective fell, and the rate moved, over the last tenth of the steps at the full
@@ -132,7 +133,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Tap:
+class Tap(Estimator):
     """`fit_taps` for the Recorder: every layer with a side branch for each beta, refitted at each snapshot.
 
     The numbers are of the tap's own code: what a bottleneck of this form, learned by this objective, lets through of
@@ -156,7 +157,6 @@ class Tap:
     layers: tuple[str, ...] = field(default=(), metadata={"read": _names, "is": "names with slashes between"})
 
     name = "tap"
-    deferred = False
     about = About(
         quantity="I(Z;X), I(Z;Y) of the tap's code Z",
         standing="exact where the certificate of the tap passes, else upper; I(Z;Y) lower and upper",
@@ -172,14 +172,14 @@ class Tap:
         betas = self.betas
         _expect(bool(betas) and all(is_positive(b) for b in betas), "betas", betas, "finite numbers above 0")
         _expect(len({number(b) for b in betas}) == len(betas), "betas", betas, "different numbers")
-        _expect(_whole(self.units, 1), "units", self.units, "a whole number of at least 1")
-        _expect(_whole(self.hidden, 0), "hidden", self.hidden, "a whole number of at least 0")
+        _expect(is_count(self.units, 1), "units", self.units, "a whole number of at least 1")
+        _expect(is_count(self.hidden, 0), "hidden", self.hidden, "a whole number of at least 0")
         _expect(is_positive(self.bound) and self.bound < 1, "bound", self.bound, "a number between 0 and 1")
-        power_of_two = _whole(self.echoes, 1) and not self.echoes & (self.echoes - 1)
+        power_of_two = is_count(self.echoes, 1) and not self.echoes & (self.echoes - 1)
         _expect(power_of_two, "echoes", self.echoes, "a power of two")
-        _expect(_whole(self.steps, 20), "steps", self.steps, "a whole number of at least 20")
+        _expect(is_count(self.steps, 20), "steps", self.steps, "a whole number of at least 20")
         _expect(is_positive(self.lr), "lr", self.lr, "a finite number above 0")
-        _expect(_whole(self.batch, 2), "batch", self.batch, "a whole number of at least 2")
+        _expect(is_count(self.batch, 2), "batch", self.batch, "a whole number of at least 2")
 
     def params(self, beta: float) -> str:
         """Of the numbers at that beta: every option that changes them."""
@@ -235,19 +235,34 @@ class Tap:
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
         """`estimates` of `fit`: I(Z;X) and, for the objective `label`, bounds on I(Z;Y) for each beta; nats."""
-        return self.estimates(reading, labels, self.fit(reading, labels))
+        return self.measure_with_tables(reading, labels)[0]
+
+    def measure_with_tables(self, reading: Reading, labels: Tensor | None) -> tuple[list[list[Estimate]], Tables]:
+        """Fit the side branches once, and give their numbers and what else is known of each fit.
+
+        Args:
+            reading: What the layer gave for the inputs of the probe.
+            labels: Classes as integers, of shape (N,) or (R, N); None if there are none.
+
+        Returns:
+            `estimates` of the fits, and under "taps" the rows of `table`.
+        """
+        fits = self.fit(reading, labels)
+        return self.estimates(reading, labels, fits), {"taps": self.table(fits)}
 
     def _rows(self, reading: Reading, fit: TapFit, entropy: float) -> list[Estimate]:
-        off = () if reading.clean is None else ("noise-off",)
+        path: Path = "" if reading.clean is None else "noise-off"
+        off = PATH_WARNINGS[path]
         slow = () if fit.settled else ("untrained",)
         n = reading.codes.shape[-2]
         information = Estimate(
             quantity="I(Z;X)",
             value=math.nan,
             standing="estimate",
-            channel="noise-off, echo tap" if off else "echo tap",
+            channel="echo tap",
             estimator=self.name,
             params=self.params(fit.beta),
+            path=path,
             n=n,
             ceiling=math.log(n),
             warnings=("tap", *off, *slow),
@@ -270,6 +285,7 @@ class Tap:
             quantity="I(Z;Y)",
             value=entropy - fit.cross_entropy,
             standing="estimate" if seen is None else "lower",
+            side="lower",
             law=POINTS,
             stderr=fit.cross_entropy_stderr,
             error=math.nan,
@@ -278,16 +294,12 @@ class Tap:
         )
         bounded = seen is not None and seen.standing != "estimate"
         most = min(entropy, information.value + information.error) if bounded else entropy
-        return [information, lower, replace(lower, value=most, standing="upper", stderr=0.0)]
+        return [information, lower, replace(lower, value=most, side="upper", standing="upper", stderr=0.0)]
 
 
 def _expect(condition: bool, name: str, value: object, expected: str) -> None:
     if not condition:
         raise InfoplaneError(f"Tap: {name}={value!r}; expected {expected}.")
-
-
-def _whole(x: object, least: int) -> bool:
-    return isinstance(x, int) and not isinstance(x, bool) and x >= least
 
 
 class _Trend(NamedTuple):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,25 +14,32 @@ from torch.nn.functional import silu, softplus
 
 from ..records import POINTS, POPULATION, Estimate, InfoplaneError, Standing
 from ..streams import Streams, derive
-from .inputs import number, only_replica, read_points
+from .fitting import (
+    FEWEST,
+    affine,
+    batches,
+    check_steps,
+    fit,
+    is_settled,
+    seeds_of,
+    split,
+    standard_error,
+    standardise,
+    take,
+    unflatten,
+    with_unseen,
+)
+from .inputs import is_count, number, over_replicas
 from .pairs import check_noise, noise_params, pair
-from .protocol import About, Reading
+from .protocol import About, Estimator, Reading
+from .views import per_replica
 
 __all__ = ["NWJ", "SMILE", "InfoNCE", "VariationalBound", "infonce", "nwj", "smile"]
 
 #: The critic: units of its two hidden layers, and numbers of an embedding.
 HIDDEN, EMBEDDED = 64, 32
-#: AdamW's step, and its weight decay for the critic: half of a few thousand pairs is soon learnt by heart.
-RATE, DECAY = 3e-3, 1.0
-#: What is scored and kept is a running mean of the weights over 1 / (1 - MEMORY) steps.
-MEMORY = 0.98
-#: Half of the 3 of the rule of three: an event that n points do not show has a probability below 3 / n, at 95 %.
-UNSEEN = 1.5
-#: How often the validation part is looked at.
-CHECKS = 20
-FEWEST = 32
-#: Standardised values end here, so that a unit that is all but constant in the training half stays finite.
-FARTHEST = 50.0
+#: AdamW's step size, and its weight decay for the critic: half of a few thousand pairs is soon learnt by heart.
+LEARNING_RATE, DECAY = 3e-3, 1.0
 #: Exponents end here, where SMILE does not clip them.
 LARGEST_EXPONENT = 700.0
 #: Columns of scores worked on at a time.
@@ -60,9 +68,10 @@ class VariationalBound:
 
     @property
     def settled(self) -> Tensor:
-        return self.improved <= 0.02
+        return is_settled(self.improved)
 
 
+@over_replicas("u", "v")
 def infonce(
     u: Tensor, v: Tensor, *, batch: int = 256, steps: int = 500, seed: int | Sequence[int] = 0
 ) -> VariationalBound:
@@ -94,6 +103,7 @@ def infonce(
     return _of_tensors("infonce", _INFONCE, u, v, batch, steps, seed)
 
 
+@over_replicas("u", "v")
 def nwj(u: Tensor, v: Tensor, *, batch: int = 256, steps: int = 500, seed: int | Sequence[int] = 0) -> VariationalBound:
     """A lower bound on I(U;V) from N pairs; nats. Arguments and critic are those of `infonce`.
 
@@ -111,6 +121,7 @@ def nwj(u: Tensor, v: Tensor, *, batch: int = 256, steps: int = 500, seed: int |
     return _of_tensors("nwj", _NWJ, u, v, batch, steps, seed)
 
 
+@over_replicas("u", "v")
 def smile(
     u: Tensor, v: Tensor, *, tau: float = 5.0, batch: int = 256, steps: int = 500, seed: int | Sequence[int] = 0
 ) -> VariationalBound:
@@ -124,18 +135,13 @@ def smile(
     Song & Ermon, Understanding the limitations of variational mutual information estimators, ICLR 2020;
     Belghazi et al., Mutual information neural estimation, ICML 2018.
     """
-    if not (isinstance(tau, int | float) and not isinstance(tau, bool) and tau > 0):
-        raise InfoplaneError(f"smile: tau={tau!r}; expected a number above 0, or inf.")
+    _check_tau("smile", tau)
     return _of_tensors("smile", _smile(tau), u, v, batch, steps, seed)
 
 
 @dataclass(frozen=True)
-class InfoNCE:
-    """`infonce` for the Recorder: I(sent; received) of the layer's own noise, or of Gaussian noise (`pairs.pair`).
-
-    noise_variance, scale: of the Gaussian noise, as of KDE. batch: K. steps: of training, in every layer at every
-    snapshot. points: at most so many points of the probe, chosen at random.
-    """
+class _NeuralBound(Estimator):
+    """What `InfoNCE`, `NWJ` and `SMILE` share: the options, and all of the measurement but the objective."""
 
     noise_variance: float = 1e-3
     scale: Literal["absolute", "layer"] = "absolute"
@@ -143,8 +149,69 @@ class InfoNCE:
     steps: int = 500
     points: int = 4096
 
+    #: What the value is with respect to the information.
+    standing: ClassVar[Standing] = "lower"
+
+    def __post_init__(self) -> None:
+        where = type(self).__name__
+        check_noise(where, self.noise_variance, self.scale)
+        _check_training(where, self.batch, self.steps)
+        if not is_count(self.points, FEWEST):
+            raise InfoplaneError(f"{where}: points={self.points!r}; expected a whole number of at least {FEWEST}.")
+
+    @property
+    @abstractmethod
+    def _kind(self) -> _Kind:
+        """The objective."""
+
+    @property
+    def params(self) -> str:
+        """For the column `params`: every option that changes the value."""
+        of_noise = noise_params(self.noise_variance, self.scale)
+        return f"{of_noise},batch={self.batch},steps={self.steps},points={self.points}"
+
+    def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
+        """Measure I(sent; received) of each replica, in nats; `labels` are not looked at."""
+        where = f"{type(self).__name__}, layer {reading.layer!r}"
+        ends = pair(where, reading, self.noise_variance, self.scale)
+        sent, received = ends.sent, ends.received
+        seeds = [derive(self.name, seed, reading.layer) for seed in reading.seed_of]
+        n = sent.shape[1]
+        if self.points < n:
+            streams = Streams([derive("points", s) for s in seeds], sent.device)
+            some = streams.permutations(n)[:, : self.points]
+            sent, received = take(sent, some), take(received, some)
+        found = _bound(where, self._kind, sent, received, self.batch, self.steps, seeds)
+        # where noise lies below, `sent` is itself one draw a point
+        whole = reading.population and (reading.noise is None or reading.noise.resend is None)
+        common = replace(
+            ends.number(self.name, self.params),
+            standing=self.standing,
+            n=sent.shape[1],
+            law=POINTS if whole else POPULATION,
+        )
+        raised = [(*common.warnings, *self._warnings(found, r)) for r in range(len(sent))]
+        return per_replica(common, len(sent), value=found.value, stderr=found.stderr, warnings=raised)
+
+    def _warnings(self, found: VariationalBound, r: int) -> list[str]:
+        raised = {
+            "not-a-bound": self.standing == "estimate",
+            "at-log-k": float(found.value[r]) > found.log_k - 1,
+            "heavy-tail": found.heaviest is not None and float(found.heaviest[r]) > 0.5,
+            "untrained": not bool(found.settled[r]),
+        }
+        return [code for code, yes in raised.items() if yes]
+
+
+@dataclass(frozen=True)
+class InfoNCE(_NeuralBound):
+    """`infonce` for the Recorder: I(sent; received) of the layer's own noise, or of Gaussian noise (`pairs.pair`).
+
+    noise_variance, scale: of the Gaussian noise, as of KDE. batch: K. steps: of training, in every layer at every
+    snapshot. points: at most so many points of the probe, chosen at random.
+    """
+
     name = "infonce"
-    deferred = False
     about = About(
         quantity="I(X;T), or of a noisy layer's own channel",
         standing="lower in expectation, with a standard error, through the layer's own noise or Gaussian noise",
@@ -153,30 +220,16 @@ class InfoNCE:
         source="van den Oord et al., arXiv:1807.03748",
     )
 
-    def __post_init__(self) -> None:
-        _check_fields("InfoNCE", self)
-
     @property
-    def params(self) -> str:
-        return _params(self)
-
-    def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """One lower bound a replica, in nats; `labels` are not looked at."""
-        return _estimates(self, "InfoNCE", _INFONCE, reading, "lower")
+    def _kind(self) -> _Kind:
+        return _INFONCE
 
 
 @dataclass(frozen=True)
-class NWJ:
+class NWJ(_NeuralBound):
     """`nwj` for the Recorder; options as of InfoNCE."""
 
-    noise_variance: float = 1e-3
-    scale: Literal["absolute", "layer"] = "absolute"
-    batch: int = 256
-    steps: int = 500
-    points: int = 4096
-
     name = "nwj"
-    deferred = False
     about = About(
         quantity="I(X;T), or of a noisy layer's own channel",
         standing="lower in expectation, with a standard error, through the layer's own noise or Gaussian noise",
@@ -185,31 +238,19 @@ class NWJ:
         source="Nguyen, Wainwright & Jordan, IEEE Trans. Inf. Theory 56 (2010)",
     )
 
-    def __post_init__(self) -> None:
-        _check_fields("NWJ", self)
-
     @property
-    def params(self) -> str:
-        return _params(self)
-
-    def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """One lower bound a replica, in nats; `labels` are not looked at."""
-        return _estimates(self, "NWJ", _NWJ, reading, "lower")
+    def _kind(self) -> _Kind:
+        return _NWJ
 
 
 @dataclass(frozen=True)
-class SMILE:
+class SMILE(_NeuralBound):
     """`smile` for the Recorder; options as of InfoNCE, and tau: where exponents are clipped, inf for MINE's value."""
 
-    noise_variance: float = 1e-3
-    scale: Literal["absolute", "layer"] = "absolute"
-    batch: int = 256
-    steps: int = 500
-    points: int = 4096
     tau: float = 5.0
 
     name = "smile"
-    deferred = False
+    standing = "estimate"
     about = About(
         quantity="I(X;T), or of a noisy layer's own channel",
         standing="estimate, through the layer's own noise or Gaussian noise",
@@ -219,85 +260,27 @@ class SMILE:
     )
 
     def __post_init__(self) -> None:
-        _check_fields("SMILE", self)
-        if not (isinstance(self.tau, int | float) and not isinstance(self.tau, bool) and self.tau > 0):
-            raise InfoplaneError(f"SMILE: tau={self.tau!r}; expected a number above 0, or inf.")
+        super().__post_init__()
+        _check_tau("SMILE", self.tau)
+
+    @property
+    def _kind(self) -> _Kind:
+        return _smile(self.tau)
 
     @property
     def params(self) -> str:
-        return f"{_params(self)},tau={number(self.tau)}"
-
-    def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """One estimate a replica, in nats; `labels` are not looked at."""
-        return _estimates(self, "SMILE", _smile(self.tau), reading, "estimate")
-
-
-def _estimates(
-    of: InfoNCE | NWJ | SMILE, called: str, kind: _Kind, reading: Reading, standing: Standing
-) -> list[list[Estimate]]:
-    where = f"{called}, layer {reading.layer!r}"
-    p = pair(where, reading, of.noise_variance, of.scale)
-    sent, received = p.sent, p.received
-    seeds = [derive(of.name, seed, reading.layer) for seed in reading.seed_of]
-    if of.points < sent.shape[1]:
-        some = Streams([derive("points", s) for s in seeds], sent.device).permutations(sent.shape[1])[:, : of.points]
-        sent, received = take(sent, some), take(received, some)
-    found = _bound(where, kind, sent, received, of.batch, of.steps, seeds)
-    # where noise lies below, `sent` is itself one draw a point
-    whole = reading.population and (reading.noise is None or reading.noise.resend is None)
-    common = Estimate(
-        quantity=p.quantity,
-        value=math.nan,
-        standing=standing,
-        channel=p.channel,
-        estimator=of.name,
-        params=of.params,
-        n=sent.shape[1],
-        law=POINTS if whole else POPULATION,
-    )
-    return [
-        [
-            replace(
-                common,
-                value=float(found.value[r]),
-                stderr=float(found.stderr[r]),
-                warnings=(*p.warnings, *_warnings(of.name, found, r)),
-            )
-        ]
-        for r in range(len(sent))
-    ]
-
-
-def _warnings(name: str, found: VariationalBound, r: int) -> list[str]:
-    raised = {
-        "not-a-bound": name == "smile",
-        "at-log-k": float(found.value[r]) > found.log_k - 1,
-        "heavy-tail": found.heaviest is not None and float(found.heaviest[r]) > 0.5,
-        "untrained": not bool(found.settled[r]),
-    }
-    return [code for code, yes in raised.items() if yes]
-
-
-def _params(of: InfoNCE | NWJ | SMILE) -> str:
-    return f"{noise_params(of.noise_variance, of.scale)},batch={of.batch},steps={of.steps},points={of.points}"
-
-
-def _check_fields(where: str, of: InfoNCE | NWJ | SMILE) -> None:
-    check_noise(where, of.noise_variance, of.scale)
-    _check_training(where, of.batch, of.steps)
-    if not is_count(of.points, FEWEST):
-        raise InfoplaneError(f"{where}: points={of.points!r}; expected a whole number of at least {FEWEST}.")
+        return f"{super().params},tau={number(self.tau)}"
 
 
 def _check_training(where: str, batch: int, steps: int) -> None:
     if not is_count(batch, 2):
         raise InfoplaneError(f"{where}: batch={batch!r}; expected a whole number of at least 2.")
-    if not is_count(steps, 1):
-        raise InfoplaneError(f"{where}: steps={steps!r}; expected a whole number of at least 1.")
+    check_steps(where, steps)
 
 
-def is_count(x: object, least: int) -> bool:
-    return isinstance(x, int) and not isinstance(x, bool) and x >= least
+def _check_tau(where: str, tau: float) -> None:
+    if not (isinstance(tau, int | float) and not isinstance(tau, bool) and tau > 0):
+        raise InfoplaneError(f"{where}: tau={tau!r}; expected a number above 0, or inf.")
 
 
 # The three objectives
@@ -349,14 +332,8 @@ def _smile(tau: float) -> _Kind:
 def _of_tensors(
     where: str, kind: _Kind, u: Tensor, v: Tensor, batch: int, steps: int, seed: int | Sequence[int]
 ) -> VariationalBound:
-    sent, received = read_points(where, u), read_points(where, v)
-    if u.ndim != v.ndim or sent.shape[:2] != received.shape[:2]:
-        raise InfoplaneError(f"{where}: u is {tuple(u.shape)} and v {tuple(v.shape)}; expected as many rows of each.")
-    if sent.device != received.device:
-        raise InfoplaneError(f"{where}: u is on {sent.device} and v on {received.device}; expected one device.")
     _check_training(where, batch, steps)
-    found = _bound(where, kind, sent, received, batch, steps, seeds_of(where, seed, len(sent)))
-    return found if u.ndim == 3 else only_replica(found)
+    return _bound(where, kind, u, v, batch, steps, seeds_of(where, seed, len(u)))
 
 
 def _bound(
@@ -380,7 +357,7 @@ def _bound(
         pairs = zip(checked_u.split(check_size, 1), checked_v.split(check_size, 1), strict=True)
         return torch.stack([kind.objective(critic(theta, a, b)) for a, b in pairs]).mean(0)
 
-    theta, improved = fit(critic.initial(streams), gain, score, steps, RATE, DECAY)
+    theta, improved = fit(critic.initial(streams), gain, score, steps, LEARNING_RATE, DECAY)
     with torch.no_grad():
         if kind.clip is None:
             value, stderr = _over_batches(critic, theta, tested_u, tested_v, size)
@@ -475,118 +452,3 @@ class _Critic:
         w1, b1, w2, b2, w3, b3, straight = weights
         y = silu(affine(silu(affine(x, w1, b1)), w2, b2))
         return affine(y, w3, b3) + x @ straight.mT
-
-
-# What the decoder has too
-
-
-class Parts(NamedTuple):
-    """(R, n) rows to train on, to choose among the states of the training, and to give the number."""
-
-    train: Tensor
-    check: Tensor
-    test: Tensor
-
-
-def split(where: str, streams: Streams, n: int, batch: int) -> Parts:
-    """A half, an eighth and three eighths at random; the last two whole batches where they hold one, a validation part
-    of more than four batches four."""
-    if n < FEWEST:
-        raise InfoplaneError(f"{where}: {n} points; expected at least {FEWEST}, to train on and to hold out.")
-    test, check = (k - k % min(batch, k) for k in (3 * n // 8, min(n // 8, 4 * batch)))
-    order = streams.permutations(n)
-    return Parts(order[:, test + check :], order[:, test : test + check], order[:, :test])
-
-
-def batches(streams: Streams, n: int, size: int) -> Iterator[Tensor]:
-    """(R, size) rows of n without end; each once before any comes again, but for the last n % size of a round."""
-    while True:
-        order = streams.permutations(n)
-        for start in range(0, n - size + 1, size):
-            yield order[:, start : start + size]
-
-
-def take(points: Tensor, rows: Tensor) -> Tensor:
-    """(R, n, D): those rows of each replica."""
-    return points.gather(1, rows.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
-
-
-def standardise(points: Tensor, train: Tensor) -> Tensor:
-    """float32, by the means and deviations of the points `train`; a unit that is constant there is only shifted."""
-    like = train.double()
-    mean, std = like.mean(1, keepdim=True), like.std(1, keepdim=True)
-    return ((points.double() - mean) / torch.where(std > 0, std, 1.0)).clamp_(-FARTHEST, FARTHEST).float()
-
-
-def unflatten(theta: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
-    parts = theta.split([math.prod(shape) for shape in shapes], 1)
-    return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.baddbmm(bias.unsqueeze(-2), x, weight.mT)
-
-
-def fit(
-    theta: Tensor,
-    gain: Callable[[Tensor], Tensor],
-    score: Callable[[Tensor], Tensor],
-    steps: int,
-    rate: float,
-    decay: float,
-) -> tuple[Tensor, Tensor]:
-    """The weights (R, P) with the highest `score` on the way up `gain`, the first ones among them, for each replica by
-    itself; and by how much the last tenth of the steps raised that score, (R,) float64.
-
-    gain, score: (R, P) weights -> (R,) nats. rate, decay: of AdamW.
-    """
-    theta = theta.detach().clone().requires_grad_()
-    average = theta.detach().clone()
-    optimiser = torch.optim.AdamW([theta], lr=rate, weight_decay=decay, foreach=False, fused=False)
-    with torch.no_grad():
-        best, highest = average.clone(), score(average)
-    earlier = highest
-    for step in range(1, steps + 1):
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(-gain(theta).sum(), theta)
-        theta.grad = gradient
-        optimiser.step()
-        average.lerp_(theta.detach(), 1 - min(MEMORY, step / (step + 9)))
-        if step % max(1, steps // CHECKS) == 0 or step == steps:
-            with torch.no_grad():
-                now = score(average)
-            better = now > highest  # never for NaN
-            best, highest = torch.where(better.unsqueeze(-1), average, best), torch.where(better, now, highest)
-        if step <= 0.9 * steps:
-            earlier = highest
-    return best, (highest - earlier).double()
-
-
-def standard_error(influences: Tensor) -> Tensor:
-    """(R,): of the mean of (R, n), as far as these show it."""
-    return influences.std(1) / math.sqrt(influences.shape[1])
-
-
-def floored(gain: Tensor) -> Tensor:
-    """(..., n): the terms ln q(y|t) - ln p(y), q mixed with a share 1/n of p, so that no class is held for impossible;
-    each is then at least -ln n."""
-    n = gain.shape[-1]
-    return torch.logaddexp(gain + math.log1p(-1 / n), gain.new_tensor(-math.log(n)))
-
-
-def with_unseen(stderr: Tensor, fall: Tensor, n: int) -> Tensor:
-    """(R,): the standard error of a mean of n terms, of which one that was not seen may lie lower by `fall`, (R,).
-
-    n points that show no such event leave it a probability of 3 / n, at 95 %: without this, near-deterministic labels
-    whose rare exceptions happen not to be among the points read above the truth by many standard errors.
-    """
-    return torch.hypot(stderr, UNSEEN * fall / n)
-
-
-def seeds_of(where: str, seed: int | Sequence[int], replicas: int) -> list[int]:
-    seeds = [seed + r for r in range(replicas)] if isinstance(seed, int) else list(seed)
-    if len(seeds) != replicas:
-        raise InfoplaneError(
-            f"{where}: {len(seeds)} seeds; expected one number, or one for each of {replicas} replicas."
-        )
-    return [derive(where, s) for s in seeds]
