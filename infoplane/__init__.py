@@ -13,7 +13,12 @@ Importing the package is cheap: torch, pandas and matplotlib are loaded when a n
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# On some processors MKL rounds by where its operands lie in memory, and a replica would not be bit-equal to the network of
+# its seed alone. This costs no time; MKL reads it at its first product, so that it must be set early.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 if TYPE_CHECKING:
     from . import plot as plot

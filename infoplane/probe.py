@@ -71,7 +71,8 @@ class Probe:
                 batches = [b if isinstance(b, tuple | list) else (b,) for b in given]
             if not batches:
                 raise InfoplaneError("Recorder: the probe's loader gave no batch; expected inputs.")
-            return cls(*(torch.cat([b[i] for b in batches]) for i in range(min(len(batches[0]), 2))))
+            columns = [torch.cat([b[i] for b in batches]) for i in range(min(len(batches[0]), 2))]
+            return cls(columns[0], columns[1] if len(columns) == 2 else None)
         raise InfoplaneError(
             f"Recorder: the probe is a {type(given).__name__}; expected (x, y) or x as tensors, a Probe, a Dataset or "
             "a DataLoader."
