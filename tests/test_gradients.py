@@ -144,7 +144,8 @@ def test_any_model_is_recorded_and_nothing_is_changed(bits):
         grads = {n: p.grad for n, p in twin.named_parameters()}
         flags = [m.training for m in twin.modules()]
         results.append((twin.state_dict(), grads, tail, order, flags))
-    assert [row["layer"] for row in rows["gradients"]] == ["first", "conv", "unused", "head"]
+    rows = rows["gradients"]
+    assert [row["layer"] for row in rows] == ["first", "conv", "unused", "head"]
     assert {(row["epoch"], row["step"], row["replica"], row["batches"]) for row in rows} == {(5, 50, 0, 3)}
     unused = rows[2]
     assert (unused["mean_norm"], unused["std_norm"]) == (0.0, 0.0)
