@@ -135,7 +135,7 @@ def test_the_recorder_names_the_channel_of_each_layer():
     assert above["channel"] == "gaussian"
     assert above["value_nats"] == mean_field.loc[("hidden2.noise", "I(Z;X)"), "value_nats"]
     assert above["error_nats"] == 4 / 4096
-    assert mean_field.loc[("hidden2", "I(X;T)"), "channel"] == "noise-off, noise 0.001"
+    assert list(mean_field.loc[("hidden2", "I(X;T)"), ["channel", "path"]]) == ["noise 0.001", "noise-off"]
     assert set(mean_field["standing"]) == {"upper"}
     # the first layer's bound by hand: its values, and noise of .2
     w, b = run.model.hidden1.linear.weight[0], run.model.hidden1.linear.bias[0]

@@ -97,7 +97,7 @@ def parse_estimator(text: str) -> Estimator:
     """The estimator that a command line names: NAME or NAME:OPTION=VALUE,...
 
     >>> parse_estimator("binning:bins=30,range=-1..1")
-    Binning(width=None, bins=30, range=(-1.0, 1.0), replicates=0)
+    Binning(width=None, bins=30, range=(-1.0, 1.0), replicates=0, correction='plug-in')
 
     The options are the fields of its dataclass, read by their types, or by metadata {"read": function, "is": words}.
     Raises InfoplaneError for an unknown name or option (with the nearest one) and for a value that does not do.

@@ -89,9 +89,7 @@ class Counting(Estimator):
         estimate: what other draws would give is not known. Where equal inputs gave different rows (sums of a batch are
         rounded by the place in it), T is no function of X to the last digit, and the count is an estimate as well.
         """
-        common = Estimate(
-            quantity="I(X;T)", value=math.nan, standing="exact", channel="counted", estimator=self.name
-        )  # fmt: skip
+        common = Estimate(quantity="I(X;T)", value=math.nan, standing="exact", channel="counted", estimator=self.name)
         where = f"Counting, layer {reading.layer!r}"
         torn = _torn(reading.inputs, read_points(where, reading.codes if reading.clean is None else reading.clean))
 
@@ -121,7 +119,7 @@ class Counting(Estimator):
 
         return estimates(
             common, views(where, reading, labels), lambda view: _counted(view.points, view.classes), numbers
-        )  # fmt: skip
+        )
 
 
 def _torn(inputs: Tensor | None, points: Tensor) -> list[bool]:

@@ -170,7 +170,7 @@ class Decoder(Estimator):
         raised: list[tuple[str, ...]] = [() if settled else ("untrained",) for settled in found.settled]
         return per_replica(
             common, len(codes), value=found.value, stderr=found.stderr, ceiling=classes.entropy(), warnings=raised
-        )  # fmt: skip
+        )
 
 
 def _check_options(where: str, hidden: int, steps: int) -> None:
@@ -202,21 +202,8 @@ def _information(
     draws: Tensor | None,
 ) -> DecoderInformation:
     streams = Streams(seeds, codes.device)
-    n = codes.shape[1]
     decay = 0.0 if population else DECAY
-    if draws is not None:
-        half = len(draws) // 2
-        drawn = [d.transpose(0, 1).flatten(1, 2) for d in (draws[:half], draws[half:])]  # (R, k N, D), draw by draw
-        train, test = (_labelled(d, drawn[0], classes.ids.repeat(1, d.shape[1] // n), classes.size) for d in drawn)
-        check = train
-    elif population:
-        train = check = test = _labelled(codes, codes, classes.ids, classes.size)
-    else:
-        parts = split(where, streams, n, n)
-        seen = take(codes, parts.train)
-        train, check, test = (
-            _labelled(take(codes, rows), seen, classes.ids.gather(1, rows), classes.size) for rows in parts
-        )
+    train, check, test = _parts(where, codes, classes, streams, population, draws)
     decoder = _Network(codes.shape[2], hidden, classes.size)
     chosen = batches(streams, train.size, min(BATCH, train.size))
 
@@ -235,8 +222,8 @@ def _information(
         fitted = _terms(decoder, theta, train) - train.log_shares()
     fall = terms.mean(1) + math.log(test.size)  # to the least that a term can be
     if draws is not None:
-        by_input = terms.unflatten(1, (-1, n))
-        stderr = (by_input.var(1) / by_input.shape[1]).sum(1).sqrt() / n
+        by_input = terms.unflatten(1, (-1, codes.shape[1]))
+        stderr = (by_input.var(1) / by_input.shape[1]).sum(1).sqrt() / codes.shape[1]
         stderr = with_unseen(stderr, fall, test.size)
     elif exact:
         stderr = torch.zeros_like(improved)
@@ -265,6 +252,27 @@ def _labelled(codes: Tensor, train: Tensor, ids: Tensor, classes: int) -> _Label
     counts = torch.zeros(len(ids), classes, dtype=torch.float64, device=ids.device)
     counts.scatter_add_(1, ids, torch.ones(ids.shape, dtype=torch.float64, device=ids.device))
     return _Labelled(standardise(codes, train), ids, counts / ids.shape[1])
+
+
+def _parts(
+    where: str, codes: Tensor, classes: Classes, streams: Streams, population: bool, draws: Tensor | None
+) -> tuple[_Labelled, _Labelled, _Labelled]:
+    """What is trained on, what chooses among the states of the training, and what gives the number."""
+    n = codes.shape[1]
+    if draws is not None:
+        half = len(draws) // 2
+        drawn = [d.transpose(0, 1).flatten(1, 2) for d in (draws[:half], draws[half:])]  # (R, k N, D), draw by draw
+        train, test = (_labelled(d, drawn[0], classes.ids.repeat(1, d.shape[1] // n), classes.size) for d in drawn)
+        return train, train, test
+    if population:
+        whole = _labelled(codes, codes, classes.ids, classes.size)
+        return whole, whole, whole
+    parts = split(where, streams, n, n)
+    seen = take(codes, parts.train)
+    train, check, test = (
+        _labelled(take(codes, rows), seen, classes.ids.gather(1, rows), classes.size) for rows in parts
+    )
+    return train, check, test
 
 
 def _terms(decoder: _Network, theta: Tensor, of: _Labelled) -> Tensor:

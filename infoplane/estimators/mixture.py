@@ -182,7 +182,7 @@ class Mixture(Estimator):
         std = std.expand_as(view.points)
         return _information(
             view.where, view.points, std, view.classes, self.draws, population, _seeds(view.reading), None
-        )  # fmt: skip
+        )
 
     def _is_population(self, reading: Reading) -> bool:
         return reading.population if self.population is None else self.population
@@ -477,35 +477,16 @@ def _sums(centres: _Centres, xi: Tensor | None) -> Tensor:
     A ratio is exp(a_i - b_j - sum_d (z_id - f_jd)^2 / 2 std_jd^2), which KL has the mean of: its (z - f)^2 is
     (f_i - f_j)^2 + std_i^2. Products are of float64, as in `kde_bounds`; it is the exponential that takes the time.
     """
-    f, std, chunk = centres.f, centres.std, centres.chunk
+    sent = _sent(centres, xi)
+    f, chunk, place = centres.f, centres.chunk, centres.place
     n = len(f)
-    noisy = std > 0
-    precision = torch.where(noisy, std.square().reciprocal(), 0.0)
-    volume = torch.where(noisy, std, 1.0).log().sum(1, keepdim=True)
-    if xi is None:
-        moved, square = torch.zeros_like(f), noisy.to(torch.float64)
-        spread = std.square()
-    else:
-        moved = std * xi[centres.order]
-        square = torch.where(noisy, xi[centres.order].square(), 0.0)
-        spread = torch.zeros_like(std)
-    own = volume + 0.5 * square.sum(1, keepdim=True)
-    z = f + moved
-    second = z.square() + spread
-    direct = float((f.square() * precision).sum(1).amax()) > CANCELLING
-    of_centre = -0.5 * (f.square() * precision).sum(1, keepdim=True) - volume
-    one = torch.ones_like(own)
-    if centres.shared:
-        left, right = [z, own - 0.5 * second.sum(1, keepdim=True), one], [f, one, of_centre]
-    else:
-        left, right = [second, z, own, one], [-0.5 * precision, f * precision, one, of_centre]
-    rows, columns = torch.cat(left, 1), torch.cat(right, 1).T.contiguous()
-
-    place, low, high = centres.place, centres.place, centres.place
+    direct = float((f.square() * sent.precision).sum(1).amax()) > CANCELLING
+    rows, columns = _factors(centres, sent)
+    low, high = place, place
     if centres.axis is not None:
         # the ratio is at most exp(|xi|^2 / 2 - (distance on the axis)^2 / 2)
-        reach = (square.sum(1) * (xi is not None) - 2 * LEAST).sqrt()
-        low, high = z @ centres.axis - reach, z @ centres.axis + reach
+        reach = (sent.square.sum(1) * (xi is not None) - 2 * LEAST).sqrt()
+        low, high = sent.z @ centres.axis - reach, sent.z @ centres.axis + reach
     # numbers of groups and classes as float32: comparing them gives factors of 0 and 1 at once
     group, of_class = place.float(), centres.ids[centres.order].float()
     groups = centres.axis is None and bool(place[0] < place[-1])
@@ -521,11 +502,7 @@ def _sums(centres: _Centres, xi: Tensor | None) -> Tensor:
         exponent = exponents[:size].view(shape)
         kernel, same = kernels[: 2 * size].view(2, *shape)
         if direct:
-            torch.sub(own[i0:i1], volume[j0:j1].T, out=exponent)
-            for d in range(f.shape[1]):
-                # differences first: what the noise adds may be less than f can hold
-                away = (f[i0:i1, d, None] - f[None, j0:j1, d] + moved[i0:i1, d, None]).square_()
-                exponent.addcmul_(away.add_(spread[i0:i1, d, None]), precision[None, j0:j1, d], value=-0.5)
+            _exponents_by_differences(f, sent, slice(i0, i1), slice(j0, j1), exponent)
         else:
             torch.mm(rows[i0:i1], columns[:, j0:j1], out=exponent)
         kernel.copy_(exponent).clamp_(-MOST, MOST).exp_()
@@ -544,6 +521,60 @@ def _sums(centres: _Centres, xi: Tensor | None) -> Tensor:
     out = torch.empty_like(sums)
     out[:, centres.order] = sums
     return out
+
+
+class _Sent(NamedTuple):
+    """One draw from every centre, or for the KL divergences no draw; rows as those of the centres.
+
+    z, moved, square, spread, precision: (N, D), z = f + moved, square the xi^2 of noisy units, spread what is to be
+    added to (z - f)^2, precision 1 / std^2 of noisy units. own, volume: (N, 1), ln p(z_i|i) without constants, negated,
+    and the sum of the ln std.
+    """
+
+    z: Tensor
+    moved: Tensor
+    square: Tensor
+    spread: Tensor
+    precision: Tensor
+    own: Tensor
+    volume: Tensor
+
+
+def _sent(centres: _Centres, xi: Tensor | None) -> _Sent:
+    f, std = centres.f, centres.std
+    noisy = std > 0
+    precision = torch.where(noisy, std.square().reciprocal(), 0.0)
+    volume = torch.where(noisy, std, 1.0).log().sum(1, keepdim=True)
+    if xi is None:
+        moved, square = torch.zeros_like(f), noisy.to(torch.float64)
+        spread = std.square()
+    else:
+        moved = std * xi[centres.order]
+        square = torch.where(noisy, xi[centres.order].square(), 0.0)
+        spread = torch.zeros_like(std)
+    own = volume + 0.5 * square.sum(1, keepdim=True)
+    return _Sent(f + moved, moved, square, spread, precision, own, volume)
+
+
+def _factors(centres: _Centres, sent: _Sent) -> tuple[Tensor, Tensor]:
+    """Rows (N, M) and columns (M, N) whose product is the exponents."""
+    f, precision, own = centres.f, sent.precision, sent.own
+    second = sent.z.square() + sent.spread
+    of_centre = -0.5 * (f.square() * precision).sum(1, keepdim=True) - sent.volume
+    one = torch.ones_like(own)
+    if centres.shared:
+        left, right = [sent.z, own - 0.5 * second.sum(1, keepdim=True), one], [f, one, of_centre]
+    else:
+        left, right = [second, sent.z, own, one], [-0.5 * precision, f * precision, one, of_centre]
+    return torch.cat(left, 1), torch.cat(right, 1).T.contiguous()
+
+
+def _exponents_by_differences(f: Tensor, sent: _Sent, i: slice, j: slice, out: Tensor) -> None:
+    """Write the exponents of a block to `out`, differences first: what the noise adds may be less than f can hold."""
+    torch.sub(sent.own[i], sent.volume[j].T, out=out)
+    for d in range(f.shape[1]):
+        away = (f[i, d, None] - f[None, j, d] + sent.moved[i, d, None]).square_()
+        out.addcmul_(away.add_(sent.spread[i, d, None]), sent.precision[None, j, d], value=-0.5)
 
 
 def _blocks(place: list[float], low: list[float], high: list[float], chunk: int) -> Iterator[tuple[int, int, int, int]]:

@@ -486,60 +486,70 @@ def _measure(
     bank = Bank(f, s)
     k = max(_DRAWS, -(-_ALL_DRAWS // n))
     draws = [f + apply_scale(s, e) for e in bank.noise(k * n, streams).split(n, 1)]
-    errors = []
-    for z in draws:
-        out = branches.decode(z)
-        if classes is None:
-            errors.append((out - t.repeat_interleave(many, 0)).square().sum(-1).double())
-        else:
-            ids = classes.ids.repeat_interleave(many, 0)
-            scores = out.double().flatten(0, 1)
-            errors.append(cross_entropy(scores, ids.flatten(), reduction="none").view(ids.shape))
-    terms = torch.stack(errors, 1)  # (R B, k, N)
-    surprise = None if classes is None else -classes.log_shares().repeat_interleave(many, 0).unsqueeze(1)
-    if surprise is not None:
-        terms = surprise - floored((surprise - terms).flatten(1)).view_as(terms)
-    mean = terms.mean((1, 2))
-    # only the noise is random: the points are the law
-    spread = (terms.var(1).mean(1) / (n * k)).sqrt()
-    if surprise is not None:
-        spread = with_unseen(spread, surprise.mean((1, 2)) - mean + math.log(n * k), n * k)
-    error, stderr = mean.tolist(), spread.tolist()
-    fits: list[list[TapFit]] = []
-    for r, replica in enumerate(replicas):
-        fits.append([])
-        for j, beta in enumerate(tap.betas):
-            c = r * many + j
-            seen = Evidence(
-                f=f[c],
-                log_s=log_s[c],
-                z=draws[0][c],
-                bank=bank,
-                replica=c,
-                first=True,
-                repeat=None,
-                same_law=True,
-                diagonal=True,
-                floor=branches.echo.floor,
+    error, stderr = _errors(branches, draws, t, classes, many)
+    fits: list[list[TapFit]] = [[] for _ in replicas]
+    for c in range(len(f)):
+        fine = math.isfinite(error[c])
+        seen = Evidence(
+            f=f[c],
+            log_s=log_s[c],
+            z=draws[0][c],
+            bank=bank,
+            replica=c,
+            first=True,
+            repeat=None,
+            same_law=True,
+            diagonal=True,
+            floor=branches.echo.floor,
+        )
+        none = (math.nan, math.nan)
+        known = (error[c], stderr[c]) if fine else none
+        ce, distortion = (none, known) if classes is None else (known, none)
+        fits[c // many].append(
+            TapFit(
+                replica=replicas[c // many],
+                beta=tap.betas[c % many],
+                directions=t.shape[2],
+                units=f.shape[2],
+                rate=certify(seen) if fine else None,
+                cross_entropy=ce[0],
+                cross_entropy_stderr=ce[1],
+                distortion=distortion[0],
+                distortion_stderr=distortion[1],
+                improved=trend.improved[c],
+                moved=trend.moved[c],
+                settled=fine and trend.settled[c],
             )
-            fine = math.isfinite(error[c])
-            known = (error[c], stderr[c]) if fine else (math.nan, math.nan)
-            none = (math.nan, math.nan)
-            ce, distortion = (none, known) if classes is None else (known, none)
-            fits[-1].append(
-                TapFit(
-                    replica=replica,
-                    beta=beta,
-                    directions=t.shape[2],
-                    units=f.shape[2],
-                    rate=certify(seen) if fine else None,
-                    cross_entropy=ce[0],
-                    cross_entropy_stderr=ce[1],
-                    distortion=distortion[0],
-                    distortion_stderr=distortion[1],
-                    improved=trend.improved[c],
-                    moved=trend.moved[c],
-                    settled=fine and trend.settled[c],
-                )
-            )
+        )
     return fits
+
+
+def _errors(
+    branches: _Branches, draws: list[Tensor], t: Tensor, classes: Classes | None, many: int
+) -> tuple[list[float], list[float]]:
+    """The cross-entropy of the labels, or the squared error of t without any, and its standard error, of each branch.
+
+    draws: k tensors (R B, N, K) of noisy codes. t: (R, N, d). many: B, the branches of a replica.
+    """
+    n, k = t.shape[1], len(draws)
+    if classes is None:
+        target = t.repeat_interleave(many, 0)
+        squares = [(branches.decode(z) - target).square().sum(-1).double() for z in draws]
+        terms = torch.stack(squares, 1)  # (R B, k, N)
+        mean, spread = terms.mean((1, 2)), _spread(terms)
+    else:
+        ids = classes.ids.repeat_interleave(many, 0)
+        scores = [branches.decode(z).double().flatten(0, 1) for z in draws]
+        entropies = [cross_entropy(each, ids.flatten(), reduction="none").view(ids.shape) for each in scores]
+        surprise = -classes.log_shares().repeat_interleave(many, 0).unsqueeze(1)
+        terms = torch.stack(entropies, 1)
+        terms = surprise - floored((surprise - terms).flatten(1)).view_as(terms)
+        mean = terms.mean((1, 2))
+        spread = with_unseen(_spread(terms), surprise.mean((1, 2)) - mean + math.log(n * k), n * k)
+    return mean.tolist(), spread.tolist()
+
+
+def _spread(terms: Tensor) -> Tensor:
+    """(B,): the standard error of the mean of terms (B, k, N), of which only the noise is random: the points are the
+    law."""
+    return (terms.var(1).mean(1) / (terms.shape[1] * terms.shape[2])).sqrt()

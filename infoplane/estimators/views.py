@@ -121,7 +121,7 @@ def estimates(
         for quantity in view.quantities:
             of_quantity = replace(
                 common, quantity=quantity, n=view.n, path=view.path, warnings=PATH_WARNINGS[view.path]
-            )  # fmt: skip
+            )
             for r, row in enumerate(rows):
                 row += fill(of_quantity, view, found, r)
     return rows
