@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.path import Path as MarkerPath
 
 from .labels import with_count
 from .style import BAND, DOTTED, FAINT, GREY, RULE, arrow, fill_of, pale
@@ -101,7 +103,7 @@ class Legend:
         kinds = {standing for standing, _ in drawn} | set(along)
         for kind in ("upper", "lower"):
             if arrows and kind in kinds:
-                self.mark(f"arrow: {kind} bound", marker=arrow(arrows, kind), markersize=11, markerfacecolor="none")
+                self.mark(f"arrow: {kind} bound", marker=_centred(arrow(arrows, kind)), markerfacecolor="none")
         return self
 
     def bar(self, label: str, *, estimated: bool = False) -> Legend:
@@ -118,3 +120,9 @@ class Legend:
             return self
         said = with_count(label, counts)
         return self.patch(said) if band else self.line(said, color=FAINT, linewidth=1.0)
+
+
+def _centred(path: MarkerPath) -> MarkerPath:
+    """A marker with its middle where the point is."""
+    corners = np.asarray(path.vertices, dtype=float)
+    return MarkerPath(corners - (corners.min(0) + corners.max(0)) / 2, closed=False)
