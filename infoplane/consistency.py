@@ -126,7 +126,8 @@ def _is_tap(e: Estimate) -> bool:
 
 def _through(e: Estimate) -> tuple[str, str]:
     """What a number must share with another to be compared: a draw of the noise is as good as the codes themselves."""
-    return "" if e.path == "sampled" else e.path, e.channel
+    drawn = e.path == "sampled" or (e.path == "replicates" and e.quantity in OF_LABEL)
+    return "" if drawn else e.path, e.channel
 
 
 def _is(e: Estimate, side: str) -> bool:

@@ -257,14 +257,14 @@ def _translated(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     bound = r",?bound=(upper|lower)"
     channel = frame["channel"]
     off, null = channel.str.startswith("noise-off, "), channel.str.startswith("permuted, ")
-    drawn = channel.str.startswith("echo, ") & frame["estimator"].eq("binning")  # elsewhere it is the channel itself
+    through = channel.str.removeprefix("permuted, ").str.startswith("echo, ")
     side = frame["params"].str.extract(bound, expand=False).fillna("")
     side = side.mask(frame["estimator"].eq("kde") & frame["standing"].ne("estimate"), frame["standing"])
     path = frame["warnings"].str.split(";").map(lambda codes: "sampled" if "sampled-codes" in codes else "")
     return frame.assign(
         side=side.mask(null, "null"),
-        path=path.mask(off, "noise-off").mask(drawn, "replicates"),
-        channel=channel.mask(off | null | drawn, channel.str.partition(", ")[2]),
+        path=path.mask(off, "noise-off").mask(through & frame["estimator"].eq("binning"), "replicates"),
+        channel=channel.str.replace(r"^(noise-off, )?(permuted, )?(echo, )?", "", regex=True),
         params=frame["params"].str.replace(bound, "", regex=True),
     )
 
