@@ -22,8 +22,9 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 if TYPE_CHECKING:
     from . import plot as plot
+    from .analysis.means import fall_from_peak as fall_from_peak
+    from .analysis.means import mean_over_replicas as mean_over_replicas
     from .calibration import calibrate as calibrate
-    from .chain import fill_banks as fill_banks
     from .channels.bank import Bank as Bank
     from .channels.certificate import Certificate as Certificate
     from .channels.echo import echo as echo
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
     from .channels.gaussian import Dropout as Dropout
     from .channels.gaussian import Gaussian as Gaussian
     from .channels.gaussian import mean_field_bound as mean_field_bound
+    from .channels.insertion import insert_channel as insert_channel
+    from .channels.insertion import insert_echo as insert_echo
     from .channels.layer import Echo as Echo
-    from .compression import fall_from_peak as fall_from_peak
-    from .compression import mean_over_replicas as mean_over_replicas
+    from .channels.models import rate as rate
+    from .channels.stack import fill_banks as fill_banks
     from .data.icosahedron import icosahedron as icosahedron
     from .data.icosahedron import icosahedron_law as icosahedron_law
+    from .errors import InfoplaneError as InfoplaneError
     from .estimators import KDE as KDE
     from .estimators import KSG as KSG
     from .estimators import NWJ as NWJ
@@ -64,64 +68,60 @@ if TYPE_CHECKING:
     from .estimators import renyi_information as renyi_information
     from .estimators import ross_information as ross_information
     from .estimators import smile as smile
-    from .gradients import gradient_statistics as gradient_statistics
-    from .insertion import insert_channel as insert_channel
-    from .insertion import insert_echo as insert_echo
-    from .models import rate as rate
-    from .networks import CNN as CNN
-    from .networks import MLP as MLP
-    from .networks import initialise as initialise
-    from .recorder import NonFiniteWarning as NonFiniteWarning
-    from .recorder import Recorder as Recorder
-    from .records import WARNINGS as WARNINGS
-    from .records import InfoplaneError as InfoplaneError
+    from .nn.networks import CNN as CNN
+    from .nn.networks import MLP as MLP
+    from .nn.networks import initialise as initialise
+    from .recording.gradients import gradient_statistics as gradient_statistics
+    from .recording.hooks import TapError as TapError
+    from .recording.hooks import Taps as Taps
+    from .recording.recorder import NonFiniteWarning as NonFiniteWarning
+    from .recording.recorder import Recorder as Recorder
     from .records import Measurement as Measurement
-    from .rundir import RunDir as RunDir
-    from .settings import Settings as Settings
-    from .sweep import Sweep as Sweep
-    from .sweep import train_all as train_all
-    from .taps import TapError as TapError
-    from .taps import Taps as Taps
+    from .runs.directory import RunDir as RunDir
+    from .runs.settings import Settings as Settings
+    from .runs.sweep import Sweep as Sweep
+    from .runs.sweep import train_all as train_all
+    from .runs.training import DivergedError as DivergedError
+    from .runs.training import train as train
     from .theory.bottleneck import InformationCurve as InformationCurve
     from .theory.bottleneck import information_curve as information_curve
     from .theory.bottleneck import partition_information as partition_information
-    from .training import DivergedError as DivergedError
-    from .training import train as train
+    from .warning_codes import WARNINGS as WARNINGS
 
 _HOME = {
     "Bank": "channels.bank",
     "Binning": "estimators",
-    "CNN": "networks",
+    "CNN": "nn.networks",
     "Certificate": "channels.certificate",
     "Counting": "estimators",
     "Decoder": "estimators",
-    "DivergedError": "training",
+    "DivergedError": "runs.training",
     "Dropout": "channels.gaussian",
     "Echo": "channels.layer",
     "Gaussian": "channels.gaussian",
     "InfoNCE": "estimators",
-    "InfoplaneError": "records",
+    "InfoplaneError": "errors",
     "InformationCurve": "theory.bottleneck",
     "KDE": "estimators",
     "KSG": "estimators",
     "LinearGaussian": "estimators",
-    "MLP": "networks",
+    "MLP": "nn.networks",
     "MeanField": "estimators",
     "Measurement": "records",
     "Mixture": "estimators",
     "NWJ": "estimators",
-    "NonFiniteWarning": "recorder",
-    "Recorder": "recorder",
+    "NonFiniteWarning": "recording.recorder",
+    "Recorder": "recording.recorder",
     "Renyi": "estimators",
     "Ross": "estimators",
-    "RunDir": "rundir",
+    "RunDir": "runs.directory",
     "SMILE": "estimators",
-    "Settings": "settings",
-    "Sweep": "sweep",
+    "Settings": "runs.settings",
+    "Sweep": "runs.sweep",
     "Tap": "estimators",
-    "TapError": "taps",
-    "Taps": "taps",
-    "WARNINGS": "records",
+    "TapError": "recording.hooks",
+    "Taps": "recording.hooks",
+    "WARNINGS": "warning_codes",
     "binned_entropy": "estimators",
     "calibrate": "calibration",
     "cell_numbers": "estimators",
@@ -130,30 +130,30 @@ _HOME = {
     "decoder_information": "estimators",
     "echo": "channels.echo",
     "echo_noise": "channels.echo",
-    "fall_from_peak": "compression",
-    "fill_banks": "chain",
-    "gradient_statistics": "gradients",
+    "fall_from_peak": "analysis.means",
+    "fill_banks": "channels.stack",
+    "gradient_statistics": "recording.gradients",
     "icosahedron": "data.icosahedron",
     "icosahedron_law": "data.icosahedron",
     "infonce": "estimators",
     "information_curve": "theory.bottleneck",
-    "initialise": "networks",
-    "insert_channel": "insertion",
-    "insert_echo": "insertion",
+    "initialise": "nn.networks",
+    "insert_channel": "channels.insertion",
+    "insert_echo": "channels.insertion",
     "kde_bounds": "estimators",
     "ksg_information": "estimators",
     "mean_field_bound": "channels.gaussian",
-    "mean_over_replicas": "compression",
+    "mean_over_replicas": "analysis.means",
     "mixture_information": "estimators",
     "nwj": "estimators",
     "partition_information": "theory.bottleneck",
-    "rate": "models",
+    "rate": "channels.models",
     "renyi_information": "estimators",
     "ross_information": "estimators",
     "smile": "estimators",
     "stationary_moments": "channels.echo",
-    "train": "training",
-    "train_all": "sweep",
+    "train": "runs.training",
+    "train_all": "runs.sweep",
 }
 
 __version__ = "0.1.0"

@@ -16,9 +16,9 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from test_plot import BIT, EPOCHS, make
 
+from infoplane.errors import InfoplaneError
 from infoplane.plot import animate, dots, film
 from infoplane.plot.style import layer_colors
-from infoplane.records import InfoplaneError
 
 LAYERS = ["hidden1", "hidden3", "output"]
 

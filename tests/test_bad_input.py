@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from infoplane.errors import InfoplaneError
 from infoplane.estimators import ESTIMATORS, Estimator, Reading
-from infoplane.records import WARNINGS, InfoplaneError
+from infoplane.warning_codes import WARNINGS
 
 #: the quickest form of each
 OPTIONS = {

@@ -8,12 +8,12 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from infoplane.chain import fill_banks
 from infoplane.channels.bank import _TAIL, Bank
 from infoplane.channels.echo import apply_scale, compose_scale, stationary_moments
-from infoplane.insertion import insert_echo
-from infoplane.models import echo_layers, measuring
-from infoplane.records import InfoplaneError
+from infoplane.channels.insertion import insert_echo
+from infoplane.channels.models import echo_layers, measuring
+from infoplane.channels.stack import fill_banks
+from infoplane.errors import InfoplaneError
 from infoplane.streams import Streams
 
 DOUBLE = torch.float64

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from infoplane.errors import InfoplaneError
 from infoplane.estimators import ESTIMATORS, BinnedEntropy, Binning, binned_entropy, cells, parse_estimator
 from infoplane.estimators.binning import CORRECTED
 from infoplane.estimators.protocol import Estimator, Reading
-from infoplane.records import InfoplaneError
 
 
 def rng(seed: int = 0) -> np.random.Generator:

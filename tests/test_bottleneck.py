@@ -10,7 +10,7 @@ import pytest
 from scipy.special import rel_entr
 
 import infoplane as ip
-from infoplane.records import InfoplaneError
+from infoplane.errors import InfoplaneError
 from infoplane.theory.bottleneck import binary_symmetric_curve, information_curve, partition_information
 
 LN2 = math.log(2)

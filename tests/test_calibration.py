@@ -12,7 +12,7 @@ from infoplane import plot
 from infoplane.calibration import VERDICTS, calibrate, render, standard_estimators, summarise, verdict
 from infoplane.calibration.cases import POINTS, POPULATION, cases
 from infoplane.cli import main
-from infoplane.records import InfoplaneError
+from infoplane.errors import InfoplaneError
 
 
 @pytest.mark.parametrize(

@@ -28,15 +28,15 @@ from certified import (
 )
 from torch import Tensor, nn
 
-from infoplane.chain import fill_banks
 from infoplane.channels.bank import Bank
 from infoplane.channels.certificate import CONDITIONS, SEARCHES, Certificate, certify
 from infoplane.channels.echo import moment_step
 from infoplane.channels.evidence import CELLS, Evidence
-from infoplane.insertion import insert_echo
-from infoplane.models import measuring
-from infoplane.records import WARNINGS
+from infoplane.channels.insertion import insert_echo
+from infoplane.channels.models import measuring
+from infoplane.channels.stack import fill_banks
 from infoplane.streams import Streams
+from infoplane.warning_codes import WARNINGS
 
 
 def test_the_yardstick_gives_the_numbers_of_the_book() -> None:

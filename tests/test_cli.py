@@ -12,16 +12,17 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
-from infoplane.activations import ACTIVATIONS
 from infoplane.cli import main
 from infoplane.data import DATASETS
+from infoplane.errors import InfoplaneError
 from infoplane.estimators import ESTIMATORS
+from infoplane.nn.activations import ACTIVATIONS
 from infoplane.plot import PLOTS
-from infoplane.records import WARNINGS, InfoplaneError
-from infoplane.rundir import RunDir
-from infoplane.settings import FIELDS, GROUPS, PRESETS, Settings
-from infoplane.settings_file import read_settings
-from infoplane.study import studies
+from infoplane.runs.directory import RunDir
+from infoplane.runs.settings import FIELDS, GROUPS, PRESETS, Settings
+from infoplane.runs.settings_file import read_settings
+from infoplane.runs.study import studies
+from infoplane.warning_codes import WARNINGS
 
 FAST = ["--epochs", "2", "--replicas", "2", "--snapshots", "0", "--estimators", "binning"]
 
@@ -155,7 +156,7 @@ def settings_of(monkeypatch, *arguments: str) -> tuple[Settings, dict[str, objec
         begun.append((settings, options))
         raise InfoplaneError("begun")
 
-    monkeypatch.setattr("infoplane.training.train", train)
+    monkeypatch.setattr("infoplane.runs.training.train", train)
     result = run("train", *arguments)
     assert "begun" in result.stderr, result.output
     return begun[0]

@@ -10,12 +10,12 @@ from matplotlib import pyplot as plt
 
 from infoplane import plot
 from infoplane.cli import main
-from infoplane.compare import compare_run, compared, render, sweep
-from infoplane.measure import measure_run
-from infoplane.records import InfoplaneError
-from infoplane.rundir import RunDir
-from infoplane.settings import Settings
-from infoplane.training import train
+from infoplane.errors import InfoplaneError
+from infoplane.runs.comparison import compare_run, compared, render, sweep
+from infoplane.runs.directory import RunDir
+from infoplane.runs.measure import measure_run
+from infoplane.runs.settings import Settings
+from infoplane.runs.training import train
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 import infoplane as ip
-from infoplane.records import InfoplaneError
+from infoplane.errors import InfoplaneError
 
 
 def frame(values, **more):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import infoplane as ip
-from infoplane.consistency import impossible, mark
+from infoplane.recording.consistency import impossible, mark
 from infoplane.records import Estimate, Measurement
 
 PLACE = {"run": "r", "epoch": 0, "step": 0, "replica": 0, "probe": "all"}

@@ -11,8 +11,8 @@ from scipy.integrate import quad
 from scipy.special import gammaln, polygamma, psi
 from scipy.stats import binom
 
+from infoplane.errors import InfoplaneError
 from infoplane.estimators.corrections import CORRECTIONS, corrected_entropy, corrected_information
-from infoplane.records import InfoplaneError
 
 METHODS = list(CORRECTIONS)
 SAMPLES = {

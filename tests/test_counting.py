@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from infoplane.errors import InfoplaneError
 from infoplane.estimators import counting, kde_bounds
 from infoplane.estimators.counting import CountedInformation, Counting, counted_information
 from infoplane.estimators.protocol import Estimator, Reading
-from infoplane.records import POINTS, InfoplaneError
+from infoplane.records import POINTS
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -16,9 +16,9 @@ from infoplane.cli import main
 from infoplane.data import DATASETS, Place, load_points
 from infoplane.data.icosahedron import icosahedron, icosahedron_law
 from infoplane.data.points import label_entropy, stratified
-from infoplane.records import InfoplaneError
-from infoplane.settings import Settings
-from infoplane.task import load
+from infoplane.errors import InfoplaneError
+from infoplane.runs.settings import Settings
+from infoplane.runs.task import load
 
 DATA = Path(os.environ.get("INFOPLANE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 CPU = torch.device("cpu")

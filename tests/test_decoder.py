@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from infoplane.errors import InfoplaneError
 from infoplane.estimators import decoder
 from infoplane.estimators.decoder import Decoder, DecoderInformation, decoder_information
 from infoplane.estimators.protocol import Estimator, Noise, Reading
-from infoplane.records import InfoplaneError
 
 
 def mixture(*shape: int, distance: float, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from infoplane.channels import echo as echo_module
 from infoplane.channels.echo import apply_scale, compose_scale, echo, echo_noise, moment_step, stationary_moments
-from infoplane.records import InfoplaneError
+from infoplane.errors import InfoplaneError
 
 DOUBLE = torch.float64
 Array = np.ndarray

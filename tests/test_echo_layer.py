@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, mse_loss
 
 import infoplane.channels.layer as layer_module
-from infoplane.chain import fill_banks
 from infoplane.channels.bank import Bank
 from infoplane.channels.echo import apply_scale, echo_noise, moment_step, stationary_moments
+from infoplane.channels.insertion import insert_echo
 from infoplane.channels.layer import MIXINGS, SCALES, Echo
-from infoplane.insertion import insert_echo
-from infoplane.models import echo_layers, measuring, rate, trying
-from infoplane.records import InfoplaneError
+from infoplane.channels.models import echo_layers, measuring, rate, trying
+from infoplane.channels.stack import fill_banks
+from infoplane.errors import InfoplaneError
 from infoplane.streams import Streams
 
 

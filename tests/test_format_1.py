@@ -16,7 +16,8 @@ from click.testing import CliRunner
 
 import infoplane as ip
 from infoplane.cli import main
-from infoplane.records import TABLES, InfoplaneError
+from infoplane.errors import InfoplaneError
+from infoplane.records import TABLES
 
 FOLDER = Path(__file__).parent / "fixtures" / "format_1"
 

@@ -10,10 +10,10 @@ from torch import nn
 
 import infoplane as ip
 from infoplane.channels.gaussian import mean_field_bound
-from infoplane.settings import Settings
+from infoplane.runs.settings import Settings
+from infoplane.runs.training import Training as Run
+from infoplane.runs.training import build, recorder_of
 from infoplane.streams import Streams
-from infoplane.training import Training as Run
-from infoplane.training import build, recorder_of
 
 X, Y = ip.icosahedron()
 

@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 import infoplane as ip
-from infoplane.records import InfoplaneError
-from infoplane.settings import Settings
-from infoplane.training import Training, train
+from infoplane.errors import InfoplaneError
+from infoplane.runs.settings import Settings
+from infoplane.runs.training import Training, train
 
 
 def norm(t):

@@ -7,7 +7,7 @@ import torch
 
 from infoplane.data.icosahedron import ANTIPODE, NEAR, icosahedron, icosahedron_law, pair_counts
 from infoplane.data.points import label_entropy, split
-from infoplane.records import InfoplaneError
+from infoplane.errors import InfoplaneError
 
 DATA = Path(os.environ.get("INFOPLANE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 PUBLISHED = DATA / "tishby" / "var_u.mat"

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import infoplane as ip
-from infoplane.chain import execution_order, separating
-from infoplane.models import echo_layers, measuring
-from infoplane.records import InfoplaneError
+from infoplane.channels.models import echo_layers, measuring
+from infoplane.channels.stack import execution_order, separating
+from infoplane.errors import InfoplaneError
 from infoplane.streams import Streams
 
 

@@ -12,10 +12,10 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
+from infoplane.errors import InfoplaneError
 from infoplane.estimators import ESTIMATORS, KDE, kde_bounds, kernels, parse_estimator
 from infoplane.estimators.kde import KDEBounds
 from infoplane.estimators.protocol import Estimator, Reading
-from infoplane.records import InfoplaneError
 from infoplane.threads import torch_threads
 
 

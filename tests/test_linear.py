@@ -10,9 +10,10 @@ from matplotlib import pyplot as plt
 
 import infoplane as ip
 from infoplane.data.student_teacher import student_teacher
+from infoplane.errors import InfoplaneError
 from infoplane.estimators.linear import LinearGaussian
-from infoplane.records import InfoplaneError
-from infoplane.settings import Settings
+from infoplane.runs.settings import Settings
+from infoplane.runs.training import Training, recorder_of
 from infoplane.theory.linear import (
     LinearTask,
     generalisation_error,
@@ -21,7 +22,6 @@ from infoplane.theory.linear import (
     label_information,
     subset_information,
 )
-from infoplane.training import Training, recorder_of
 
 DOUBLE = torch.float64
 

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 import infoplane as ip
 from infoplane.cli import main
-from infoplane.rundir import RunDir
-from infoplane.settings import Settings
+from infoplane.runs.directory import RunDir
+from infoplane.runs.settings import Settings
 
 
 def cli(*arguments: str):

@@ -11,10 +11,11 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor
 
+from infoplane.errors import InfoplaneError
 from infoplane.estimators import kde_bounds, mixture
 from infoplane.estimators.mixture import Mixture, MixtureInformation, mixture_information
 from infoplane.estimators.protocol import Estimator, Noise, Reading
-from infoplane.records import POINTS, POPULATION, Estimate, InfoplaneError
+from infoplane.records import POINTS, POPULATION, Estimate
 
 
 def generator(seed: int = 0) -> torch.Generator:

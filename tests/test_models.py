@@ -18,8 +18,8 @@ from torchvision.models import resnet18
 
 import infoplane as ip
 from infoplane.channels.layer import Echo
-from infoplane.models import echo_layers, measuring, modules
-from infoplane.records import InfoplaneError
+from infoplane.channels.models import echo_layers, measuring, modules
+from infoplane.errors import InfoplaneError
 from infoplane.streams import Streams
 
 QUIET = {"echoes": 16, "bias": 2.0, "bound": 0.97}  # a rate far below ln N, so that only the case at hand can fail

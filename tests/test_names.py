@@ -10,9 +10,9 @@ from torch import nn
 
 import infoplane as ip
 from infoplane.channels import names
+from infoplane.channels.insertion import CHANNELS
+from infoplane.channels.models import noisy_layers, sent_to
 from infoplane.channels.names import CHILDREN, NoisyName, noisy_name
-from infoplane.insertion import CHANNELS
-from infoplane.models import noisy_layers, sent_to
 
 
 @pytest.mark.parametrize("kind", CHANNELS)

@@ -10,10 +10,10 @@ import torch
 from scipy.special import digamma
 from torch import Tensor
 
+from infoplane.errors import InfoplaneError
 from infoplane.estimators import neighbours
 from infoplane.estimators.neighbours import KSG, NeighbourInformation, Ross, ksg_information, ross_information
 from infoplane.estimators.protocol import Estimator, Noise, Reading
-from infoplane.records import InfoplaneError
 from infoplane.theory.channels import rotated_neurons
 from infoplane.threads import torch_threads
 

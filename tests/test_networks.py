@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from infoplane.activations import ACTIVATIONS
-from infoplane.networks import CNN, INITS, MLP, initialise
-from infoplane.records import InfoplaneError
-from infoplane.replicas import ReplicaConv2d, ReplicaLinear
+from infoplane.errors import InfoplaneError
+from infoplane.nn.activations import ACTIVATIONS
+from infoplane.nn.networks import CNN, INITS, MLP, initialise
+from infoplane.nn.replicas import ReplicaConv2d, ReplicaLinear
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

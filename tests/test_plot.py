@@ -14,9 +14,10 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from infoplane.analysis.points import base_layers, chosen, curves, noisy_layers, points
+from infoplane.errors import InfoplaneError
 from infoplane.plot import files, in_unit, plane, rates, save
 from infoplane.plot.legend import Legend
-from infoplane.plot.points import base_layers, chosen, curves, noisy_layers, points
 from infoplane.plot.style import (
     epoch_colors,
     epoch_norm,
@@ -28,7 +29,8 @@ from infoplane.plot.style import (
     marks,
     pale,
 )
-from infoplane.records import COLUMNS, UNITS, WARNINGS, InfoplaneError
+from infoplane.records import COLUMNS, UNITS
+from infoplane.warning_codes import WARNINGS
 
 ROOT = Path(__file__).parents[1]
 BIT = math.log(2)

@@ -8,9 +8,9 @@ import pytest
 from matplotlib.colors import to_rgb
 from test_plot_runs import EPOCHS, make_gradients
 
+from infoplane.errors import InfoplaneError
 from infoplane.plot import gradients
 from infoplane.plot.style import layer_colors
-from infoplane.records import InfoplaneError
 
 
 @pytest.fixture(autouse=True)

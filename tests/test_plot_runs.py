@@ -17,6 +17,7 @@ from matplotlib.colors import to_rgb
 from test_plot import arrows, make, scattered, words
 
 from infoplane.cli import main
+from infoplane.errors import InfoplaneError
 from infoplane.plot import (
     PLOTS,
     Plot,
@@ -40,8 +41,7 @@ from infoplane.plot import (
 )
 from infoplane.plot.certificate import VERDICTS
 from infoplane.plot.style import name_colors, path_colors
-from infoplane.records import InfoplaneError
-from infoplane.rundir import TABLES, RunDir
+from infoplane.runs.directory import TABLES, RunDir
 
 ROOT = Path(__file__).parents[1]
 BIT = math.log(2)

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from infoplane import estimators
+from infoplane.errors import InfoplaneError
 from infoplane.estimators import ESTIMATORS, Estimator, LinearGaussian, Reading, Tap, per_replica
 from infoplane.estimators.inputs import is_count, over_replicas
 from infoplane.estimators.tap import Tap as TapOfModule
 from infoplane.estimators.views import View, estimates, views
-from infoplane.records import Estimate, InfoplaneError
+from infoplane.records import Estimate
 from infoplane.theory.linear import LinearTask
 
 ONE = Estimate(quantity="I(X;T)", value=math.nan, standing="estimate", channel="any", estimator="one")

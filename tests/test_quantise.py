@@ -12,16 +12,16 @@ import torch
 from click.testing import CliRunner
 
 import infoplane as ip
-from infoplane.activations import ACTIVATIONS
+from infoplane.channels.models import measuring
 from infoplane.cli import main
-from infoplane.models import measuring
-from infoplane.networks import CNN, MLP, initialise
-from infoplane.performance import evaluate
-from infoplane.quantise import Quantise
-from infoplane.records import InfoplaneError
-from infoplane.settings import Settings
+from infoplane.errors import InfoplaneError
+from infoplane.nn.activations import ACTIVATIONS
+from infoplane.nn.networks import CNN, MLP, initialise
+from infoplane.nn.quantise import Quantise
+from infoplane.runs.evaluation import evaluate
+from infoplane.runs.settings import Settings
+from infoplane.runs.training import Training, recorder_of, train
 from infoplane.streams import Streams
-from infoplane.training import Training, recorder_of, train
 
 BOUNDED = ("tanh", "softsign", "hardtanh")
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from infoplane.data.points import label_entropy
-from infoplane.rates import label_bounds
+from infoplane.recording.exact import label_bounds
 
 
 def noisy_bits(n: int, share: float, logit: float, seed: int):

@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import infoplane as ip
 from infoplane.data.icosahedron import icosahedron
-from infoplane.records import COLUMNS, KEY, TABLES, Estimate, InfoplaneError, Schema
-from infoplane.settings import Settings
-from infoplane.training import Training
+from infoplane.errors import InfoplaneError
+from infoplane.records import COLUMNS, KEY, TABLES, Estimate, Schema
+from infoplane.runs.settings import Settings
+from infoplane.runs.training import Training
 
 
 def step(model, optimizer, x, y, beta=0.03):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from infoplane.errors import InfoplaneError
 from infoplane.estimators.protocol import Estimator, Noise, Reading
 from infoplane.estimators.renyi import Renyi, RenyiInformation, renyi_information
-from infoplane.records import POINTS, InfoplaneError
+from infoplane.records import POINTS
 
 ALPHAS = [0.5, 1.0, 1.01, 2.0, 3.0]
 

@@ -13,9 +13,10 @@ import numpy
 import pytest
 import torch
 
-from infoplane import rundir
-from infoplane.records import COLUMNS, TABLES, InfoplaneError, Measurement
-from infoplane.rundir import FORMAT, RunDir
+from infoplane.errors import InfoplaneError
+from infoplane.records import COLUMNS, TABLES, Measurement
+from infoplane.runs import directory as rundir
+from infoplane.runs.directory import FORMAT, RunDir
 
 ROOT = Path(__file__).parents[1]
 CONFIG = {"seed": 3, "layers": [10, 7], "beta": 0.1 + 0.2, "name": "µ", "device": None, "echo": {"r": 0.947}}
@@ -200,7 +201,7 @@ def test_a_place_that_cannot_be_written(run, tmp_path):
 
 
 def test_import_is_light():
-    code = "import sys, infoplane.rundir; print(sorted({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
+    code = "import sys, infoplane.runs.directory; print(sorted({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "[]"
 
 
@@ -458,7 +459,7 @@ def test_rows_are_on_disk_when_append_returns(run, monkeypatch):
 APPEND = """
 import sys
 from infoplane.records import TABLES
-from infoplane.rundir import RunDir
+from infoplane.runs.directory import RunDir
 run = RunDir.create(sys.argv[1], {})
 print("ready", flush=True)
 epoch = 0
@@ -553,7 +554,7 @@ def test_nothing_is_unpickled(run):
 
 HOLD = """
 import sys, time
-from infoplane.rundir import RunDir
+from infoplane.runs.directory import RunDir
 from infoplane.records import TABLES
 PLACE = dict(run="a", epoch=0, step=0, replica=0, split="", path="")
 run = RunDir.open(sys.argv[1])
@@ -564,7 +565,7 @@ time.sleep(60)
 
 FORK = """
 import os, sys, time
-from infoplane.rundir import RunDir
+from infoplane.runs.directory import RunDir
 from infoplane.records import TABLES
 PLACE = dict(run="a", epoch=0, step=0, replica=0, split="", path="")
 run = RunDir.open(sys.argv[1])

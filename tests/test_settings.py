@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from infoplane.channels import layer
+from infoplane.errors import InfoplaneError
 from infoplane.estimators import tap
-from infoplane.networks import INITS
-from infoplane.records import InfoplaneError
-from infoplane.settings import FIELDS, INIT_NAMES, PRESETS, Settings, echo_places, snapshot_epochs
+from infoplane.nn.networks import INITS
+from infoplane.runs.settings import FIELDS, INIT_NAMES, PRESETS, Settings, echo_places, snapshot_epochs
 
 
 def test_the_published_schedules():

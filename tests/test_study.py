@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from infoplane.cli import main
-from infoplane.records import InfoplaneError
-from infoplane.study import Study, run, studies
+from infoplane.errors import InfoplaneError
+from infoplane.runs.study import Study, run, studies
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,7 +66,7 @@ def test_all_studies_run_and_one_that_fails_stops_none(tmp_path, monkeypatch):
     for name, text in (("a_broken", "def main(out, quick):\n    1 / 0\n"), ("b_lacking", LACKING), ("c_fine", FINE)):
         (tmp_path / f"{name}.py").write_text(text)
     found = {path.stem: Study(path.stem, path, "", "", "") for path in sorted(tmp_path.glob("*.py"))}
-    monkeypatch.setattr("infoplane.study.studies", lambda: found)
+    monkeypatch.setattr("infoplane.runs.study.studies", lambda: found)
     result = CliRunner().invoke(main, ["study", "--all", "--quick", "--out", str(tmp_path / "out")])
     assert result.exit_code == 1
     assert (tmp_path / "out" / "fine.txt").read_text() == "True"
@@ -108,7 +108,9 @@ def test_one_study_or_all_of_them(arguments, message, tmp_path):
 
 def test_a_quick_study_leaves_the_figures_of_a_full_one_alone(tmp_path, monkeypatch):
     (tmp_path / "fine.py").write_text(FINE)
-    monkeypatch.setattr("infoplane.study.studies", lambda: {"fine": Study("fine", tmp_path / "fine.py", "", "", "")})
+    monkeypatch.setattr(
+        "infoplane.runs.study.studies", lambda: {"fine": Study("fine", tmp_path / "fine.py", "", "", "")}
+    )
     monkeypatch.chdir(tmp_path)
     for options, folder in ((["--quick"], "figures/quick"), ([], "figures"), (["--quick", "--out", "here"], "here")):
         result = CliRunner().invoke(main, ["study", "fine", *options])

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import infoplane as ip
-from infoplane.records import InfoplaneError
+from infoplane.errors import InfoplaneError
 
 SMALL = {"epochs": 3, "replicas": 2, "snapshots": "0,1,3", "widths": (4,), "estimators": ("binning",)}
 
@@ -78,7 +78,7 @@ def test_a_process_ends_with_the_one_that_started_it(tmp_path):
     """And leaves a run that can be gone on with."""
     settings = of("tanh", epochs=100_000, snapshots="0")
     job = {"settings": settings.asdict(), "out": str(tmp_path / "run"), "resume": False}
-    process = subprocess.Popen([sys.executable, "-m", "infoplane.sweep"], stdin=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-m", "infoplane.runs.sweep"], stdin=subprocess.PIPE)
     process.stdin.write(json.dumps(job | {"options": {}}).encode() + b"\n")
     process.stdin.flush()
     while not (tmp_path / "run" / "metrics.csv").exists():

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 import infoplane as ip
+from infoplane.errors import InfoplaneError
 from infoplane.estimators import ESTIMATORS, parse_estimator
 from infoplane.estimators import tap as module
 from infoplane.estimators.protocol import Estimator, Reading
 from infoplane.estimators.tap import Tap, TapFit, fit_taps
-from infoplane.records import KEY, WARNINGS, Estimate, InfoplaneError
+from infoplane.records import KEY, Estimate
 from infoplane.streams import Streams
+from infoplane.warning_codes import WARNINGS
 
 LOG2 = math.log(2)
 QUICK = {"steps": 300, "batch": 128}

@@ -8,10 +8,10 @@ from matplotlib import pyplot as plt
 
 from infoplane import plot
 from infoplane.cli import main
+from infoplane.errors import InfoplaneError
 from infoplane.estimators import Tap
-from infoplane.records import InfoplaneError
-from infoplane.settings import Settings
-from infoplane.training import train
+from infoplane.runs.settings import Settings
+from infoplane.runs.training import train
 
 SMALL = {"widths": (4, 3), "replicas": 2, "epochs": 4, "snapshots": "0,4", "estimators": (), "seed": 7}
 

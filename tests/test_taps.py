@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import infoplane as ip
-from infoplane.records import InfoplaneError
+from infoplane.errors import InfoplaneError
 
 
 def hooks(model: nn.Module) -> int:

@@ -11,7 +11,8 @@ from scipy.integrate import quad
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from infoplane.records import UNITS, InfoplaneError
+from infoplane.errors import InfoplaneError
+from infoplane.records import UNITS
 from infoplane.theory.channels import (
     cube_information,
     discrete_input_information,

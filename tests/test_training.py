@@ -14,14 +14,14 @@ import pytest
 import torch
 
 import infoplane as ip
+from infoplane.channels.models import echo_layers
 from infoplane.data.icosahedron import icosahedron
-from infoplane.models import echo_layers
-from infoplane.performance import evaluate
-from infoplane.records import InfoplaneError
-from infoplane.settings import Settings
+from infoplane.errors import InfoplaneError
+from infoplane.runs.evaluation import evaluate
+from infoplane.runs.settings import Settings
+from infoplane.runs.task import cross_entropy
+from infoplane.runs.training import Training, choose_device, train
 from infoplane.streams import Streams, derive
-from infoplane.task import cross_entropy
-from infoplane.training import Training, choose_device, train
 
 
 def after(settings: Settings, epochs: int) -> Training:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from infoplane.errors import InfoplaneError
 from infoplane.estimators import variational
-from infoplane.estimators.pairs import pair
+from infoplane.estimators.noise import pair
 from infoplane.estimators.protocol import Estimator, Noise, Reading
 from infoplane.estimators.variational import NWJ, SMILE, InfoNCE, VariationalBound, infonce, nwj, smile
-from infoplane.records import InfoplaneError
 
 KINDS = [infonce, nwj, smile]
 BOUNDS = [infonce, nwj]

@@ -12,16 +12,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ..channels.insertion import insert_echo
 from ..channels.layer import Echo
 from ..data.icosahedron import icosahedron
 from ..estimators.entropy import entropy_of_counts
 from ..estimators.linear import LinearGaussian
 from ..estimators.mixture import mixture_information
 from ..estimators.protocol import Estimator, Reading
-from ..insertion import insert_echo
-from ..networks import MLP, initialise
-from ..passes import Passes
-from ..rates import certificates_of, rates_of
+from ..nn.networks import MLP, initialise
+from ..recording.exact import certificates_of, rates_of
+from ..recording.passes import Passes
 from ..records import POINTS, POPULATION, Estimate
 from ..streams import Streams, derive
 from ..theory.channels import cube_information, discrete_input_information, rotated_neurons

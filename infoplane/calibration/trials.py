@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
+from ..errors import InfoplaneError
 from ..estimators import parse_estimator
 from ..estimators.mean_field import stand_in
 from ..estimators.protocol import Estimator
-from ..records import POINTS, POPULATION, Estimate, InfoplaneError, format_warnings
+from ..records import POINTS, POPULATION, Estimate, format_warnings
 from ..threads import cores, torch_threads
 from .cases import INPUT, LABEL, Case, Shown, Truth, cases
 from .verdict import verdict

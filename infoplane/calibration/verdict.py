@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ..records import UNITS, WARNINGS, choose
-from ..summary import columns
+from ..analysis.summary import columns
+from ..errors import choose
+from ..records import UNITS
+from ..warning_codes import WARNINGS
 
 if TYPE_CHECKING:
     import pandas as pd

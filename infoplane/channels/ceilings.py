@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..records import LIMITS
+from ..warning_codes import LIMITS
 
 __all__ = ["MARGIN", "WIDE", "crowded_flats", "few_valued", "joint_entropy", "margin"]
 

@@ -20,7 +20,8 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ..records import LIMITS, Standing, format_warnings
+from ..records import Standing, format_warnings
+from ..warning_codes import LIMITS
 from .evidence import CELLS, Evidence
 
 __all__ = ["CONDITIONS", "SEARCHES", "Certificate", "certify"]

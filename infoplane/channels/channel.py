@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, interpolate
 
-from ..records import InfoplaneError
+from ..errors import InfoplaneError
 from ..streams import Streams
 
 __all__ = ["Channel", "Crossing", "Phase"]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from ..records import InfoplaneError
+from ..errors import InfoplaneError
 
 __all__ = ["EchoSample", "apply_scale", "compose_scale", "echo", "echo_noise", "moment_step", "stationary_moments"]
 
@@ -129,7 +129,7 @@ def echo_noise(f: Tensor, s: Tensor, *, echoes: int, end: Tensor | None = None, 
 
 def _in_loops(f: Tensor, s: Tensor, order: Tensor | None, echoes: int) -> tuple[Tensor, Tensor]:
     """The noise and what its tail is to be multiplied with, by loops that numba compiles."""
-    from .compiled import EchoSums  # numba takes half a second to import
+    from .compiled import EchoSums
 
     rows, units = f.shape[-2:]
     if order is None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..records import LIMITS
+from ..warning_codes import LIMITS
 from . import ceilings
 from .bank import Bank
 

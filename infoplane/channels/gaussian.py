@@ -14,8 +14,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..records import InfoplaneError, choose
-from ..replicas import ReplicaLinear
+from ..errors import InfoplaneError, choose
+from ..nn.replicas import ReplicaLinear
 from .channel import Channel
 
 __all__ = ["SCALES", "Dropout", "Gaussian", "mean_field_bound"]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from ..records import InfoplaneError, choose
-from ..replicas import ReplicaLinear
+from ..errors import InfoplaneError, choose
+from ..nn.replicas import ReplicaLinear
 from .bank import Bank
 from .channel import Channel
 from .echo import apply_scale, compose_scale, echo_noise, moment_step

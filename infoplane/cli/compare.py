@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from ..records import InfoplaneError
+from ..errors import InfoplaneError
 from .group import main
 from .options import Output, RunPath, estimators, layers, output, refuse_given
 from .runs import finite, new_folder, print_json
@@ -71,7 +71,7 @@ def compare(
         return
     refuse_given(known, f"with {run}, but the comparison on known channels takes no RUN.")
 
-    from .. import compare as comparing
+    from ..runs import comparison as comparing
 
     made = comparing.compare_run(
         run,

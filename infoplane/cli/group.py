@@ -9,7 +9,7 @@ import click
 import cloup
 
 from .. import __version__
-from ..records import InfoplaneError, choose
+from ..errors import InfoplaneError, choose
 
 __all__ = ["Refused", "main"]
 

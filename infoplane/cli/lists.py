@@ -10,9 +10,9 @@ import click
 import cloup
 
 from ..data import DATASETS, FILES
-from ..records import WARNINGS
-from ..settings import FIELDS, GROUPS, PRESETS, Settings
-from ..typed import Setting
+from ..runs.settings import FIELDS, GROUPS, PRESETS, Settings
+from ..runs.typed import Setting
+from ..warning_codes import WARNINGS
 from .group import main
 from .options import Choice
 

@@ -9,8 +9,8 @@ import click
 import cloup
 
 from ..data import DATASETS, is_file
-from ..records import InfoplaneError
-from ..settings import PROBES
+from ..errors import InfoplaneError
+from ..runs.settings import PROBES
 from .group import main
 from .options import Choice, Output, RunPath, device, estimators, layers, output, refuse_given
 from .runs import new_folder, show
@@ -99,7 +99,7 @@ def measure(
     if kind == "model" and dataset is None:
         raise InfoplaneError(f"{source} needs inputs to be measured on; expected --dataset, a name or a file.")
 
-    from .. import measure as measuring
+    from ..runs import measure as measuring
 
     name = Path(source).stem if kind == "file" else Path(source).resolve().name.replace(":", "-")
     where = output.out or new_folder(f"{name}-measured")

@@ -19,9 +19,10 @@ import cloup
 from click.shell_completion import CompletionItem
 
 from ..data import DATASETS
-from ..records import UNITS, InfoplaneError, choose
-from ..settings import FIELDS, GROUPS, SCHEDULES, default_text
-from ..typed import Setting
+from ..errors import InfoplaneError, choose
+from ..records import UNITS
+from ..runs.settings import FIELDS, GROUPS, SCHEDULES, default_text
+from ..runs.typed import Setting
 from .runs import words
 
 __all__ = [

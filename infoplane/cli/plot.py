@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from ..records import UNITS, InfoplaneError, choose
+from ..errors import InfoplaneError, choose
+from ..records import UNITS
 from .group import main
 from .options import ESTIMATOR_NAMES, Choice, RunPath, layers
 
 if TYPE_CHECKING:
-    from ..rundir import RunDir
+    from ..runs.directory import RunDir
 
 __all__ = ["plot"]
 
@@ -116,7 +117,7 @@ def plot(
     infoplane plot plane runs/RUN
     infoplane plot rates runs/RUN runs/OTHER --unit nats --format pdf
     """
-    from ..rundir import RunDir
+    from ..runs.directory import RunDir
 
     directories = [RunDir.open(run) for run in runs]
 

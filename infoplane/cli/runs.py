@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..records import InfoplaneError
+from ..errors import InfoplaneError
 
 if TYPE_CHECKING:
-    from ..rundir import RunDir
+    from ..runs.directory import RunDir
 
 __all__ = ["finite", "new_folder", "print_json", "show", "words"]
 
@@ -33,7 +33,7 @@ def words(text: str | None) -> list[str] | None:
 
 def show(run: RunDir, unit: str, as_json: bool, quiet: bool) -> None:
     """Print the numbers of the last snapshot of a run, as a table or as JSON."""
-    from ..summary import render, summary
+    from ..analysis.summary import render, summary
 
     result = {"run": str(run.path)} | summary(run.read("measurements"), run.read("metrics"), unit)
     if as_json:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import cloup
 
-from ..records import InfoplaneError
+from ..errors import InfoplaneError
 from .group import main
 from .options import Choice
 
@@ -18,7 +18,7 @@ __all__ = ["studies", "study"]
 
 
 def _names() -> Iterable[str]:
-    from ..study import studies
+    from ..runs.study import studies
 
     return studies()
 
@@ -45,7 +45,7 @@ def study(context: click.Context, name: str | None, every: bool, quick: bool, do
     infoplane study echo_versus_bounds
     infoplane study --all --quick
     """
-    from ..study import run, studies
+    from ..runs.study import run, studies
 
     if (name is not None) == every:
         got = f"both --all and {name!r}" if every else "neither a NAME nor --all"
@@ -84,7 +84,7 @@ def studies() -> None:
 
     Each with its claim, the source of the claim, and the time that it takes on two cores.
     """
-    from ..study import studies as listed
+    from ..runs.study import studies as listed
 
     for name, each in listed().items():
         click.echo(f"{name}\n  claim   {each.claim}\n  source  {each.source}\n  time    {each.time}")

@@ -8,8 +8,8 @@ from typing import Any
 import click
 import cloup
 
-from ..records import InfoplaneError
-from ..settings import Settings
+from ..errors import InfoplaneError
+from ..runs.settings import Settings
 from .group import Refused, main
 from .options import Output, RunPath, device, output, settings
 from .runs import new_folder, show
@@ -84,7 +84,7 @@ def train(
         keep_weights = told.get("keep_weights") if keep_weights is None else keep_weights
         where = output.out or new_folder(_name(chosen))
 
-    from ..training import train as run_training
+    from ..runs.training import train as run_training
 
     try:
         run = run_training(
@@ -107,7 +107,7 @@ def train(
 
 def _beside(config: str, given: dict[str, Any], first: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of a file with the options beside it, and its options of a run."""
-    from ..settings_file import read_settings
+    from ..runs.settings_file import read_settings
 
     if "preset" in first:
         raise InfoplaneError(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..records import InfoplaneError, choose
+from ..errors import InfoplaneError, choose
 
 if TYPE_CHECKING:
     from .points import Points

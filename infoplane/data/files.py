@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..records import InfoplaneError
+from ..errors import InfoplaneError
 from .points import Points
 
 __all__ = ["arrays_of", "classes_of", "points_of"]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..records import InfoplaneError
+from ..errors import InfoplaneError
 from . import Place
 from .points import Points
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..records import InfoplaneError
+from ..errors import InfoplaneError
 from ..streams import derive
 from ..theory.linear import LinearTask
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from ..records import InfoplaneError
+from ..errors import InfoplaneError
 from ..streams import derive
 from ..theory.linear import LinearTask
 from .points import Points

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import Field, fields
 from typing import Any
 
-from ..records import InfoplaneError, choose
+from ..errors import InfoplaneError, choose
 from .binning import BinnedEntropy, Binning, binned_entropy, cell_numbers
 from .corrections import CORRECTIONS, corrected_entropy, corrected_information
 from .counting import CountedInformation, Counting, counted_information

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..records import POINTS, POPULATION, Estimate, InfoplaneError, choose
+from ..errors import InfoplaneError, choose
+from ..records import POINTS, POPULATION, Estimate
 from .cells import MOVING, Grid, Range, Rule, cells
 from .corrections import corrected_entropy
 from .entropy import entropy_of_runs

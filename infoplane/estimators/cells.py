@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..records import InfoplaneError, choose
+from ..errors import InfoplaneError, choose
 from .inputs import is_count, is_positive
 
 __all__ = ["MOVING", "SCOPES", "Grid", "Range", "Rule", "cells"]

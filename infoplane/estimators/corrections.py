@@ -11,7 +11,7 @@ import torch
 from scipy.special import gammaln, polygamma, psi
 from torch import Tensor
 
-from ..records import InfoplaneError, choose
+from ..errors import InfoplaneError, choose
 from .entropy import entropy_of_counts
 from .inputs import INTEGERS
 

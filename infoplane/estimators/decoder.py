@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..records import POINTS, POPULATION, Estimate, InfoplaneError, Path
+from ..errors import InfoplaneError
+from ..records import POINTS, POPULATION, Estimate, Path
 from ..streams import Streams, derive
 from .fitting import (
     affine,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..records import InfoplaneError
+from ..errors import InfoplaneError
 from ..streams import Streams, derive
 from .inputs import is_count
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..records import InfoplaneError
+from ..errors import InfoplaneError
 from .entropy import entropy_of_shares
 
 __all__ = [

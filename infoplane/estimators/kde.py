@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..records import Estimate, InfoplaneError
+from ..errors import InfoplaneError
+from ..records import Estimate
 from .inputs import Classes, check_chunk, ends_of, over_replicas, read_labels
 from .kernels import kernel_sums
-from .pairs import check_noise, noise_label, noise_params, noise_variances
+from .noise import check_noise, noise_label, noise_params, noise_variances
 from .protocol import About, Estimator, Reading
 from .views import View, estimates, views
 

@@ -60,7 +60,7 @@ def kernel_sums(t: Tensor, unit: float, ids: Tensor | None, chunk: int | None) -
     n, d = t.shape
     cpu = t.device.type == "cpu"
     if COMPILED and cpu and chunk is None and d < MANY and _few(ids, n):
-        from .compiled import tile_sums  # numba takes half a second to import
+        from .compiled import tile_sums
 
         return tile_sums(t, unit, ids)
     if chunk is None:

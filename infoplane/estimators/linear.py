@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from ..records import POPULATION, Estimate, InfoplaneError
+from ..errors import InfoplaneError
+from ..records import POPULATION, Estimate
 from ..theory.linear import LinearTask, input_information, label_ceiling, label_information
 from .inputs import is_positive, number
 from .protocol import About, Estimator, Reading

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..channels.gaussian import mean_field_bound
 from ..records import Estimate, Path
 from .inputs import read_points
-from .pairs import check_noise, noise_label, noise_params, noise_variances
+from .noise import check_noise, noise_label, noise_params, noise_variances
 from .protocol import About, Estimator, Noise, Reading
 from .views import PATH_WARNINGS, per_replica
 

@@ -12,10 +12,11 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from ..records import POINTS, POPULATION, Estimate, InfoplaneError, Path
+from ..errors import InfoplaneError
+from ..records import POINTS, POPULATION, Estimate, Path
 from ..streams import derive
 from .inputs import Classes, check_chunk, is_count, over_replicas, read_labels, read_points
-from .pairs import check_noise, noise_label, noise_params, noise_variances
+from .noise import check_noise, noise_label, noise_params, noise_variances
 from .protocol import About, Estimator, Noise, Reading
 from .views import PATH_WARNINGS, View, estimates, views
 

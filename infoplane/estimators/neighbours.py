@@ -14,10 +14,11 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 from torch import Tensor
 
-from ..records import POPULATION, Estimate, InfoplaneError, choose
+from ..errors import InfoplaneError, choose
+from ..records import POPULATION, Estimate
 from ..streams import Streams, derive
 from .inputs import Classes, is_count, over_replicas, read_labels
-from .pairs import check_noise, noise_params, pair
+from .noise import check_noise, noise_params, pair
 from .protocol import About, Estimator, Reading
 from .views import per_replica
 
@@ -332,7 +333,7 @@ def _pair_terms(
     """The terms of the points `at` (m,), all by default, and their distances to the k-th neighbour: (m,) float64."""
     units = x.shape[1] + y.shape[1]
     if method == "compiled" or (method == "auto" and chunk is None and _by_loops(x, units)):
-        from .compiled import pair_neighbours  # numba takes half a second to import
+        from .compiled import pair_neighbours
 
         places = np.arange(len(x)) if at is None else at.cpu().numpy()
         radius, counts = pair_neighbours(x.cpu().numpy(), y.cpu().numpy(), k, places)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..records import Estimate, InfoplaneError, Path
+from ..errors import InfoplaneError
+from ..records import Estimate, Path
 from ..streams import derive
 from .inputs import (
     INTEGERS,

@@ -16,8 +16,9 @@ from ..channels.certificate import Certificate, certify
 from ..channels.echo import apply_scale
 from ..channels.evidence import CELLS, Evidence
 from ..channels.layer import Echo
-from ..records import POINTS, Estimate, InfoplaneError, Path, choose
-from ..replicas import ReplicaLinear
+from ..errors import InfoplaneError, choose
+from ..nn.replicas import ReplicaLinear
+from ..records import POINTS, Estimate, Path
 from ..streams import Streams, derive
 from .fitting import floored, with_unseen
 from .inputs import Classes, is_count, is_positive, number, read_labels, read_points

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu, softplus
 
-from ..records import POINTS, POPULATION, Estimate, InfoplaneError, Standing
+from ..errors import InfoplaneError
+from ..records import POINTS, POPULATION, Estimate, Standing
 from ..streams import Streams, derive
 from .fitting import (
     FEWEST,
@@ -30,7 +31,7 @@ from .fitting import (
     with_unseen,
 )
 from .inputs import is_count, number, over_replicas
-from .pairs import check_noise, noise_params, pair
+from .noise import check_noise, noise_params, pair
 from .protocol import About, Estimator, Reading
 from .views import per_replica
 

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
-from ..records import Estimate, InfoplaneError, Path
+from ..errors import InfoplaneError
+from ..records import Estimate, Path
 from .inputs import Classes, read_labels, read_points
 from .protocol import Reading
 

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..analysis.gap import RankCorrelation, correlations, gap_table, rank_correlation
+from ..analysis.points import in_unit
 from .animation import FILMS, Film, animate, dots, film
 from .calibration import calibration, calibration_errors
 from .certificate import certificate
 from .compare import beside, sweeps
-from .correlation import RankCorrelation, correlations, gap_table, rank_correlation
 from .files import FORMATS, save
 from .gap import gap
 from .gradients import gradients
 from .loss import loss
 from .plane import plane
-from .points import in_unit
 from .rates import rates
 from .runs import between, epochs_range, run_names
 from .style import LOOK, layer_colors

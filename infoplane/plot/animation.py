@@ -22,12 +22,12 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..records import InfoplaneError, choose
+from ..analysis.points import chosen, layers_of, points
+from ..errors import InfoplaneError, choose
 from .labels import replica_counts, replica_note, symbol, title_of, with_count
 from .layout import grid, label_once
 from .legend import Legend
 from .plane import label_axes, panels_of
-from .points import chosen, layers_of, points
 from .style import LOOK, fill_of, layer_colors, pale
 
 __all__ = ["FILMS", "Film", "animate", "dots", "film"]

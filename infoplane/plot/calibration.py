@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from ..records import UNITS, InfoplaneError, choose
+from ..analysis.points import LABEL, warned
+from ..errors import InfoplaneError, choose
+from ..records import UNITS
 from .layout import flow, label_once, page
 from .legend import Legend
-from .points import LABEL, warned
 from .style import LOOK, count_axis, estimator_colors, line_of, marks, name_colors
 
 __all__ = ["calibration", "calibration_errors"]

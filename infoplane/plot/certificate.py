@@ -13,11 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
-from ..records import LIMITS, UNITS, InfoplaneError, choose
+from ..analysis.points import echo_places, layers_of, needs
+from ..errors import InfoplaneError, choose
+from ..records import UNITS
+from ..warning_codes import LIMITS
 from .labels import place_title, replica_counts, replica_note, with_count
 from .layout import page
 from .legend import Legend
-from .points import echo_places, layers_of, needs
 from .style import LOOK, RULE, Colors, band, epoch_axis, marks, name_colors
 
 __all__ = ["CONDITIONS", "VERDICTS", "certificate"]

@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from ..records import UNITS, InfoplaneError, choose
+from ..analysis.points import LABEL, NOISE, base_layers, layers_of, noisy_layers, warned
+from ..errors import InfoplaneError, choose
+from ..records import UNITS
 from .labels import symbol
 from .layout import flow, label_once, page
 from .legend import Legend
-from .points import LABEL, NOISE, base_layers, layers_of, noisy_layers, warned
 from .style import LOOK, RULE, band, ceiling_line, estimator_colors, layer_colors, layer_markers, marks
 
 __all__ = ["beside", "sweeps"]
@@ -35,7 +36,7 @@ def beside(rows: pd.DataFrame, *, unit: str = "bits") -> Figure:
     number is then not one of the rate.
 
     Args:
-        rows: One snapshot of `infoplane.compare.compared`.
+        rows: One snapshot of `infoplane.runs.comparison.compared`.
         unit: "bits" or "nats".
 
     Raises:
@@ -97,7 +98,7 @@ def sweeps(swept: pd.DataFrame, *, unit: str = "bits") -> Figure:
     of these numbers is exact, and hollow where there is a warning.
 
     Args:
-        swept: One snapshot of `infoplane.compare.sweep`; noisy layers are left out.
+        swept: One snapshot of `infoplane.runs.comparison.sweep`; noisy layers are left out.
         unit: "bits" or "nats".
 
     Raises:

@@ -13,7 +13,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..records import InfoplaneError, choose
+from ..errors import InfoplaneError, choose
 from .style import LOOK
 
 __all__ = ["FORMATS", "LARGEST", "save"]

@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .correlation import GAPS, correlations, gap_table
+from ..analysis.gap import GAPS, correlations, gap_table
+from ..analysis.points import loss_unit
 from .labels import place_title, symbol
 from .layout import label_once, page
 from .legend import Legend
-from .points import loss_unit
 from .style import LOOK, RULE, Colors, bars, marks, name_colors
 
 __all__ = ["gap"]

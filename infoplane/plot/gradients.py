@@ -11,11 +11,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..records import choose
+from ..analysis.points import layers_of, needs
+from ..errors import choose
 from .labels import replica_counts, replica_note
 from .layout import label_once, page
 from .legend import Legend
-from .points import layers_of, needs
 from .style import DASHED, LOOK, Colors, band, epoch_axis, layer_colors
 
 __all__ = ["gradients"]

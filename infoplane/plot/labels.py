@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from .points import LABEL, layers_of
+from ..analysis.points import LABEL, layers_of
 
 __all__ = ["name_of_ceiling", "place_title", "replica_counts", "replica_note", "symbol", "title_of", "with_count"]
 

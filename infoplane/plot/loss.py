@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..records import choose
+from ..analysis.points import loss_unit, needs
+from ..errors import choose
 from .labels import replica_counts, replica_note
 from .layout import keep, label_once, page
 from .legend import Legend
-from .points import loss_unit, needs
 from .style import DASHED, LOOK, Colors, band, epoch_axis, path_colors
 
 __all__ = ["loss"]

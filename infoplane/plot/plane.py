@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from ..records import InfoplaneError, choose
+from ..analysis.points import LABEL, OWN, chosen, curves, layers_of, points
+from ..errors import InfoplaneError, choose
 from .labels import name_of_ceiling, replica_counts, replica_note, symbol, title_of
 from .layout import grid, label_once
 from .legend import Legend
-from .points import LABEL, OWN, chosen, curves, layers_of, points
 from .style import (
     FAINT,
     LOOK,

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from ..records import InfoplaneError
+from ..analysis.points import LABEL, chosen, curves, layers_of, points
+from ..errors import InfoplaneError
 from .labels import name_of_ceiling, replica_counts, replica_note, symbol, title_of
 from .layout import grid, label_once
 from .legend import Legend
-from .points import LABEL, chosen, curves, layers_of, points
 from .style import DASHED, LOOK, Color, Colors, band, ceiling_line, epoch_axis, layer_colors, line_of, marks
 
 __all__ = ["rates"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..records import InfoplaneError
+from ..errors import InfoplaneError
 
 __all__ = ["between", "epochs_range", "run_names"]
 

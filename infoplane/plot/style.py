@@ -26,7 +26,7 @@ from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize, SymL
 from matplotlib.path import Path as MarkerPath
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from .points import base_layers
+from ..analysis.points import base_layers
 
 __all__ = [
     "BAND",

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..records import UNITS, InfoplaneError, choose
+from ..analysis.points import layers_of
+from ..errors import InfoplaneError, choose
+from ..records import UNITS
 from .labels import replica_counts, replica_note
 from .layout import flow, label_once
 from .legend import Legend
-from .points import layers_of
 from .style import LOOK, epoch_bar, epoch_colors, epoch_norm, marks
 
 __all__ = ["taps"]

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import entr
 
-from ..records import InfoplaneError
+from ..errors import InfoplaneError
 
 __all__ = ["InformationCurve", "binary_symmetric_curve", "information_curve", "partition_information"]
 

@@ -14,7 +14,7 @@ import torch
 from scipy.special import ndtr, rel_entr, xlogy
 from torch import Tensor
 
-from ..records import InfoplaneError
+from ..errors import InfoplaneError
 
 __all__ = [
     "cube_information",

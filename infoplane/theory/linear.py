@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..records import InfoplaneError
+from ..errors import InfoplaneError
 
 __all__ = [
     "LinearTask",

@@ -17,7 +17,7 @@ import torch
 
 import infoplane as ip
 from infoplane.plot.style import estimator_colors
-from infoplane.training import Training
+from infoplane.runs.training import Training
 
 #: no more is measured on an axis once a call has taken so long, seconds
 LONG = 8.0

@@ -23,9 +23,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import infoplane as ip
-from infoplane.models import rate
+from infoplane.channels.models import rate
+from infoplane.runs.training import Training
 from infoplane.threads import torch_threads
-from infoplane.training import Training
 
 WIDTHS = (10, 7, 5, 4, 3, 2)
 X, Y = ip.icosahedron()

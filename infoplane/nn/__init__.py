@@ -1,0 +1,1 @@
+"""Networks that hold many replicas side by side."""

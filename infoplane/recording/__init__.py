@@ -1,0 +1,1 @@
+"""Reading the layers of a network as it trains, and measuring them."""

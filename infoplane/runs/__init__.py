@@ -1,0 +1,1 @@
+"""Runs: settings, training, the run directory, sweeps, and measuring what exists already."""
