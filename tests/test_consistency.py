@@ -56,7 +56,7 @@ def test_a_bracket_must_lie_wholly_above():
     assert codes([*bracket("a", 1, 2), *bracket("b", 2.1, 2.5)]) == [(), (), (), ("data-processing",)]
     sampled = [
         Measurement(**{f: getattr(m, f) for f in Measurement.__dataclass_fields__} | {
-            "standing": "estimate", "params": f"s2=1,bound={m.standing}"})
+            "standing": "estimate", "side": m.standing})
         for m in [*bracket("a", 1, 2), *bracket("b", 2.1, 2.5)]
     ]  # fmt: skip
     assert codes(sampled) == [(), (), (), ("data-processing",)]
@@ -108,13 +108,13 @@ def test_noisy_layers_of_a_chain_are_compared():
         ({"estimator": "ross", "params": "k=3"}, {"estimator": "ksg", "params": "k=4"}, False),
         ({"estimator": "smile"}, {"estimator": "ksg"}, False),
         ({"estimator": "renyi"}, {"estimator": "renyi"}, False),
-        ({"params": "s2=1,bound=lower"}, {"params": "s2=1,bound=upper"}, True),
-        ({"params": "s2=1,bound=upper"}, {"params": "s2=1,bound=upper"}, False),
+        ({"side": "lower"}, {"side": "upper"}, True),
+        ({"side": "upper"}, {"side": "upper"}, False),
         # each tap has a code of its own
-        ({"standing": "lower", "channel": "echo tap", "params": "beta=.1"},
-         {"standing": "upper", "channel": "echo tap", "params": "beta=.1"}, True),
-        ({"standing": "lower", "channel": "echo tap", "params": "beta=.1"},
-         {"standing": "upper", "channel": "echo tap", "params": "beta=.3"}, False),
+        ({"standing": "lower", "estimator": "tap", "params": "beta=.1"},
+         {"standing": "upper", "estimator": "tap", "params": "beta=.1"}, True),
+        ({"standing": "lower", "estimator": "tap", "params": "beta=.1"},
+         {"standing": "upper", "estimator": "tap", "params": "beta=.3"}, False),
     ],
 )  # fmt: skip
 def test_no_layer_holds_more_of_the_label_than_of_the_input(of_label, of_input, found):
