@@ -1,4 +1,4 @@
-"""The error that the package raises for what it cannot do, and the nearest known word. Imports nothing of the package."""
+"""The error that the package raises for what it cannot do, and the nearest known word."""
 
 from __future__ import annotations
 

@@ -58,15 +58,15 @@ def train(networks: int, epochs: int, snapshots: str) -> Codes:
         preset="saxe", replicas=networks, epochs=epochs, snapshots=snapshots, estimators=("binning",)
     )
     model = ip.MLP(12, settings.widths, 2, "tanh", networks)
-    x, _ = ip.icosahedron()
+    x, _ = ip.data.icosahedron()
     out = {}
     with tempfile.TemporaryDirectory() as folder:
         run = ip.train(settings, Path(folder) / "run", keep_weights=True)
         for epoch in map(int, snapshots.split(",")):
             model.load_state_dict(run.load_checkpoint(f"epoch-{epoch}")["model"])
-            with torch.no_grad(), ip.Taps(model, [f"{LAYER}.linear", LAYER]) as taps:
+            with torch.no_grad(), ip.Trace(model, [f"{LAYER}.linear", LAYER]) as trace:
                 model(x)
-                codes = taps.take()
+                codes = trace.take()
             out[epoch] = codes[f"{LAYER}.linear"], codes[LAYER]
     return out
 
@@ -94,20 +94,25 @@ def measure(codes: Codes) -> pd.DataFrame:
     centred = first.double() - first.double().mean(1, keepdim=True)
     for gain in GAINS:  # (a): one layer, its initial net inputs, behind sigmoids that lose nothing
         t = torch.sigmoid(gain * centred)
-        rows += rows_of("a", "30 bins between 0 and 1", gain, ip.binned_entropy(t, bins=30, range=(0.0, 1.0)).entropy)
+        rows += rows_of(
+            "a", "30 bins between 0 and 1", gain, ip.estimators.binned_entropy(t, bins=30, range=(0.0, 1.0)).entropy
+        )
         rows += rows_of("a", "the values themselves", gain, whole(t))
     for epoch, (a, t) in codes.items():
         rows += rows_of(
-            "b", "30 bins, even in the output", epoch, ip.binned_entropy(t, bins=30, range=(-1.0, 1.0)).entropy
+            "b",
+            "30 bins, even in the output",
+            epoch,
+            ip.estimators.binned_entropy(t, bins=30, range=(-1.0, 1.0)).entropy,
         )
         for n in INPUT_BINS:
-            found = ip.binned_entropy(a, bins=n, range=(-50.0, 50.0)).entropy
+            found = ip.estimators.binned_entropy(a, bins=n, range=(-50.0, 50.0)).entropy
             rows += rows_of("b", f"{n} bins, even in the net input", epoch, found)
     for width in WIDTHS:
-        lost = falls(codes, lambda _, t, w=width: ip.binned_entropy(t, width=w).entropy)
+        lost = falls(codes, lambda _, t, w=width: ip.estimators.binned_entropy(t, width=w).entropy)
         rows += rows_of("c", "bins, by their width", width, lost)
     for variance in VARIANCES:
-        lost = falls(codes, lambda _, t, v=variance: ip.kde_bounds(t, v).upper)
+        lost = falls(codes, lambda _, t, v=variance: ip.estimators.kde_bounds(t, v).upper)
         rows += rows_of("c", "KDE, by the standard deviation", math.sqrt(variance), lost)
     for gain in GAINS:  # (d): the trained layer, its net inputs scaled
         for dtype in (torch.float32, torch.float64):
@@ -134,7 +139,7 @@ def draw(table: pd.DataFrame) -> plt.Figure:
     for ax, (panel, (x, y, title)) in zip(panels.flat, AXES.items(), strict=True):
         own = table[table["panel"] == panel]
         for reader, rows in own.groupby("reader", sort=False):
-            mean = ip.mean_over_replicas(rows, by=("x",), value="bits")
+            mean = ip.analysis.mean_over_replicas(rows, by=("x",), value="bits")
             at = mean["x"].clip(lower=10) if panel == "b" else mean["x"]
             ax.plot(at, mean["mean"], color=COLORS[reader], marker="o", markersize=3, label=reader)
             ax.fill_between(at, mean["low"], mean["high"], color=COLORS[reader], alpha=0.2, linewidth=0)

@@ -52,7 +52,7 @@ def main(out: Path, quick: bool, download: bool = False) -> None:
     }
     sweep = ip.train_all(runs, processes=1 if quick else None)
     frame, metrics = sweep.measurements, sweep.metrics
-    ip.mean_over_replicas(frame).to_csv(out / "cnn_plane.csv", index=False, float_format="%.6g")
+    ip.analysis.mean_over_replicas(frame).to_csv(out / "cnn_plane.csv", index=False, float_format="%.6g")
     metrics.to_csv(out / "cnn_plane_metrics.csv", index=False, float_format="%.6g")
     figures = {
         "cnn_plane": ip.plot.plane(frame, estimator="echo"),
@@ -74,5 +74,5 @@ def main(out: Path, quick: bool, download: bool = False) -> None:
     print(
         noisy.groupby(["run", "epoch", "split"], sort=False)[["loss", "accuracy"]].mean().unstack().round(3).to_string()
     )
-    table = ip.plot.gap_table(frame, metrics)
-    print(ip.plot.correlations(table).round(2).to_string())
+    table = ip.analysis.gap_table(frame, metrics)
+    print(ip.analysis.correlations(table).round(2).to_string())

@@ -49,10 +49,10 @@ def through_echo(f: torch.Tensor, s: float, seed: int) -> tuple[torch.Tensor, to
     Gaussian with the moments of e."""
     generator = torch.Generator().manual_seed(seed)
     scale = torch.full_like(f, s)
-    mean, second = ip.stationary_moments(f, scale)
+    mean, second = ip.channels.stationary_moments(f, scale)
     root = torch.linalg.cholesky(second - torch.outer(mean, mean)).float()
     end = mean.float() + torch.randn(f.shape, generator=generator) @ root.T
-    e = ip.echo_noise(f, scale, echoes=256, end=end, order=torch.randperm(len(f), generator=generator))
+    e = ip.channels.echo_noise(f, scale, echoes=256, end=end, order=torch.randperm(len(f), generator=generator))
     return e, f + scale * e
 
 
@@ -63,14 +63,18 @@ def measure(n: int, seeds: int, scales: tuple[float, ...]) -> pd.DataFrame:
         for s in scales:
             _, z = through_echo(f, s, seed)
             std = s * z.std(0).double()  # Gaussian noise as large as the echoes
-            gaussian = ip.mixture_information(f.double(), std=std.expand(n, 2), population=True, draws=10, seed=seed)
-            nearest = ip.ksg_information(f, z)
+            gaussian = ip.estimators.mixture_information(
+                f.double(), std=std.expand(n, 2), population=True, draws=10, seed=seed
+            )
+            nearest = ip.estimators.ksg_information(f, z)
             rows.append(
                 {
                     "s": s,
                     "seed": seed,
                     "exact rate of Echo noise": -2 * math.log(s),
-                    "mean-field bound of Gaussian noise": float(ip.mean_field_bound(f.double(), torch.log(std))),
+                    "mean-field bound of Gaussian noise": float(
+                        ip.channels.mean_field_bound(f.double(), torch.log(std))
+                    ),
                     "Gaussian noise, mixture Monte Carlo": float(gaussian.information),
                     "Echo noise, nearest neighbours (KSG)": float(nearest.value),
                 }

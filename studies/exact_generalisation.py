@@ -75,7 +75,7 @@ def points(sweep: ip.Sweep) -> pd.DataFrame:
     last = last[last["epoch"] == last.groupby("run")["epoch"].transform("max")]
     keys = ["run", "replica"]
     echo = last[last["estimator"] == "echo"]
-    gaps = [ip.plot.gap_table(own, sweep.metrics) for _, own in sweep.measurements.groupby("probe", sort=False)]
+    gaps = [ip.analysis.gap_table(own, sweep.metrics) for _, own in sweep.measurements.groupby("probe", sort=False)]
     out = pd.concat(gaps, ignore_index=True).rename(columns={"value": "rate"})
     out = out[[*keys, "layer", "rate", "standing", "gap_loss", "gap_error"]]
     binned = last[(last["estimator"] == "binning") & (last["quantity"] == "I(X;T)")]
@@ -98,14 +98,14 @@ def correlations(table: pd.DataFrame) -> pd.DataFrame:
     for (task, own), x, gap in product(
         table.groupby("task", sort=False), ("rate", "binned"), ("gap_loss", "gap_error")
     ):
-        across = ip.plot.rank_correlation(own[x], own[gap])
+        across = ip.analysis.rank_correlation(own[x], own[gap])
         within = pd.DataFrame(
             [
-                {"task": task, "replica": k, "rho": ip.plot.rank_correlation(run[x], run[gap]).rho}
+                {"task": task, "replica": k, "rho": ip.analysis.rank_correlation(run[x], run[gap]).rho}
                 for k, (_, run) in enumerate(own.groupby("run"))
             ]
         )
-        mean = ip.mean_over_replicas(within, ("task",), "rho").iloc[0].copy()
+        mean = ip.analysis.mean_over_replicas(within, ("task",), "rho").iloc[0].copy()
         if mean["replicas"] < FEWEST:  # where the rates of a setting are all at the ceiling, there is no rho
             mean[["mean", "low", "high"]] = math.nan
         rows.append(

@@ -93,7 +93,7 @@ def phases(measurements: pd.DataFrame) -> pd.DataFrame:
         row["exact in all from"] = min(epochs) if epochs else math.nan
         if epochs and last in epochs:
             peak = table[epochs].mean().idxmax()
-            fall = ip.mean_over_replicas(
+            fall = ip.analysis.mean_over_replicas(
                 (table[peak] - table[last]).rename("fall").reset_index().assign(run=run), ("run",), "fall"
             )
             row |= {"peak at": peak, "peak": table[peak].mean()}
@@ -105,7 +105,9 @@ def phases(measurements: pd.DataFrame) -> pd.DataFrame:
 def main(out: Path, quick: bool) -> None:
     chains, taps = train(quick)
     found = phases(chains.measurements)
-    ip.mean_over_replicas(chains.measurements).to_csv(out / "exact_plane.csv", index=False, float_format="%.6g")
+    ip.analysis.mean_over_replicas(chains.measurements).to_csv(
+        out / "exact_plane.csv", index=False, float_format="%.6g"
+    )
     found.to_csv(out / "exact_plane_phases.csv", index=False, float_format="%.6g")
     taps.taps.to_csv(out / "exact_plane_taps.csv", index=False, float_format="%.6g")
     priced = chains.measurements[~chains.measurements["run"].str.contains("beta")]

@@ -76,8 +76,8 @@ def main(out: Path, quick: bool) -> None:
     for table in (sweep.measurements, sweep.metrics):
         table["epoch"] = table["step"] // STEPS
     measurements = sweep.measurements
-    falls = ip.fall_from_peak(measurements)
-    ip.mean_over_replicas(measurements).to_csv(out / "saxe_batch.csv", index=False, float_format="%.6g")
+    falls = ip.analysis.fall_from_peak(measurements)
+    ip.analysis.mean_over_replicas(measurements).to_csv(out / "saxe_batch.csv", index=False, float_format="%.6g")
     falls.to_csv(out / "saxe_batch_falls.csv", index=False, float_format="%.6g")
     figures = {
         "saxe_batch": ip.plot.plane(measurements, estimator="kde-upper"),

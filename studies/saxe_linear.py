@@ -150,7 +150,7 @@ def check(frame: pd.DataFrame, means: pd.DataFrame) -> None:
     """Print the start, the peak and the end of each number, in nats, and how far it falls, with 95 % intervals."""
     shown = ["run", "channel", "start", "peak", "peak_epoch", "end", "fall", "low", "high"]
     for name in (X_T, T_Y, RELEVANT, IRRELEVANT):
-        print(f"{name}, nats\n{ip.fall_from_peak(frame, name)[shown].round(3).to_string(index=False)}")
+        print(f"{name}, nats\n{ip.analysis.fall_from_peak(frame, name)[shown].round(3).to_string(index=False)}")
     errors = means[means["quantity"] == ERROR].set_index("epoch").groupby("run", sort=False)["mean"]
     table = errors.agg(["first", "min", "idxmin", "last"]).round(3)
     print(f"{ERROR} (the noise of the label is 0.2)\n{table.to_string()}")
@@ -165,7 +165,7 @@ def main(out: Path, quick: bool) -> None:
             learned = learn(irrelevant, points, batch, lr, epochs, seed)
             rows += [{"run": run, "replica": seed} | row for row in learned]
     frame = pd.DataFrame(rows)
-    means = ip.mean_over_replicas(frame)
+    means = ip.analysis.mean_over_replicas(frame)
     means.to_csv(out / "saxe_linear.csv", index=False, float_format="%.6g")
     figure = draw(means)
     for suffix in ("png", "pdf"):

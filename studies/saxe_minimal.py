@@ -60,7 +60,11 @@ def simulated(name: str, w: float, draws: int, seed: int) -> float:
     """Bits, the plug-in entropy of the bins of so many draws."""
     x = torch.randn(draws, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     t = FUNCTIONS[name](w * x)
-    found = ip.binned_entropy(t, bins=30, range=(-1.0, 1.0)) if name == "tanh" else ip.binned_entropy(t, width=WIDTH)
+    found = (
+        ip.estimators.binned_entropy(t, bins=30, range=(-1.0, 1.0))
+        if name == "tanh"
+        else ip.estimators.binned_entropy(t, width=WIDTH)
+    )
     return float(found.entropy) / math.log(2)
 
 
@@ -84,7 +88,7 @@ def draw(table: pd.DataFrame, draws: int) -> plt.Figure:
         own = table[table["unit"] == name]
         line = own[own["kind"] == "closed form"]
         ax.plot(line["w"], line["bits"], color=color, label=f"{'ReLU' if name == 'relu' else name}, closed form")
-        mean = ip.mean_over_replicas(own[own["kind"] == "simulated"], by=("w",), value="bits")
+        mean = ip.analysis.mean_over_replicas(own[own["kind"] == "simulated"], by=("w",), value="bits")
         ax.errorbar(
             mean["w"], mean["mean"], mean["high"] - mean["mean"], color=color, linestyle="", marker="o", markersize=3.5,
             label=f"{'ReLU' if name == 'relu' else name}, {draws} draws",

@@ -64,8 +64,8 @@ def main(out: Path, quick: bool, download: bool = False) -> None:
         {name: ip.Settings.of(activation=name, **chosen) for name in ACTIVATIONS}, processes=1 if quick else None
     )
     measurements = sweep.measurements
-    falls = ip.fall_from_peak(measurements)
-    ip.mean_over_replicas(measurements).to_csv(out / "saxe_mnist.csv", index=False, float_format="%.6g")
+    falls = ip.analysis.fall_from_peak(measurements)
+    ip.analysis.mean_over_replicas(measurements).to_csv(out / "saxe_mnist.csv", index=False, float_format="%.6g")
     falls.to_csv(out / "saxe_mnist_falls.csv", index=False, float_format="%.6g")
     figures = {
         "saxe_mnist": ip.plot.plane(measurements[measurements["estimator"] != "kde"]),

@@ -44,8 +44,8 @@ def train(networks: int, epochs: int, snapshots: str) -> pd.DataFrame:
         preset="tishby", dataset="icosahedron-stochastic", ordered=False, replicas=networks, epochs=epochs,
         snapshots=snapshots,
     )  # fmt: skip
-    x, _ = ip.icosahedron()
-    law = ip.icosahedron_law().numpy()
+    x, _ = ip.data.icosahedron()
+    law = ip.data.icosahedron_law().numpy()
     model = ip.MLP(12, settings.widths, 2, settings.activation, networks)
     hidden = [f"hidden{k + 1}" for k in range(len(settings.widths))]
     rows = []
@@ -53,11 +53,13 @@ def train(networks: int, epochs: int, snapshots: str) -> pd.DataFrame:
         run = ip.train(settings, Path(folder) / "run", keep_weights=True)
         for epoch in map(int, snapshots.split(",")):
             model.load_state_dict(run.load_checkpoint(f"epoch-{epoch}")["model"])
-            with torch.no_grad(), ip.Taps(model, hidden) as taps:
+            with torch.no_grad(), ip.Trace(model, hidden) as trace:
                 model(x)
-                codes = taps.take()
+                codes = trace.take()
             for layer, t in codes.items():
-                i_x, i_y = ip.partition_information(ip.cell_numbers(t, bins=30, range=(-1.0, 1.0)), law)
+                i_x, i_y = ip.theory.partition_information(
+                    ip.estimators.cell_numbers(t, bins=30, range=(-1.0, 1.0)), law
+                )
                 rows += [
                     {"epoch": epoch, "layer": layer, "replica": r, "I(X;T)": a / BITS, "I(T;Y)": b / BITS}
                     for r, (a, b) in enumerate(zip(i_x, i_y, strict=True))
@@ -65,13 +67,13 @@ def train(networks: int, epochs: int, snapshots: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def curve() -> ip.InformationCurve:
-    law = ip.icosahedron_law().numpy()
-    return ip.information_curve(np.stack([1 - law, law], 1) / len(law))
+def curve() -> ip.theory.InformationCurve:
+    law = ip.data.icosahedron_law().numpy()
+    return ip.theory.information_curve(np.stack([1 - law, law], 1) / len(law))
 
 
 @plt.rc_context(ip.plot.LOOK)
-def draw(table: pd.DataFrame, found: ip.InformationCurve) -> plt.Figure:
+def draw(table: pd.DataFrame, found: ip.theory.InformationCurve) -> plt.Figure:
     figure, (plane, distance) = plt.subplots(1, 2, figsize=(7, 3.3), layout="constrained")
     rate = np.linspace(0, 12 * BITS, 400)
     plane.plot(rate / BITS, found.reached(rate) / BITS, color="black", label="IB curve of the stochastic rule")
@@ -86,7 +88,7 @@ def draw(table: pd.DataFrame, found: ip.InformationCurve) -> plt.Figure:
         for epoch, marker in ((epochs[0], "x"), (epochs[-1], "o")):
             dots = own[own["epoch"] == epoch]
             plane.plot(dots["I(X;T)"], dots["I(T;Y)"], color=colors[layer], marker=marker, markersize=3, linestyle="")
-        gap = ip.mean_over_replicas(own, by=("epoch",), value="below")
+        gap = ip.analysis.mean_over_replicas(own, by=("epoch",), value="below")
         distance.plot(
             gap["epoch"].clip(lower=1), gap["mean"], color=colors[layer], label=layer, marker="o", markersize=3
         )

@@ -59,9 +59,11 @@ def check(falls: pd.DataFrame, metrics: pd.DataFrame) -> None:
 def main(out: Path, quick: bool) -> None:
     sweep = train(QUICK_NETWORKS, 1, **QUICK_TRAINING) if quick else train(NETWORKS, None, **TRAINING)
     frame = sweep.measurements[sweep.measurements["layer"].isin(HIDDEN)]
-    bits = ip.plot.in_unit(frame, "bits").rename(columns={"value": "value_nats"})
-    falls = pd.concat([ip.fall_from_peak(bits, quantity) for quantity in ("I(X;T)", "I(T;Y)")], ignore_index=True)
-    ip.mean_over_replicas(frame).to_csv(out / "tishby_data.csv", index=False, float_format="%.6g")
+    bits = ip.analysis.in_unit(frame, "bits").rename(columns={"value": "value_nats"})
+    falls = pd.concat(
+        [ip.analysis.fall_from_peak(bits, quantity) for quantity in ("I(X;T)", "I(T;Y)")], ignore_index=True
+    )
+    ip.analysis.mean_over_replicas(frame).to_csv(out / "tishby_data.csv", index=False, float_format="%.6g")
     falls.to_csv(out / "tishby_data_falls.csv", index=False, float_format="%.6g")
     for suffix, figure in (("", ip.plot.plane(frame)), ("_loss", ip.plot.loss(sweep.metrics))):
         for ending in ("png", "pdf"):

@@ -85,8 +85,8 @@ def check(table: pd.DataFrame, measurements: pd.DataFrame, depths: tuple[int, ..
         f"Epochs to a test accuracy of {ACCURACY} (count: of the networks that reach it), and the accuracy at the end"
     )
     print(said.round(3).to_string())
-    bits = ip.plot.in_unit(measurements, "bits").rename(columns={"value": "value_nats"})
-    falls = ip.fall_from_peak(bits[bits["layer"] != "output"])
+    bits = ip.analysis.in_unit(measurements, "bits").rename(columns={"value": "value_nats"})
+    falls = ip.analysis.fall_from_peak(bits[bits["layer"] != "output"])
     last = pd.concat([falls[(falls["run"] == name(d)) & (falls["layer"] == f"hidden{d}")] for d in depths])
     print("Fall of I(X;T) of the last hidden layer from its peak, bits, with 95 % intervals")
     print(last[["run", "layer", "peak_epoch", "peak", "end", "fall", "low", "high"]].round(3).to_string(index=False))
@@ -97,7 +97,7 @@ def main(out: Path, quick: bool) -> None:
     sweep = train(depths, QUICK_NETWORKS, 1, **QUICK_TRAINING) if quick else train(depths, NETWORKS, None, **TRAINING)
     table = reached(sweep.metrics, depths)
     frame = sweep.measurements[sweep.measurements["layer"] != "output"]
-    ip.mean_over_replicas(frame).to_csv(out / "tishby_depth.csv", index=False, float_format="%.6g")
+    ip.analysis.mean_over_replicas(frame).to_csv(out / "tishby_depth.csv", index=False, float_format="%.6g")
     table.to_csv(out / "tishby_depth_epochs.csv", index=False, float_format="%.6g")
     epochs = int(sweep.metrics["epoch"].max())
     for suffix, figure in (("", ip.plot.plane(frame)), ("_epochs", draw_epochs(table, epochs))):

@@ -57,7 +57,7 @@ def train(networks: int, processes: int | None, **training: object) -> pd.DataFr
 
 def dots(frame: pd.DataFrame, shown: tuple[int, ...]) -> pd.DataFrame:
     """One row a dot of the figure, in bits."""
-    own = ip.plot.in_unit(frame[frame["epoch"].isin(shown)], "bits")
+    own = ip.analysis.in_unit(frame[frame["epoch"].isin(shown)], "bits")
     return own.pivot(index=["epoch", "layer", "replica"], columns="quantity", values="value").reset_index()
 
 
@@ -67,7 +67,9 @@ def check(frame: pd.DataFrame, shown: tuple[int, ...]) -> None:
     print("Bits at the epochs shown: means and standard deviations over networks")
     print(spread.round(3).to_string())
     for quantity in QUANTITIES:
-        falls = ip.fall_from_peak(ip.plot.in_unit(frame, "bits").rename(columns={"value": "value_nats"}), quantity)
+        falls = ip.analysis.fall_from_peak(
+            ip.analysis.in_unit(frame, "bits").rename(columns={"value": "value_nats"}), quantity
+        )
         print(f"Fall of {quantity} from its peak to the end, bits, with 95 % intervals")
         print(falls[["layer", "start", "peak_epoch", "peak", "end", "fall", "low", "high"]].round(3).to_string())
 
@@ -78,7 +80,7 @@ def main(out: Path, quick: bool) -> None:
     )  # fmt: skip
     frame = train(networks, 1 if quick else None, epochs=epochs, snapshots=QUICK_SNAPSHOTS if quick else SNAPSHOTS)
     dots(frame, shown).to_csv(out / "tishby_plane.csv", index=False, float_format="%.6g")
-    ip.mean_over_replicas(frame).to_csv(out / "tishby_plane_means.csv", index=False, float_format="%.6g")
+    ip.analysis.mean_over_replicas(frame).to_csv(out / "tishby_plane_means.csv", index=False, float_format="%.6g")
     figure = ip.plot.dots(frame, epochs=shown)
     for suffix in ("png", "pdf"):
         ip.plot.save(figure, out / f"tishby_plane.{suffix}")

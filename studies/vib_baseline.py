@@ -115,7 +115,9 @@ def draw(table: pd.DataFrame) -> plt.Figure:
                 own = own[own["warnings"] == ""]
             if own.empty:
                 continue
-            x, y = (ip.mean_over_replicas(own, ("beta",), value).set_index("beta") for value in ("loss", "bits"))
+            x, y = (
+                ip.analysis.mean_over_replicas(own, ("beta",), value).set_index("beta") for value in ("loss", "bits")
+            )
             exact = own.groupby("beta")["exact"].all().reindex(x.index)
             ax.errorbar(
                 x["mean"], y["mean"], y["high"] - y["mean"], x["high"] - x["mean"], color=color, linewidth=1,
@@ -153,7 +155,7 @@ def main(out: Path, quick: bool, download: bool = False) -> None:
     read.to_csv(out / "vib_baseline_paired.csv", index=False, float_format="%.6g")
     print("Echo rate less Gaussian bound at equal test cross-entropy, bits, paired by seed, with 95 % intervals")
     for (task, _), own in read.groupby(["task", "share"], sort=False) if len(read) else ():
-        (mean,) = ip.mean_over_replicas(own, ("task",), "difference").itertuples()
+        (mean,) = ip.analysis.mean_over_replicas(own, ("task",), "difference").itertuples()
         print(
             f"{task:12} at {own['loss'].mean():.3f}: {own['echo'].mean():.2f} - {own['bound'].mean():.2f} = "
             f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}], exact in {own['exact'].sum()} of {len(own)}"

@@ -198,7 +198,7 @@ def line(*scales: float, width: int = 1) -> nn.Module:
     for layer in net:
         nn.init.eye_(layer.weight)
     model = insert_echo(
-        net, [str(k) for k in range(len(scales))], torch.zeros(2, width, dtype=DOUBLE), scale="constant", bound=0.95
+        net, [str(k) for k in range(len(scales))], torch.zeros(2, width, dtype=DOUBLE), scale="constant", max_scale=0.95
     )
     for layer, s in zip(echo_layers(model).values(), scales, strict=True):
         ratio = s / 0.95

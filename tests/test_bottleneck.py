@@ -161,15 +161,17 @@ def test_with_hard_labels_a_partition_agrees_with_counting(seeded):
 
     t = torch.randn(3, 200, 2, generator=seeded(0))
     labels = torch.randint(0, 2, (200,), generator=seeded(1))
-    cells = ip.cell_numbers(t, bins=5, range=(-2.0, 2.0))
-    counted = ip.binned_entropy(t, bins=5, range=(-2.0, 2.0), labels=labels)
+    cells = ip.estimators.cell_numbers(t, bins=5, range=(-2.0, 2.0))
+    counted = ip.estimators.binned_entropy(t, bins=5, range=(-2.0, 2.0), labels=labels)
     x, y = partition_information(cells, labels.double().numpy())
     np.testing.assert_allclose(x, counted.entropy.numpy(), atol=1e-12)
     np.testing.assert_allclose(y, counted.label_information.numpy(), atol=1e-12)
-    pairs = set(zip(ip.cell_numbers(t[0], width=0.5), ip.cell_numbers(t, width=0.5)[0], strict=True))
-    assert len(pairs) == int(ip.binned_entropy(t[0], width=0.5).occupied) > 20
+    pairs = set(
+        zip(ip.estimators.cell_numbers(t[0], width=0.5), ip.estimators.cell_numbers(t, width=0.5)[0], strict=True)
+    )
+    assert len(pairs) == int(ip.estimators.binned_entropy(t[0], width=0.5).occupied) > 20
     with pytest.raises(InfoplaneError, match="cell_numbers: range='run' is known to a Recorder only"):
-        ip.cell_numbers(t, bins=5, range="run")
+        ip.estimators.cell_numbers(t, bins=5, range="run")
 
 
 def test_bad_partitions_are_refused():

@@ -173,7 +173,7 @@ class Skipping(nn.Module):
 
 def test_a_recorder_compares_what_is_a_chain():
     """A layer that magnifies shows more cells than the one below: of a Sequential that is known to be impossible."""
-    x, _ = ip.icosahedron()
+    x, _ = ip.data.icosahedron()
     model = nn.Sequential(nn.Linear(12, 2), nn.Linear(2, 2))
     with torch.no_grad():
         model[0].weight.copy_(0.01 * torch.arange(24.0).view(2, 12) / 24)

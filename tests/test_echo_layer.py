@@ -62,7 +62,7 @@ def perceptron(replicas: int = 1, **options: Any) -> nn.Module:
 @pytest.mark.parametrize("bound", [0.5, 0.9155, 0.99])
 def test_the_bound_multiplies(bound: float) -> None:
     """s = r sigmoid(a), not a clamp at r: the gradient is alive far beyond it."""
-    layer = randomised(Echo(3, bound=bound), size=2.0)
+    layer = randomised(Echo(3, max_scale=bound), size=2.0)
     f = normal(1, 50, 3, seed=1)
     log_s, s = layer.scales(f)
     a = layer.head(f)
@@ -79,7 +79,7 @@ def test_the_bound_multiplies(bound: float) -> None:
 @pytest.mark.parametrize("bias", [-3.0, 0.0, 2.0])
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_layer_starts_with_one_scale_for_all(scale: str, bias: float) -> None:
-    layer = Echo(3, bound=0.8, bias=bias, scale=scale)
+    layer = Echo(3, max_scale=0.8, bias=bias, scale=scale)
     log_s, s = layer.scales(normal(1, 20, 3, seed=0))
     torch.testing.assert_close(s, torch.full_like(s, 0.8 / (1 + math.exp(-bias))))
     torch.testing.assert_close(log_s, s.log())
@@ -97,7 +97,7 @@ def test_a_constant_scale_does_not_follow_the_input() -> None:
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("mixing", MIXINGS)
 def test_mixing_has_the_norm_and_the_determinant_that_are_claimed(mixing: str, scale: str) -> None:
-    layer = randomised(Echo(4, bound=0.9, bias=1.0, mixing=mixing, scale=scale).double(), size=1.0)
+    layer = randomised(Echo(4, max_scale=0.9, bias=1.0, mixing=mixing, scale=scale).double(), size=1.0)
     f = normal(1, 30, 4, seed=2, dtype=torch.float64)
     log_s, s = (t.detach() for t in layer.scales(f))
     full = torch.diag_embed(s) if mixing == "diagonal" else s
@@ -212,7 +212,7 @@ def test_gradients_flow_through_the_echoes() -> None:
 
 def test_log_s_is_of_full_precision_under_autocast() -> None:
     """bfloat16 rounds .999 to 1, and the rate to 0."""
-    model = nn.Sequential(nn.Linear(3, 3), seeded(Echo(3, echoes=16, bound=0.999, bias=8.0)), nn.Linear(3, 2))
+    model = nn.Sequential(nn.Linear(3, 3), seeded(Echo(3, echoes=16, max_scale=0.999, bias=8.0)), nn.Linear(3, 2))
     model[1].watch = []
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = model(normal(32, 3, seed=0))
@@ -556,8 +556,8 @@ def test_the_state_is_weights_and_running_moments(options: dict[str, Any], keys:
 
 
 def test_the_floor() -> None:
-    assert Echo(5, bound=0.9).floor == pytest.approx(-5 * math.log(0.9))
-    layer = Echo(5, bound=0.9, bias=30.0, echoes=4)
+    assert Echo(5, max_scale=0.9).floor == pytest.approx(-5 * math.log(0.9))
+    layer = Echo(5, max_scale=0.9, bias=30.0, echoes=4)
     layer(normal(8, 5, seed=0))
     assert float(layer.rate.detach()) == pytest.approx(layer.floor, rel=1e-5)
 
@@ -566,10 +566,10 @@ def test_the_floor() -> None:
     ("options", "message"),
     [
         ({"features": 0}, "features=0; expected at least 1"),
-        ({"bound": 1.0}, "bound=1.0; expected a number between 0 and 1"),
-        ({"bound": 0.0}, "bound=0.0; expected a number between 0 and 1"),
-        ({"bound": -0.5}, "bound=-0.5; expected"),
-        ({"bound": math.nan}, "bound=nan; expected"),
+        ({"max_scale": 1.0}, "max_scale=1.0; expected a number between 0 and 1"),
+        ({"max_scale": 0.0}, "max_scale=0.0; expected a number between 0 and 1"),
+        ({"max_scale": -0.5}, "max_scale=-0.5; expected"),
+        ({"max_scale": math.nan}, "max_scale=nan; expected"),
         ({"echoes": 0}, "echoes=0; expected a power of two"),
         ({"echoes": 12}, "echoes=12; expected a power of two"),
         ({"scale": "constnat"}, "Unknown scale of an Echo layer 'constnat'. Did you mean 'constant'"),
@@ -596,7 +596,7 @@ def test_bad_shapes() -> None:
 
 
 def test_what_it_says_of_itself() -> None:
-    assert "3, bound=0.9155, echoes=64, scale=input, mixing=diagonal" in repr(Echo(3))
+    assert "3, max_scale=0.9155, echoes=64, scale=input, mixing=diagonal" in repr(Echo(3))
     assert "mixing=diagonal, replicas=2" in repr(Echo(3, replicas=2))
     assert "replicas" not in Echo(3).extra_repr()
 
@@ -613,7 +613,7 @@ def test_a_linear_autoencoder_finds_reverse_water_filling() -> None:
     expected_distortion = float(variances.clamp(max=theta).sum())
     assert (expected_rate, expected_distortion) == (pytest.approx(2.414, abs=1e-3), pytest.approx(0.65))
     encoder, decoder = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
-    layer = seeded(Echo(4, bound=0.98, echoes=128, bias=-1.0, scale="constant", shuffle=False))
+    layer = seeded(Echo(4, max_scale=0.98, echoes=128, bias=-1.0, scale="constant", shuffle=False))
     g = generator(0)
     with torch.no_grad():
         for m in (encoder, decoder):

@@ -15,7 +15,7 @@ from infoplane.runs.training import Training as Run
 from infoplane.runs.training import build, recorder_of
 from infoplane.streams import Streams
 
-X, Y = ip.icosahedron()
+X, Y = ip.data.icosahedron()
 
 
 def gaussian_codes(n, k, seed=0):
@@ -66,10 +66,10 @@ def test_units_without_noise():
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (lambda: ip.Gaussian(3, std=0.0), "std=0.0; expected a positive"),
-        (lambda: ip.Gaussian(3, scale="inptu"), "'input'"),
-        (lambda: ip.Dropout(3, p=1.0), "p=1.0; expected"),
-        (lambda: ip.Gaussian(0), "features=0"),
+        (lambda: ip.channels.Gaussian(3, std=0.0), "std=0.0; expected a positive"),
+        (lambda: ip.channels.Gaussian(3, scale="inptu"), "'input'"),
+        (lambda: ip.channels.Dropout(3, p=1.0), "p=1.0; expected"),
+        (lambda: ip.channels.Gaussian(0), "features=0"),
         (lambda: Settings(noise="gausian"), "Did you mean 'gaussian'"),
         (lambda: Settings(noise="dropout", echo_at=(1,)), "no rate; expected --beta 0"),
         (lambda: Settings(noise_std=-1.0), "noise-std is -1.0"),
@@ -81,11 +81,11 @@ def test_what_makes_no_sense_is_refused(layer, message):
         layer()
 
 
-@pytest.mark.parametrize("layer", [ip.Gaussian(2, std=0.3), ip.Dropout(2, p=0.2)])
+@pytest.mark.parametrize("layer", [ip.channels.Gaussian(2, std=0.3), ip.channels.Dropout(2, p=0.2)])
 def test_the_noise_has_the_moments_it_should(layer):
     f = torch.tensor([[1.0, -2.0]]).expand(100_000, 2)
     layer.streams = Streams([3])
-    std = torch.tensor([0.3, 0.3]) if isinstance(layer, ip.Gaussian) else 0.5 * torch.tensor([1.0, 2.0])
+    std = torch.tensor([0.3, 0.3]) if isinstance(layer, ip.channels.Gaussian) else 0.5 * torch.tensor([1.0, 2.0])
     for mode in (True, False):
         off = layer.train(mode)(f) - f
         assert torch.allclose(off.mean(0), torch.zeros(2), atol=4 * float(std.max()) / math.sqrt(1e5))
@@ -96,7 +96,7 @@ def test_the_noise_has_the_moments_it_should(layer):
 
 
 def test_a_learned_scale_starts_where_it_is_told_and_learns():
-    layer = ip.Gaussian(2, std=0.4, scale="input")
+    layer = ip.channels.Gaussian(2, std=0.4, scale="input")
     f = gaussian_codes(500, 2).float()
     layer.train()(f)
     assert float(layer.rate.detach()) == pytest.approx(float(mean_field_bound(f, torch.tensor(math.log(0.4)))))
@@ -106,15 +106,15 @@ def test_a_learned_scale_starts_where_it_is_told_and_learns():
 
 def test_any_model_takes_them_and_its_keys_stay():
     model = nn.Sequential(nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 2))
-    noisy = ip.insert_channel(model, ["1"], X[:2], "dropout", p=0.3)
+    noisy = ip.channels.insert_channel(model, ["1"], X[:2], "dropout", p=0.3)
     assert set(model.state_dict()) == set(noisy.state_dict())
     noisy(X[:10])
     with pytest.raises(ip.InfoplaneError, match="no Echo layer"):
         ip.rate(noisy)
     with pytest.raises(ip.InfoplaneError, match="child named 'noise' already"):
-        ip.insert_channel(noisy, ["1"], X[:2], "gaussian")
+        ip.channels.insert_channel(noisy, ["1"], X[:2], "gaussian")
     with pytest.raises(ip.InfoplaneError, match="Did you mean 'gaussian'"):
-        ip.insert_channel(model, ["1"], X[:2], "gausian")
+        ip.channels.insert_channel(model, ["1"], X[:2], "gausian")
 
 
 def network(*estimators, **given):
@@ -165,7 +165,7 @@ def test_an_echo_layer_above_a_gaussian_one():
         torch.manual_seed(0)
         for p in model.parameters():
             nn.init.normal_(p)
-    model = ip.insert_echo(ip.insert_channel(model, ["1"], X[:2], "gaussian", std=0.3), ["3"], X[:2], bias=1.0)
+    model = ip.insert_echo(ip.channels.insert_channel(model, ["1"], X[:2], "gaussian", std=0.3), ["3"], X[:2], bias=1.0)
     recorder = ip.Recorder(model, (X, Y), estimators=["mean-field"])
     recorder.snapshot(0)
     frame = recorder.frame()

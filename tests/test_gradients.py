@@ -28,7 +28,9 @@ def test_a_linear_model_with_squared_error_has_the_gradient_of_its_normal_equati
     with torch.no_grad():
         model.weight.copy_(torch.randn(3, 5, generator=seeded(3)))
     batches = list(zip(x.split(20), y.split(20), strict=True))
-    (gradient,) = ip.gradient_statistics(model, lambda a, b: (model(a) - b).square().sum(1).mean(), batches).values()
+    (gradient,) = ip.recording.gradient_statistics(
+        model, lambda a, b: (model(a) - b).square().sum(1).mean(), batches
+    ).values()
 
     w = model.weight.detach().double()
     each = torch.stack([2 / 20 * (w @ a.double().T - b.double().T) @ a.double() for a, b in batches])
@@ -47,7 +49,9 @@ def test_where_the_labels_are_noise_the_mean_is_what_few_batches_leave_of_it(see
     nn.init.zeros_(model.weight)
     x, y = torch.randn(8000, 40, generator=seeded(1)), torch.randn(8000, 40, generator=seeded(2))
     batches = list(zip(x.split(1000), y.split(1000), strict=True))
-    (gradient,) = ip.gradient_statistics(model, lambda a, b: (model(a) - b).square().sum(1).mean(), batches).values()
+    (gradient,) = ip.recording.gradient_statistics(
+        model, lambda a, b: (model(a) - b).square().sum(1).mean(), batches
+    ).values()
     assert float(gradient.snr) == pytest.approx(1 / math.sqrt(7), rel=5 * math.sqrt(2 / 1600 * (1 / 4 + 1 / 28)))
 
 
@@ -77,7 +81,7 @@ def test_the_gradients_are_those_that_training_takes():
     streams = ip.streams.Streams(settings.seeds)
     halves = list(training.batches(streams))
     assert [b.shape[1] for b in halves] == [1639, 1638]
-    gradients = ip.gradient_statistics(training.model, training.loss, halves)
+    gradients = ip.recording.gradient_statistics(training.model, training.loss, halves)
     before = training.model.output.weight.detach().clone()
     moved = []
     for rows in halves:
@@ -162,11 +166,11 @@ def test_what_cannot_be_done_is_said(bits):
     model = nn.Sequential(nn.Linear(12, 2))
     loss = lambda a, b: cross_entropy(model(a), b)  # noqa: E731
     with pytest.raises(InfoplaneError, match=r"got 1 batch; expected at least two"):
-        ip.gradient_statistics(model, loss, [(x, y)])
+        ip.recording.gradient_statistics(model, loss, [(x, y)])
     with pytest.raises(InfoplaneError, match=r"got 0 batches"):
-        ip.gradient_statistics(model, loss, [])
+        ip.recording.gradient_statistics(model, loss, [])
     with pytest.raises(InfoplaneError, match="no weight matrix"):
-        ip.gradient_statistics(nn.BatchNorm1d(12), loss, [(x, y)] * 2)
+        ip.recording.gradient_statistics(nn.BatchNorm1d(12), loss, [(x, y)] * 2)
     with pytest.raises(InfoplaneError, match="batch-size is full"):
         Settings(gradients=True, batch_size=0)
 

@@ -73,7 +73,7 @@ def test_saved_activations_are_measured_as_their_tensors_are(tmp_path, seeded):
     assert set(frame["epoch"]) == {0, 1, 2}
     for at in range(3):
         for layer, values in (("layer1", t[at]), ("layer1.0.conv", t[at].tanh())):
-            expected = ip.kde_bounds(values, 0.5, y)
+            expected = ip.estimators.kde_bounds(values, 0.5, y)
             own = frame[(frame["epoch"] == at) & (frame["layer"] == layer)].set_index(["quantity", "standing"])
             assert own.loc[("I(X;T)", "upper"), "value_nats"] == pytest.approx(float(expected.upper))
             assert own.loc[("I(T;Y)", "lower"), "value_nats"] == pytest.approx(float(expected.label_lower))
@@ -137,8 +137,8 @@ def test_a_model_with_weights_is_measured_epoch_by_epoch(model):
     assert result.exit_code == 0, result.output
     frame = RunDir.open("run").read("measurements")
     assert set(frame["epoch"]) == {7, 20}
-    x, y = ip.icosahedron()
-    expected = ip.binned_entropy(model[1](model[0](x)).detach(), width=0.07, labels=y)
+    x, y = ip.data.icosahedron()
+    expected = ip.estimators.binned_entropy(model[1](model[0](x)).detach(), width=0.07, labels=y)
     for _, own in frame.groupby("epoch"):
         values = own.set_index("quantity")["value_nats"]
         assert values["I(X;T)"] == pytest.approx(float(expected.entropy))

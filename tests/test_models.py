@@ -115,7 +115,7 @@ def test_batches_are_no_larger_than_asked_and_change_no_number(resnet: nn.Module
     model = ip.insert_echo(resnet, ["avgpool"], IMAGES[:2], **QUIET)
     sizes: list[int] = []
     handle = model.conv1.register_forward_hook(lambda _m, _i, out: sizes.append(len(out)))
-    options: dict[str, Any] = {"layers": ["layer4", "avgpool"], "estimators": [ip.KDE(noise_variance=0.1)]}
+    options: dict[str, Any] = {"layers": ["layer4", "avgpool"], "estimators": [ip.estimators.KDE(noise_variance=0.1)]}
     rows = [
         ip.Recorder(model, (IMAGES, CLASSES), references=40, batch_size=size, **options).snapshot(0)["measurements"]
         for size in (None, 7)
@@ -191,9 +191,9 @@ def test_the_channel_acts_on_the_means_of_areas_and_is_spread_over_them() -> Non
     ip.fill_banks(model, x, references=30)
     torch.testing.assert_close(echo.bank.f[0].sort(0)[0], expected.flatten(1).sort(0)[0])
     echo.watch = []
-    with ip.Taps(model, ["0", "0.echo", "1"]) as taps, torch.no_grad():
+    with ip.Trace(model, ["0", "0.echo", "1"]) as trace, torch.no_grad():
         model.eval()(x)
-        read = taps.take()
+        read = trace.take()
     (passed,) = echo.watch
     torch.testing.assert_close(passed.f[0], expected.flatten(1))
     assert torch.equal(read["0"], passed.f[0])
@@ -366,10 +366,10 @@ def test_taps_and_echo_layers_act_inside_a_fused_transformer() -> None:
     net = built(Reader).eval()
     inside = ["encoder.layers.0.self_attn", "encoder.layers.0.linear1", "encoder.layers.1.norm2"]
     assert torch.backends.mha.get_fastpath_enabled()
-    with torch.no_grad(), ip.Taps(net, inside) as taps:
+    with torch.no_grad(), ip.Trace(net, inside) as trace:
         assert not torch.backends.mha.get_fastpath_enabled()
         net(SEQUENCES)
-        read = taps.take()
+        read = trace.take()
     assert torch.backends.mha.get_fastpath_enabled()
     assert [tuple(t.shape) for t in read.values()] == [(60, 40), (60, 80), (60, 40)]
     model = ip.insert_echo(
@@ -426,9 +426,9 @@ def test_a_model_that_was_compiled_first() -> None:
     net = small()
     compiled = torch.compile(net, backend="eager")
     compiled(X)
-    with ip.Taps(compiled, ["0"]) as taps:
+    with ip.Trace(compiled, ["0"]) as trace:
         compiled(X)
-        assert torch.equal(taps.take()["0"], net[0](X))
+        assert torch.equal(trace.take()["0"], net[0](X))
     model = ip.insert_echo(compiled, ["0"], X[:2], **QUIET)
     assert list(echo_layers(model)) == ["0.echo"]
     again = torch.compile(model, backend="eager")
@@ -443,9 +443,9 @@ def test_a_model_that_was_compiled_first() -> None:
     with pytest.raises(InfoplaneError, match="insert first, then compile"):
         ip.insert_echo(net, ["0"], X[:2], inplace=True)
     net(X)
-    with ip.Taps(net, ["0"]) as taps:
+    with ip.Trace(net, ["0"]) as trace:
         net(X)
-        assert taps.take()["0"].shape == (300, 6)
+        assert trace.take()["0"].shape == (300, 6)
 
 
 @pytest.mark.filterwarnings(COMPILING)
@@ -489,9 +489,9 @@ def test_parts_that_are_compiled_have_stable_names() -> None:
     net = nn.Sequential(torch.compile(small(), backend="eager"), nn.DataParallel(nn.Linear(4, 4)), nn.Linear(4, 4))
     net(X)
     assert [n for n in modules(net) if n] == ["0", "0.0", "0.1", "0.2", "1", "2"]
-    with ip.Taps(net, ["0", "0.1", "1"]) as taps:
+    with ip.Trace(net, ["0", "0.1", "1"]) as trace:
         net(X)
-        assert taps.take()["0.1"].shape == (300, 6)
+        assert trace.take()["0.1"].shape == (300, 6)
     model = ip.insert_echo(net, ["0.1", "1"], X[:2], **QUIET)
     model(X)
     assert list(ip.rate(model, per_layer=True)) == ["0.1.echo", "1.echo"]
@@ -505,9 +505,9 @@ def test_half_precision_around_and_autocast(dtype: torch.dtype) -> None:
     model = ip.insert_echo(net, ["0"], X[:2], **QUIET)
     with torch.autocast("cpu", dtype):
         loss = cross_entropy(model(X), Y) + ip.rate(model)
-        with ip.Taps(model, ["0", "0.echo", "2"]) as taps:
+        with ip.Trace(model, ["0", "0.echo", "2"]) as trace:
             model(X)
-            read = taps.take()
+            read = trace.take()
         recorder = ip.Recorder(model, X)
         recorder.snapshot(0)
     loss.backward()
@@ -551,9 +551,9 @@ def test_a_distributed_model() -> None:
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
     assert all(g.abs().sum() > 0 for g in found)
     assert list(echo_layers(wrapped)) == ["0.echo", "1.echo"]
-    with ip.Taps(wrapped, ["1.echo"]) as taps:
+    with ip.Trace(wrapped, ["1.echo"]) as trace:
         wrapped(X)
-        assert taps.take()["1.echo"].shape == (300, 6)
+        assert trace.take()["1.echo"].shape == (300, 6)
     recorder = ip.Recorder(wrapped, X)
     recorder.snapshot(0)
     assert recorder.layers == ["0", "0.echo", "1", "1.echo", "2"]

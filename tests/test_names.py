@@ -18,7 +18,7 @@ from infoplane.channels.names import CHILDREN, NoisyName, noisy_name
 @pytest.mark.parametrize("kind", CHANNELS)
 def test_the_name_of_an_inserted_layer_says_what_the_model_says(kind: str) -> None:
     model = nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.Tanh()), nn.Linear(4, 2))
-    model = ip.insert_channel(model, ["0.1", "1"], torch.zeros(2, 3), kind)
+    model = ip.channels.insert_channel(model, ["0.1", "1"], torch.zeros(2, 3), kind)
     assert list(noisy_layers(model)) == [f"0.1.{CHILDREN[kind]}", f"1.{CHILDREN[kind]}"]
     for name, layer in noisy_layers(model).items():
         read = noisy_name(name)

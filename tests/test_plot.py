@@ -14,9 +14,10 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from infoplane.analysis import in_unit
 from infoplane.analysis.points import base_layers, chosen, curves, noisy_layers, points
 from infoplane.errors import InfoplaneError
-from infoplane.plot import files, in_unit, plane, rates, save
+from infoplane.plot import files, plane, rates, save
 from infoplane.plot.legend import Legend
 from infoplane.plot.style import (
     epoch_colors,

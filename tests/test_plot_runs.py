@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from matplotlib.colors import to_rgb
 from test_plot import arrows, make, scattered, words
 
+from infoplane.analysis import correlations, gap_table, rank_correlation
 from infoplane.cli import main
 from infoplane.errors import InfoplaneError
 from infoplane.plot import (
@@ -26,14 +27,11 @@ from infoplane.plot import (
     calibration,
     calibration_errors,
     certificate,
-    correlations,
     epochs_range,
     gap,
-    gap_table,
     gradients,
     loss,
     plane,
-    rank_correlation,
     rates,
     run_names,
     sweeps,

@@ -43,9 +43,9 @@ def ranged(low: float, high: float, bits: int = 8, activation: str = "linear") -
 def entropies(training: Training) -> list[list[float]]:
     """H(T) of every layer and replica over all inputs, by counting different rows."""
     names = training.model.layer_names
-    with measuring(training.model), ip.Taps(training.model, names) as taps:
+    with measuring(training.model), ip.Trace(training.model, names) as trace:
         training.model(training.task.x)
-        codes = taps.take()
+        codes = trace.take()
     found = []
     for name in names:
         counts = [np.unique(t.numpy(), axis=0, return_counts=True)[1] for t in codes[name]]
@@ -292,9 +292,9 @@ def test_convolutional_replicas_are_the_networks_of_their_seeds(seeded):
         alone.square().sum().backward()
         for p, q in zip(one.parameters(), many.parameters(), strict=True):
             assert torch.equal(p.grad[0], q.grad[r])
-    with measuring(many), ip.Taps(many, many.layer_names) as taps:
+    with measuring(many), ip.Trace(many, many.layer_names) as trace:
         many(x)
-        assert all(len(t[r].unique()) <= 32 for t in taps.take().values() for r in range(3))
+        assert all(len(t[r].unique()) <= 32 for t in trace.take().values() for r in range(3))
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "linear"])
@@ -306,9 +306,9 @@ def test_from_the_first_epoch_on_all_codes_have_the_bits_and_observing_changes_n
         recorder = recorder_of(training)
         assert recorder.snapshot(epoch)["measurements"]
         evaluate(training.model, training.task, Streams([0, 1]))
-        with measuring(training.model), ip.Taps(training.model, names) as taps:
+        with measuring(training.model), ip.Trace(training.model, names) as trace:
             training.model(training.task.x)
-            codes = taps.take()
+            codes = trace.take()
         assert {name: max(len(t.unique()) for t in codes[name]) <= 16 for name in names} == dict.fromkeys(names, True)
         assert max(len(t.unique()) for t in codes["hidden1"]) > 10
         assert all(torch.equal(before[name], t) for name, t in training.model.state_dict().items())
@@ -325,9 +325,9 @@ def test_echo_layers_sit_behind_the_codes_or_before_the_activation(echo_on, name
     assert all(math.isfinite(row["value_nats"]) for row in rates)
     if echo_on == "after":  # few codes have little entropy, and the rate may be above it
         assert all(row["standing"] == "upper" for row in rates)
-    with ip.Taps(training.model, ["hidden2", "hidden3", name]) as taps:
+    with ip.Trace(training.model, ["hidden2", "hidden3", name]) as trace:
         training.model(training.task.x)
-        read = taps.take()
+        read = trace.take()
     for r in range(2):
         assert len(read["hidden2"][r].unique()) <= 8  # what goes into an Echo layer behind it, or its own output
         assert len(read["hidden3"][r].unique()) <= 8

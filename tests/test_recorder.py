@@ -167,7 +167,7 @@ def test_a_connection_around_an_echo_layer_takes_its_claims_away(bits):
 
 def test_a_hand_written_module_without_echo_is_measured_as_it_is(handwritten, bits):
     x, y = bits
-    recorder = ip.Recorder(handwritten, (x, y), ["act", "middle"], [ip.Binning(width=0.5)])
+    recorder = ip.Recorder(handwritten, (x, y), ["act", "middle"], [ip.estimators.Binning(width=0.5)])
     recorder.snapshot(0)
     frame = recorder.frame()
     codes = torch.floor(handwritten.encoder(x).relu() / 0.5)
@@ -180,8 +180,8 @@ def test_a_hand_written_module_without_echo_is_measured_as_it_is(handwritten, bi
 
 
 def test_estimators_may_be_named_as_on_the_command_line(handwritten, bits):
-    recorder = ip.Recorder(handwritten, bits, ["act"], ["binning:width=0.5", ip.KDE(noise_variance=0.1)])
-    assert recorder.estimators == [ip.Binning(width=0.5), ip.KDE(noise_variance=0.1)]
+    recorder = ip.Recorder(handwritten, bits, ["act"], ["binning:width=0.5", ip.estimators.KDE(noise_variance=0.1)])
+    assert recorder.estimators == [ip.estimators.Binning(width=0.5), ip.estimators.KDE(noise_variance=0.1)]
     with pytest.raises(InfoplaneError, match="Did you mean 'kde'"):
         ip.Recorder(handwritten, bits, ["act"], ["kd"])
 
@@ -203,7 +203,7 @@ def test_batches_of_the_probe_do_not_matter(handwritten, bits):
 
 def test_bins_over_the_whole_run_come_in_a_second_pass(handwritten, bits):
     x, y = bits
-    recorder = ip.Recorder(handwritten, (x, y), ["act"], [ip.Binning(bins=30, range="run")])
+    recorder = ip.Recorder(handwritten, (x, y), ["act"], [ip.estimators.Binning(bins=30, range="run")])
     seen = []
     for epoch in range(3):
         seen.append(handwritten.encoder(x).relu().detach())
@@ -226,7 +226,7 @@ def test_a_replica_that_has_diverged_is_named_and_the_others_go_on():
     with torch.no_grad():
         training.model.hidden1.linear.weight[1, 0, 0] = math.nan
     recorder = ip.Recorder(training.model, training.task.part("all"))
-    with pytest.warns(ip.NonFiniteWarning, match="'hidden1' holds NaN.* epoch 7 in replica 1"):
+    with pytest.warns(ip.recording.NonFiniteWarning, match="'hidden1' holds NaN.* epoch 7 in replica 1"):
         recorder.snapshot(7)
     frame = recorder.frame()
     assert frame[frame["replica"] == 1]["value_nats"].isna().all()
@@ -283,7 +283,7 @@ def test_a_layer_that_is_not_there_is_refused_at_once(handwritten, bits):
     with pytest.raises(InfoplaneError, match="Did you mean 'encoder'"):
         ip.Recorder(handwritten, bits, ["encodr"])
     recorder = ip.Recorder(handwritten, bits, ["unused"])
-    with pytest.raises(ip.TapError, match="did not run"):
+    with pytest.raises(ip.recording.TraceError, match="did not run"):
         recorder.snapshot(0)
     assert not handwritten.unused._forward_hooks
 
@@ -291,7 +291,7 @@ def test_a_layer_that_is_not_there_is_refused_at_once(handwritten, bits):
 def test_a_snapshot_estimates_on_one_thread_a_task_and_gives_the_threads_back(bits):
     seen = []
 
-    class Counting(ip.Binning):
+    class Counting(ip.estimators.Binning):
         def measure(self, reading, labels):
             seen.append(torch.get_num_threads())
             return super().measure(reading, labels)

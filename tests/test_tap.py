@@ -345,7 +345,7 @@ def test_every_estimate_says_that_it_is_of_a_tap():
     assert rows[0].stderr == 0.0
     assert 0 <= rows[0].error < 0.05
     assert rows[0].params == (
-        "objective=reconstruction,beta=0.5,units=3,hidden=16,bound=0.98,echoes=128,steps=300,lr=0.05,batch=128"
+        "objective=reconstruction,beta=0.5,units=3,hidden=16,max_scale=0.98,echoes=128,steps=300,lr=0.05,batch=128"
     )
     assert rows[0].params != rows[1].params
 
@@ -452,7 +452,7 @@ def test_the_command_line_names_it(monkeypatch):
         ({"betas": (0.1, 0.1)}, "expected different numbers"),
         ({"units": 0}, "units=0; expected a whole number of at least 1"),
         ({"hidden": -1}, "hidden=-1; expected a whole number of at least 0"),
-        ({"bound": 1.0}, "bound=1.0; expected a number between 0 and 1"),
+        ({"max_scale": 1.0}, "max_scale=1.0; expected a number between 0 and 1"),
         ({"echoes": 100}, "echoes=100; expected a power of two"),
         ({"steps": 19}, "steps=19; expected a whole number of at least 20"),
         ({"lr": 0.0}, "lr=0.0; expected a finite number above 0"),

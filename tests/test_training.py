@@ -151,9 +151,9 @@ def test_an_echo_layer_comes_before_or_after_the_activation(activation, echo_on,
     recorder = ip.Recorder(training.model, training.task.part("all"), estimators=[])
     assert recorder.layers.index(name.removesuffix(".echo")) == recorder.layers.index(name) - 1
     assert "hidden2" in recorder.layers
-    with ip.Taps(training.model, ["hidden2", name]) as taps:
+    with ip.Trace(training.model, ["hidden2", name]) as trace:
         training.model(training.task.x)
-        read = taps.take()
+        read = trace.take()
     if echo_on == "before" or name.endswith("linear.echo"):
         assert torch.equal(read["hidden2"], getattr(torch, activation)(read[name]))
 
@@ -248,7 +248,10 @@ def test_a_place_that_holds_another_run_is_refused_without_force(tmp_path):
 
 def test_a_run_in_which_all_diverge_says_so_and_keeps_its_rows(tmp_path):
     settings = Settings(epochs=30, replicas=2, lr=1e30, optimizer="sgd", activation="relu", echo_at=(2,))
-    with pytest.warns(ip.NonFiniteWarning), pytest.raises(ip.DivergedError, match=r"Every replica.*Try a smaller"):
+    with (
+        pytest.warns(ip.recording.NonFiniteWarning),
+        pytest.raises(ip.runs.DivergedError, match=r"Every replica.*Try a smaller"),
+    ):
         train(settings, str(tmp_path / "run"), progress=False)
     frame = ip.RunDir.open(tmp_path / "run").read("measurements")
     assert not frame[frame["epoch"] == 0]["value_nats"].isna().any()

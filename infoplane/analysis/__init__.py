@@ -1,1 +1,5 @@
-"""Frames of a run in, frames out. Does not load torch."""
+"""Frames of a run in, frames out: means over replicas, falls, gaps and correlations. Does not load torch."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

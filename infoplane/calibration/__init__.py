@@ -1,9 +1,5 @@
-"""Every estimator beside what is known exactly: channels with their truths, trials, and verdicts.
+"""Every estimator beside what is known exactly: channels with their truths, trials, and verdicts."""
 
-frame = calibrate()          # one row a channel, seed and number
-"""
+import lazy_loader
 
-from .trials import calibrate, standard_estimators
-from .verdict import VERDICTS, render, summarise, verdict
-
-__all__ = ["VERDICTS", "calibrate", "render", "standard_estimators", "summarise", "verdict"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -257,9 +257,9 @@ def _echo(law: Law, scale: tuple[float, float], n: int) -> Callable[[int], Shown
         x = law(n, _generator("echo", seed)).float()
         # what the rate is in the mean over the law: of a sample so large that its error is beside the point
         many = law(2_000_000, _generator("law", seed))
-        per_row = -(torch.nn.functional.logsigmoid(bias + slope * many) + math.log(_BOUND)).sum(1)
+        per_row = -(torch.nn.functional.logsigmoid(bias + slope * many) + math.log(_MAX_SCALE)).sum(1)
         truth = Truth(float(per_row.mean()), float(per_row.std()) / math.sqrt(len(many)))
-        given = -(torch.nn.functional.logsigmoid(bias + slope * x.double()) + math.log(_BOUND)).sum(1)
+        given = -(torch.nn.functional.logsigmoid(bias + slope * x.double()) + math.log(_MAX_SCALE)).sum(1)
         own = Truth(float(given.mean()))
         return _shown_echo(x, bias, slope, seed, {(INPUT, POPULATION): truth, (INPUT, POINTS): own})
 
@@ -273,19 +273,19 @@ def _echo_signs(s: float) -> Callable[[int], Shown]:
         x = (torch.randperm(4096, generator=_generator("signs", seed)) % 2 * 2.0 - 1.0).unsqueeze(1)
         truth = Truth(min(-math.log(s), math.log(2.0)))
         truths = {(INPUT, law): truth for law in (POINTS, POPULATION)}
-        return _shown_echo(x, math.log(s / (_BOUND - s)), 0.0, seed, truths)
+        return _shown_echo(x, math.log(s / (_MAX_SCALE - s)), 0.0, seed, truths)
 
     return show
 
 
-_BOUND = 0.9155
+_MAX_SCALE = 0.9155
 
 
 def _shown_echo(
     x: Tensor, bias: float, slope: float, seed: int, truths: Mapping[tuple[str, str], Truth]
 ) -> Shown:  # fmt: skip
     width = x.shape[1]
-    model = insert_echo(nn.Sequential(nn.Identity()), ["0"], x[:2], bound=_BOUND)
+    model = insert_echo(nn.Sequential(nn.Identity()), ["0"], x[:2], max_scale=_MAX_SCALE)
     echo = model.get_submodule("0.echo")
     assert isinstance(echo, Echo)
     assert echo.head is not None

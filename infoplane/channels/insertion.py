@@ -77,12 +77,13 @@ def insert_channel(
     found by running `example`. A compiled model gives a copy that is not: insert first, then compile.
 
     after: dotted names of modules. example: a small batch of inputs, (B, ...). inplace: change `model` itself.
-    channel: "echo", "gaussian" (additive) or "dropout" (continuous); options: those of `Echo` (bound, echoes, scale,
-        mixing, ...), `Gaussian` (std, scale) or `Dropout` (p).
+    channel: "echo", "gaussian" (additive) or "dropout" (continuous); options: those of `Echo`
+        (max_scale, echoes, scale, mixing, ...), `Gaussian` (std, scale) or `Dropout` (p).
     pool: how the code of a feature map is made. (h, w): the map is averaged over h x w areas, and z is spread over them
         (see `Echo`); None: all its numbers are the code; "auto": maps (B, C, H, W), and (B, C, L) behind a layer of
         such maps, of more than 64 numbers are pooled to the largest h x w of the map's proportions with C h w <= 64.
-        The least rate of a wide code, -C h w log bound, is soon above .6 ln N, where none is exact: raise `bound` then.
+        The least rate of a wide code, -C h w log max_scale, is soon above .6 ln N, where none is exact:
+        raise `max_scale` then.
     Raises InfoplaneError for a name that is not in the model, runs not once a forward, carries a noisy layer already,
     or gives rows that are not the inputs; for a compiled model that is to be changed in place.
     """

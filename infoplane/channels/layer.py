@@ -52,13 +52,13 @@ class Echo(Channel):
     """z = f + S(f) e, with e an echo of other inputs: I(Z;X) = -E log |det S| (see `channels.echo`).
 
     The layer's input is f itself, so a layer is inserted behind any other without changing it; a map of more than one
-    axis is flattened, and one echo is one sample in all its coordinates. log s = log(bound) + logsigmoid(a) with `a` an
-    affine function of f (scale="input") or a constant of each unit (scale="constant"): the bound multiplies, it does
-    not clamp, so its gradient never vanishes.
+    axis is flattened, and one echo is one sample in all its coordinates. log s = log(max_scale) +
+    logsigmoid(a) with `a` an affine function of f (scale="input") or a constant of each unit (scale="constant"):
+    the largest scale multiplies, it does not clamp, so its gradient never vanishes.
 
-    features: K. bound: r < 1, the largest s; the rate cannot fall below -K log r.
+    features: K. max_scale: r < 1, the largest s; the rate cannot fall below -K log r.
     echoes: M, the terms of an echo while training; a power of two, and a batch must hold M + 1 rows.
-    bias: the starting value of `a`; -3 starts quiet, with s about bound / 21.
+    bias: the starting value of `a`; -3 starts quiet, with s about max_scale / 21.
     mixing: "diagonal"; "rotation", S = Q diag(s) with a fixed random rotation Q; "full", S = U(f) diag(s) V(f)' with
         orthogonal U, V, so that sup ||S|| <= r, without which powers of S(x) can grow whatever their spectral radius.
     shuffle: draw a random order of the batch for its echoes; False where the rows come in random order anyway.
@@ -77,7 +77,7 @@ class Echo(Channel):
         self,
         features: int,
         *,
-        bound: float = 0.9155,
+        max_scale: float = 0.9155,
         echoes: int = 64,
         bias: float = -3.0,
         scale: str = "input",
@@ -88,11 +88,11 @@ class Echo(Channel):
         pool: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__(features, replicas=replicas, pool=pool)
-        if not 0.0 < bound < 1.0:
-            raise InfoplaneError(f"Echo: bound={bound}; expected a number between 0 and 1, both excluded.")
+        if not 0.0 < max_scale < 1.0:
+            raise InfoplaneError(f"Echo: max_scale={max_scale}; expected a number between 0 and 1, both excluded.")
         if echoes < 1 or echoes & (echoes - 1):
             raise InfoplaneError(f"Echo: echoes={echoes}; expected a power of two (..., 16, 32, 64, ...).")
-        self.bound = bound
+        self.max_scale = max_scale
         self.echoes = echoes
         self.scale = choose(scale, SCALES, "scale of an Echo layer")
         self.mixing = choose(mixing, MIXINGS, "mixing of an Echo layer")
@@ -134,7 +134,7 @@ class Echo(Channel):
         else:
             assert self.log_odds is not None
             a = self.log_odds.expand_as(f)
-        log_s = logsigmoid(a) + torch.log(torch.tensor(self.bound, dtype=f.dtype, device=f.device))
+        log_s = logsigmoid(a) + torch.log(torch.tensor(self.max_scale, dtype=f.dtype, device=f.device))
         left, right = self.rotation, None
         if self.skew is not None:
             left, right = self._orthogonal(self.skew(f))
@@ -220,13 +220,14 @@ class Echo(Channel):
     @property
     def floor(self) -> float:
         """-K log r, the least rate the layer can have, nats."""
-        return float(-self.features * torch.log(torch.tensor(self.bound, dtype=torch.float64)))
+        return float(-self.features * torch.log(torch.tensor(self.max_scale, dtype=torch.float64)))
 
     def __getstate__(self) -> dict[str, object]:
         # a bank belongs to these very weights, and what is kept to these very tensors
         return super().__getstate__() | {"bank": None, "_counted": None, "_rooted": None}
 
     def extra_repr(self) -> str:
-        text = f"{self.features}, bound={self.bound}, echoes={self.echoes}, scale={self.scale}, mixing={self.mixing}"
+        text = f"{self.features}, max_scale={self.max_scale}, echoes={self.echoes}, scale={self.scale}"
+        text += f", mixing={self.mixing}"
         text += "" if self.pool is None else f", pool={self.pool}"
         return text + (f", replicas={self.replicas}" if self.replicas > 1 else "")

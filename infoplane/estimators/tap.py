@@ -79,7 +79,7 @@ def fit_taps(
     objective: str = "label",
     units: int = 3,
     hidden: int = 16,
-    bound: float = 0.98,
+    max_scale: float = 0.98,
     echoes: int = 128,
     steps: int = 1000,
     lr: float = 5e-2,
@@ -101,12 +101,12 @@ def fit_taps(
     shows the number of directions d and nothing else of the layer.
 
     codes: (N, D), or (R, N, D) for R replicas; they are never changed, nor is what they came from. labels: (N,) or
-    (R, N). betas: nats (label) or squared error (reconstruction) a nat of rate.
+    (R, N). betas: nats (label) or squared error (reconstruction) per nat of rate.
     units: the most coordinates of z. t holds the principal directions of the codes, each scaled to variance 1, without
     those of negligible variance (1e-6 of the widest); for a reconstruction only the `units` widest. Of up to three
     coordinates a certificate sees all combinations; of more it may have to leave some unchecked, and takes seconds.
-    bound, echoes: see `channels.layer.Echo`; the rate is at least -log(bound) a coordinate. steps, lr, batch: of Adam,
-    from scratch; the step size falls to 0 over the last quarter, the gradient of each branch is clipped at norm 1.
+    max_scale, echoes: see `channels.layer.Echo`; the rate is at least -log(max_scale) per coordinate.
+    steps, lr, batch: of Adam, from scratch; the step size falls to 0 over the last quarter, the gradient of each branch is clipped at norm 1.
     seeds: one a replica; the fit of a replica and beta depends on no other.
 
     Returns the fits of the first replica, in the order of betas, then those of the next.
@@ -119,7 +119,7 @@ def fit_taps(
         tuple(betas),
         units=units,
         hidden=hidden,
-        bound=bound,
+        max_scale=max_scale,
         echoes=echoes,
         steps=steps,
         lr=lr,
@@ -142,7 +142,7 @@ class Tap(Estimator):
     of cross-entropy + beta R is R = H(Y) and cross-entropy 0 at every layer for a strong decoder and beta < 1, so use
     a small one (hidden=0 is softmax regression) and read R beside the cross-entropy over several betas.
 
-    objective, betas, units, hidden, bound, echoes, steps, lr, batch: see `fit_taps`.
+    objective, betas, units, hidden, max_scale, echoes, steps, lr, batch: see `fit_taps`.
     layers: the names of those that are tapped; none for all.
     """
 
@@ -150,7 +150,7 @@ class Tap(Estimator):
     betas: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
     units: int = 3
     hidden: int = 16
-    bound: float = 0.98
+    max_scale: float = 0.98
     echoes: int = 128
     steps: int = 1000
     lr: float = 5e-2
@@ -175,7 +175,9 @@ class Tap(Estimator):
         _expect(len({number(b) for b in betas}) == len(betas), "betas", betas, "different numbers")
         _expect(is_count(self.units, 1), "units", self.units, "a whole number of at least 1")
         _expect(is_count(self.hidden, 0), "hidden", self.hidden, "a whole number of at least 0")
-        _expect(is_positive(self.bound) and self.bound < 1, "bound", self.bound, "a number between 0 and 1")
+        _expect(
+            is_positive(self.max_scale) and self.max_scale < 1, "max_scale", self.max_scale, "a number between 0 and 1"
+        )
         power_of_two = is_count(self.echoes, 1) and not self.echoes & (self.echoes - 1)
         _expect(power_of_two, "echoes", self.echoes, "a power of two")
         _expect(is_count(self.steps, 20), "steps", self.steps, "a whole number of at least 20")
@@ -185,7 +187,7 @@ class Tap(Estimator):
     def params(self, beta: float) -> str:
         """Of the numbers at that beta: every option that changes them."""
         words = f"objective={self.objective},beta={number(beta)},units={self.units},hidden={self.hidden}"
-        words += f",bound={number(self.bound)},echoes={self.echoes}"
+        words += f",max_scale={number(self.max_scale)},echoes={self.echoes}"
         return words + f",steps={self.steps},lr={number(self.lr)},batch={self.batch}"
 
     def fit(self, reading: Reading, labels: Tensor | None) -> list[list[TapFit]]:
@@ -323,7 +325,7 @@ class _Branches(nn.Module):
         replicas, self.betas = len(seeds), len(tap.betas)
         many = replicas * self.betas
         self.encoder = ReplicaLinear(inputs, self.betas * units, replicas)
-        self.echo = Echo(units, bound=tap.bound, echoes=echoes, shuffle=False, bias=-2.0, replicas=many)
+        self.echo = Echo(units, max_scale=tap.max_scale, echoes=echoes, shuffle=False, bias=-2.0, replicas=many)
         self.straight = ReplicaLinear(units, outputs, many)
         self.bent = ReplicaLinear(units, tap.hidden, many)
         self.joined = ReplicaLinear(tap.hidden, outputs, many)

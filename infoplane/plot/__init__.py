@@ -1,95 +1,9 @@
-"""Frames in, figures out; nothing here loads torch.
+"""Frames in, figures out. Never sees torch.
 
 from infoplane import plot
 plot.save(plot.plane(frame), "plane.pdf")
 """
 
-from __future__ import annotations
+import lazy_loader
 
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from ..analysis.gap import RankCorrelation, correlations, gap_table, rank_correlation
-from ..analysis.points import in_unit
-from .animation import FILMS, Film, animate, dots, film
-from .calibration import calibration, calibration_errors
-from .certificate import certificate
-from .compare import beside, sweeps
-from .files import FORMATS, save
-from .gap import gap
-from .gradients import gradients
-from .loss import loss
-from .plane import plane
-from .rates import rates
-from .runs import between, epochs_range, run_names
-from .style import LOOK, layer_colors
-from .taps import taps
-
-__all__ = [
-    "LOOK",
-    "PLOTS",
-    "Plot",
-    "RankCorrelation",
-    "animate",
-    "beside",
-    "between",
-    "calibration",
-    "calibration_errors",
-    "certificate",
-    "correlations",
-    "dots",
-    "epochs_range",
-    "film",
-    "gap",
-    "gap_table",
-    "gradients",
-    "in_unit",
-    "layer_colors",
-    "loss",
-    "plane",
-    "rank_correlation",
-    "rates",
-    "run_names",
-    "save",
-    "sweeps",
-    "taps",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """A figure that `infoplane plot NAME` draws.
-
-    Args:
-        draw: draw(*frames, **options) returns a Figure, or a Film.
-        tables: The tables that the frames are.
-        save: Writes what `draw` returned.
-        formats: The formats of the file; the first one unless another is asked for.
-    """
-
-    draw: Callable[..., Any]
-    tables: tuple[str, ...]
-    save: Callable[[Any, Path], Path] = save
-    formats: tuple[str, ...] = FORMATS
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """The keywords of `draw`."""
-        parameters = inspect.signature(self.draw).parameters.values()
-        return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-
-
-#: the plots, by name
-PLOTS: dict[str, Plot] = {
-    "plane": Plot(plane, ("measurements",)),
-    "rates": Plot(rates, ("measurements",)),
-    "loss": Plot(loss, ("metrics",)),
-    "gap": Plot(gap, ("measurements", "metrics")),
-    "certificate": Plot(certificate, ("certificates",)),
-    "taps": Plot(taps, ("taps",)),
-    "gradients": Plot(gradients, ("gradients",)),
-    "animation": Plot(film, ("measurements",), Film.save, FILMS),
-}
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

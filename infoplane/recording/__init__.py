@@ -1,1 +1,5 @@
 """Reading the layers of a network as it trains, and measuring them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -151,4 +151,4 @@ def label_bounds(scores: Tensor, labels: Tensor, information: Estimate | None, c
 def _params(layer: Echo) -> str:
     extra = "" if layer.mixing == "diagonal" else f",mixing={layer.mixing}"
     extra += "" if layer.pool is None else f",pool={'x'.join(map(str, layer.pool))}"
-    return f"r={layer.bound:g}{extra}"
+    return f"r={layer.max_scale:g}{extra}"

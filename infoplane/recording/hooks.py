@@ -19,19 +19,19 @@ from ..channels.channel import Channel
 from ..channels.models import channel_of, eager, first_tensor, measuring, plain, resolve
 from ..errors import InfoplaneError
 
-__all__ = ["TapError", "Taps", "once"]
+__all__ = ["Trace", "TraceError", "once"]
 
 
-class TapError(InfoplaneError):
+class TraceError(InfoplaneError):
     """A layer that was to be read did not run, or ran more than once, in a forward pass."""
 
 
-class Taps:
+class Trace:
     """Read the named layers of `model` in every forward pass within the `with` block.
 
-        with Taps(model, ["hidden1", "hidden2.echo"]) as taps:
+        with Trace(model, ["hidden1", "hidden2.echo"]) as trace:
             model(x)
-        codes = taps.take()          # {"hidden1": (N, D) ..., ...}, and ready for the next pass
+        codes = trace.take()          # {"hidden1": (N, D) ..., ...}, and ready for the next pass
 
     What is read is detached, copied and at least float32 (an in-place activation would overwrite it, autocast would
     round it), and flattened to rows: (N, D), or (R, N, D) for a model with R > 1 replicas. reduce: a function from what
@@ -52,7 +52,7 @@ class Taps:
         self._eager = ExitStack()
         self._inside = False
 
-    def __enter__(self) -> Taps:
+    def __enter__(self) -> Trace:
         self._eager.enter_context(eager())
         self._inside = True
         for name, module in self._modules.items():
@@ -107,21 +107,21 @@ class Taps:
             For each layer (N, D), or (R, N, D) for a model with R > 1 replicas.
 
         Raises:
-            TapError: unless every layer ran just once since then, and outside the `with` block.
+            TraceError: unless every layer ran just once since then, and outside the `with` block.
         """
         if not self._inside:
-            raise TapError(
-                "Taps.take() was called outside the `with` block of its taps, which read nothing there, and keep "
-                "nothing when the block ends; call it inside the block, after the forward pass."
+            raise TraceError(
+                "Trace.take() was called outside the `with` block: a trace reads nothing there, and keeps nothing "
+                "when the block ends; call it inside the block, after the forward pass."
             )
         for name, read in self._read.items():
             if not read:
-                raise TapError(
+                raise TraceError(
                     f"Layer {name!r} did not run in the forward pass, so its tap never fired. It may be unused, called "
                     "through .forward(), or compiled before the tap was set; choose a module that the model calls."
                 )
             if len(read) > 1:
-                raise TapError(
+                raise TraceError(
                     f"Layer {name!r} ran {len(read)} times in one forward pass (a shared module); choose a module that "
                     "runs once."
                 )

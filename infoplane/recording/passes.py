@@ -24,7 +24,7 @@ from ..channels.stack import execution_order, fill_banks, separating
 from ..errors import InfoplaneError
 from ..estimators.protocol import Noise
 from ..streams import Streams
-from .hooks import Taps
+from .hooks import Trace
 
 __all__ = ["Observation", "Passes"]
 
@@ -108,7 +108,7 @@ class Passes:
         self.n = x.shape[self.axis]
         self._law = law
         self._references, self._batch_size, self._reduce = references, batch_size, reduce
-        Taps(model, self.layers)  # names that are not in the model are refused now, not at the first snapshot
+        Trace(model, self.layers)  # names that are not in the model are refused now, not at the first snapshot
         self.order: list[str] = []
         if noisy_layers(model):
             self.order = execution_order(model, x.narrow(self.axis, 0, min(self.n, _TRIAL, batch_size or _TRIAL)))
@@ -175,10 +175,10 @@ class Passes:
         parts: list[dict[str, Tensor]] = []
         outputs: list[Any] = []
         step = self._batch_size or n
-        with Taps(self.model, self.layers, reduce=self._reduce) as taps:
+        with Trace(self.model, self.layers, reduce=self._reduce) as trace:
             for start in range(0, n, step):
                 outputs.append(self.model(x.narrow(self.axis, start, min(step, n - start))))
-                parts.append(taps.take())
+                parts.append(trace.take())
         rows = 1 if self.replicas > 1 else 0
         codes = {name: self._replicated(_joined([p[name] for p in parts], rows)) for name in self.layers}
         for name, t in codes.items():

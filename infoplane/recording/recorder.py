@@ -65,7 +65,7 @@ class Recorder:
         seed: The seed of the noise drawn in measuring and of nothing else, or one for each replica.
             Replica r of a single seed has seed + r.
         batch_size: Rows per forward pass; by default all.
-        reduce: Makes a tensor of a layer's output that is none; see `Taps`.
+        reduce: Makes a tensor of a layer's output that is none; see `Trace`.
         chain: Whether each of the layers is a function of the one before it, so that none can hold
             more (warning data-processing). None: where that is known, in our networks and in
             torch.nn.Sequential.

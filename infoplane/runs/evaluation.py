@@ -12,13 +12,13 @@ from ..channels.stack import fill_banks
 from ..streams import Streams
 from .task import Task
 
-__all__ = ["evaluate", "rows_a_pass"]
+__all__ = ["evaluate", "max_rows"]
 
 #: numbers that the inputs of one forward pass hold at most: larger sets of points go through in parts
 _PASS = 2**24
 
 
-def rows_a_pass(x: Tensor, replicas: int, sample_axes: int) -> int:
+def max_rows(x: Tensor, replicas: int, sample_axes: int) -> int:
     """How many inputs to pass at once: all, unless they are so many that the layers would fill the memory."""
     size = math.prod(x.shape[x.dim() - sample_axes :]) * replicas
     return max(256, _PASS // size)
@@ -37,7 +37,7 @@ def evaluate(model: nn.Module, task: Task, streams: Streams) -> list[dict[str, o
     if replicas == 1 and not task.whole:
         x = x[0]
     y = y if y.dim() > (1 if not task.regression else 2) else y.expand(replicas, *y.shape)
-    rows = rows_a_pass(task.x, replicas, task.x.dim() - 1)
+    rows = max_rows(task.x, replicas, task.x.dim() - 1)
     logits: dict[str, Tensor] = {}
     with measuring(model, "draw", streams) as layers:
         if layers:  # of Echo layers; no other has one

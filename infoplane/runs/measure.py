@@ -27,7 +27,7 @@ from ..recording.recorder import Recorder
 from ..recording.saved import Replay
 from ..threads import torch_threads
 from .directory import RunDir
-from .evaluation import rows_a_pass
+from .evaluation import max_rows
 from .settings import Settings
 from .training import Training, choose_device, recorder_of, same_data
 
@@ -180,7 +180,7 @@ def measure_model(
             layers,
             estimators,
             seed=seed,
-            batch_size=rows_a_pass(x, 1, x.dim() - 1),
+            batch_size=max_rows(x, 1, x.dim() - 1),
         )
     except (RuntimeError, TypeError, IndexError) as error:
         if isinstance(error, InfoplaneError):

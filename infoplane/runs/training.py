@@ -27,7 +27,7 @@ from ..records import TABLES
 from ..streams import Streams, derive
 from ..threads import torch_threads
 from .directory import RunDir
-from .evaluation import evaluate, rows_a_pass
+from .evaluation import evaluate, max_rows
 from .settings import Settings, snapshot_epochs
 from .task import Task, load
 
@@ -72,7 +72,7 @@ def build(settings: Settings, task: Task) -> nn.Module:
     if settings.echo_at and settings.echo_mode == "chain":
         options: dict[str, dict[str, Any]] = {
             "echo": {
-                "bound": settings.max_scale,
+                "max_scale": settings.max_scale,
                 "echoes": settings.echoes,
                 "scale": settings.scale,
                 "mixing": settings.mixing,
@@ -267,7 +267,7 @@ def recorder_of(training: Training, probe: str | None = None, **options: Any) ->
         Probe(x, None if task.regression else y, name, population),
         estimators=[e.bind(task.law) for e in chosen],
         seed=settings.seeds,
-        batch_size=rows_a_pass(task.x, settings.replicas, task.x.dim() - 1),
+        batch_size=max_rows(task.x, settings.replicas, task.x.dim() - 1),
         **options,
     )
 

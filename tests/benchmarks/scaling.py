@@ -32,11 +32,11 @@ def labels(n: int) -> torch.Tensor:
 
 
 ESTIMATORS: dict[str, Callable[[torch.Tensor], object]] = {
-    "binning": lambda t: ip.binned_entropy(t, width=0.07, labels=labels(len(t))),
-    "kde": lambda t: ip.kde_bounds(t, 0.1 * t.shape[1], labels(len(t))),
-    "mixture": lambda t: ip.mixture_information(t, std=torch.full_like(t, 0.3), draws=2),
-    "ksg": lambda t: ip.ksg_information(t, t + 0.3 * torch.randn(t.shape)),
-    "renyi": lambda t: ip.renyi_information(t, labels(len(t)), alpha=2.0, permutations=2),
+    "binning": lambda t: ip.estimators.binned_entropy(t, width=0.07, labels=labels(len(t))),
+    "kde": lambda t: ip.estimators.kde_bounds(t, 0.1 * t.shape[1], labels(len(t))),
+    "mixture": lambda t: ip.estimators.mixture_information(t, std=torch.full_like(t, 0.3), draws=2),
+    "ksg": lambda t: ip.estimators.ksg_information(t, t + 0.3 * torch.randn(t.shape)),
+    "renyi": lambda t: ip.estimators.renyi_information(t, labels(len(t)), alpha=2.0, permutations=2),
 }
 
 
@@ -56,9 +56,9 @@ def epoch(replicas: int, depth: int) -> float:
 
 
 def snapshot(replicas: int, depth: int) -> float:
-    x, y = ip.icosahedron()
+    x, y = ip.data.icosahedron()
     model = ip.MLP(12, (8,) * depth, 2, "tanh", replicas)
-    ip.initialise(model, "saxe", range(replicas))
+    ip.nn.initialise(model, "saxe", range(replicas))
     recorder = ip.Recorder(model, (x, y), estimators=["binning"])
     return seconds(lambda: recorder.snapshot(0))
 

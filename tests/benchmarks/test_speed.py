@@ -28,7 +28,7 @@ from infoplane.runs.training import Training
 from infoplane.threads import torch_threads
 
 WIDTHS = (10, 7, 5, 4, 3, 2)
-X, Y = ip.icosahedron()
+X, Y = ip.data.icosahedron()
 
 
 def spread():
@@ -83,7 +83,7 @@ def kde_plainly(t, s2, y):
 
 
 def kde_of_six(layers):
-    return [ip.kde_bounds(t, 1e-3, Y) for t in layers]
+    return [ip.estimators.kde_bounds(t, 1e-3, Y) for t in layers]
 
 
 def test_KDE_of_six_spread_layers(side_by_side):
@@ -121,7 +121,7 @@ def test_KDE_10000_x_1024_against_its_product(side_by_side):
     t, y = torch.rand(10_000, 1024, generator=generator), torch.randint(10, (10_000,), generator=generator)
     out = torch.empty(5000, 10_000)
     side_by_side(
-        lambda: ip.kde_bounds(t, 10.0, y),
+        lambda: ip.estimators.kde_bounds(t, 10.0, y),
         lambda: torch.mm(t[:5000], t.T, out=out),  # half of all pairs
         ">= .75 of the time is the product",
         lambda a, b: b >= 0.75 * a,
@@ -134,9 +134,9 @@ def test_KDE_memory_at_60000_x_20():
     code = (
         "import torch, resource, infoplane as ip\n"
         "torch.set_num_threads(2); t = torch.randn(60000, 20); y = torch.randint(10, (60000,))\n"
-        "ip.kde_bounds(t[:500], 1.0, y[:500])\n"
+        "ip.estimators.kde_bounds(t[:500], 1.0, y[:500])\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "ip.kde_bounds(t, 1.0, y)\n"
+        "ip.estimators.kde_bounds(t, 1.0, y)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     grown = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
@@ -162,7 +162,7 @@ def binning_by_definition(t, width, y):
 def test_binning_of_six_layers(side_by_side, trained):
     arrays, y = [t.numpy() for t in trained], Y.numpy()
     side_by_side(
-        lambda: [ip.binned_entropy(t, width=0.07, labels=Y) for t in trained],
+        lambda: [ip.estimators.binned_entropy(t, width=0.07, labels=Y) for t in trained],
         lambda: [binning_by_definition(t, 0.07, y) for t in arrays],
         "<= 3 ms",
         lambda a, _: a <= 3e-3,
@@ -175,7 +175,7 @@ def test_binning_10000_x_1024(side_by_side):
     t, y = torch.rand(10_000, 1024, generator=generator), torch.randint(10, (10_000,), generator=generator)
     array, labels = t.numpy(), y.numpy()
     side_by_side(
-        lambda: ip.binned_entropy(t, width=0.5, labels=y),
+        lambda: ip.estimators.binned_entropy(t, width=0.5, labels=y),
         lambda: binning_by_definition(array, 0.5, labels),
         ">= 5 x",
         lambda a, b: b >= 5 * a,
@@ -256,7 +256,7 @@ def test_echoes_of_256_x_32_x_128_against_the_gather(side_by_side):
     generator = torch.Generator().manual_seed(0)
     f, s = torch.randn(256, 32, generator=generator), 0.9 * torch.rand(256, 32, generator=generator)
     side_by_side(
-        lambda: ip.echo_noise(f, s, echoes=128),
+        lambda: ip.channels.echo_noise(f, s, echoes=128),
         lambda: echoes_gathered(f, s, 128),
         ">= 20 x",
         lambda a, b: b >= 20 * a,
@@ -316,7 +316,9 @@ def test_KSG_of_10_and_10_dimensions_at_5000(side_by_side):
         nx, ny = ((d < radius).sum(1) - 1 for d in (x, y))
         return digamma(3) + digamma(5000) - (digamma(nx + 1) + digamma(ny + 1)).mean()
 
-    side_by_side(lambda: ip.ksg_information(a, b), by_definition, "<= .5 s", lambda ours, _: ours <= 0.5, rounds=3)
+    side_by_side(
+        lambda: ip.estimators.ksg_information(a, b), by_definition, "<= .5 s", lambda ours, _: ours <= 0.5, rounds=3
+    )
 
 
 @pytest.mark.parametrize(
@@ -339,9 +341,9 @@ def test_start(code, bar):
 @pytest.mark.parametrize(
     "call",
     [
-        "ip.mixture_information(t, std=torch.full_like(t, 0.5), draws=2)",
-        "ip.ksg_information(t, u)",
-        "ip.renyi_information(t[:4000], y[:4000])",
+        "ip.estimators.mixture_information(t, std=torch.full_like(t, 0.5), draws=2)",
+        "ip.estimators.ksg_information(t, u)",
+        "ip.estimators.renyi_information(t[:4000], y[:4000])",
     ],
 )
 def test_memory_of_the_others(call):

@@ -1,0 +1,14 @@
+from .bank import Bank as Bank
+from .certificate import Certificate as Certificate
+from .certificate import certify as certify
+from .echo import echo as echo
+from .echo import echo_noise as echo_noise
+from .echo import stationary_moments as stationary_moments
+from .gaussian import Dropout as Dropout
+from .gaussian import Gaussian as Gaussian
+from .gaussian import mean_field_bound as mean_field_bound
+from .insertion import insert_channel as insert_channel
+from .insertion import insert_echo as insert_echo
+from .layer import Echo as Echo
+from .models import rate as rate
+from .stack import fill_banks as fill_banks

@@ -1,0 +1,11 @@
+from .icosahedron import icosahedron as icosahedron
+from .icosahedron import icosahedron_law as icosahedron_law
+from .points import Points as Points
+from .points import label_entropy as label_entropy
+from .registry import DATASETS as DATASETS
+from .registry import FILES as FILES
+from .registry import Dataset as Dataset
+from .registry import Place as Place
+from .registry import check_dataset as check_dataset
+from .registry import is_file as is_file
+from .registry import load_points as load_points

@@ -1,0 +1,13 @@
+from .comparison import compare_run as compare_run
+from .directory import RunDir as RunDir
+from .measure import measure_activations as measure_activations
+from .measure import measure_model as measure_model
+from .measure import measure_run as measure_run
+from .settings import Settings as Settings
+from .study import studies as studies
+from .sweep import Sweep as Sweep
+from .sweep import train_all as train_all
+from .training import DivergedError as DivergedError
+from .training import Training as Training
+from .training import recorder_of as recorder_of
+from .training import train as train
