@@ -106,7 +106,8 @@ def fit_taps(
     those of negligible variance (1e-6 of the widest); for a reconstruction only the `units` widest. Of up to three
     coordinates a certificate sees all combinations; of more it may have to leave some unchecked, and takes seconds.
     max_scale, echoes: see `channels.layer.Echo`; the rate is at least -log(max_scale) per coordinate.
-    steps, lr, batch: of Adam, from scratch; the step size falls to 0 over the last quarter, the gradient of each branch is clipped at norm 1.
+    steps, lr, batch: of Adam, from scratch; the step size falls to 0 over the last quarter, the gradient of each branch
+    is clipped at norm 1.
     seeds: one a replica; the fit of a replica and beta depends on no other.
 
     Returns the fits of the first replica, in the order of betas, then those of the next.
