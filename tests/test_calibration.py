@@ -81,6 +81,9 @@ def test_nothing_is_wrong(small):
     assert below["value_nats"] == pytest.approx(math.log(2), abs=1e-3)  # the ceiling, and not ln 3
     assert above["standing"] == "exact"
     assert above["value_nats"] == pytest.approx(-math.log(0.8), abs=1e-6)
+    null = small[small["side"] == "null"]
+    assert set(null["estimator"]) == {"renyi"}
+    assert set(null["verdict"]) == {""}  # it is a number of nothing
     counted = small[small["estimator"] == "counting"]
     assert set(counted["verdict"]) == {"right"}
     assert set(counted["quantity"]) == {"I(X;T)", "I(T;Y)"}

@@ -249,12 +249,12 @@ def test_noisy_codes_of_a_population_are_drawn_afresh():
     reading = Reading("1", codes, torch.zeros_like(codes), draw=draw, noise=noise, population=True)
     e = Decoder(steps=200).measure(reading, y)[0][0]
     assert asked == [8]
-    assert (e.channel, e.law, e.standing) == ("echo", "these N points", "lower")
+    assert (e.channel, e.path, e.law, e.standing) == ("echo", "replicates", "these N points", "lower")
     assert e.stderr > 0
     assert e.value <= 4 * e.stderr
     # without draws, points are held out, and those of a population are no independent draws
     e = Decoder(steps=20).measure(Reading("1", codes, torch.zeros_like(codes), population=True), y)[0][0]
-    assert (e.law, e.channel, e.standing) == ("population", "layer as it is", "estimate")
+    assert (e.law, e.channel, e.path, e.standing) == ("population", "layer as it is", "sampled", "estimate")
     e = Decoder(steps=20).measure(Reading("1", codes, torch.zeros_like(codes)), y)[0][0]
     assert (e.law, e.channel, e.standing) == ("population", "layer as it is", "lower")
 

@@ -570,6 +570,7 @@ def test_above_another_noise_from_replicates():
     truth = float(mixture_information(x[0], below**2 + s**2, population=True, draws=300).information)
     assert abs(through.value - truth) < 4 * through.stderr + 0.02
     assert (through.law, through.warnings) == (POINTS, ("replicate-bias",))
+    assert (between.path, of_label.path, through.path) == ("", "sampled", "replicates")
     assert (through.params, through.n) == ("draws=3,replicates=40", 400)
     assert through.ceiling == pytest.approx(math.log(400))
     # few replicates are too much, less and less so, on average over 400 inputs
