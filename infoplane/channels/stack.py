@@ -79,7 +79,7 @@ def fill_banks(
     every x equally often, as often as gives at least `references` codes, in random order.
 
     The k-th Echo layer gets its codes from a noisy pass of its own through the layers below it, because codes of one
-    batch share the echoes of the layer below: at B = 100 that gives .26 nats for .18 (tests/test_bank.py).
+    batch share the echoes of the layer below: at B = 100 that gives .26 nats for .18 (tests/channels/test_bank.py).
     Returns the banks by layer, in the order of execution. They are not saved with the model and go stale with training.
     """
     replicas, axis = replica_axis(model, x)

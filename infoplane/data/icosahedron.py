@@ -8,7 +8,7 @@ degrees apart), mid (116.6) and antipodal (180):
     y = 1[103 n + 2 near - 22 mid - 34 antipodal > 429.5]
 
 The authors published the labels and not their function. This rule is a separator fitted to them; it
-reproduces all 4096 (tests/test_icosahedron.py compares with the file where it is at hand). The
+reproduces all 4096 (tests/data/test_icosahedron.py compares with the file where it is at hand). The
 file, var_u.mat, may not be passed on, and nothing of it is needed. The 4096 patterns are the whole
 population: H(X) = 12 bits, H(Y) = I(X;Y) = .999157 bits.
 

@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 #: The most levels that a grid may have to be taken for a quantised layer's: 16 bits.
 GRID_LEVELS = 2**16
-#: Rounding of sums of N terms c ln(N / c) / N, in nats (tests/test_counting.py).
+#: Rounding of sums of N terms c ln(N / c) / N, in nats (tests/estimators/test_counting.py).
 _ERROR = 1e-12
 
 

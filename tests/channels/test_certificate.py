@@ -8,7 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from certified import (
+from torch import Tensor, nn
+
+from infoplane.channels.bank import Bank
+from infoplane.channels.certificate import CONDITIONS, SEARCHES, Certificate, certify
+from infoplane.channels.echo import moment_step
+from infoplane.channels.evidence import CELLS, Evidence
+from infoplane.channels.insertion import insert_echo
+from infoplane.channels.models import measuring
+from infoplane.channels.stack import fill_banks
+from infoplane.streams import Streams
+from infoplane.warning_codes import WARNINGS
+from tests.channels.certified import (
     DOUBLE,
     LOG2,
     NINE,
@@ -26,17 +37,6 @@ from certified import (
     uniform,
     with_bank,
 )
-from torch import Tensor, nn
-
-from infoplane.channels.bank import Bank
-from infoplane.channels.certificate import CONDITIONS, SEARCHES, Certificate, certify
-from infoplane.channels.echo import moment_step
-from infoplane.channels.evidence import CELLS, Evidence
-from infoplane.channels.insertion import insert_echo
-from infoplane.channels.models import measuring
-from infoplane.channels.stack import fill_banks
-from infoplane.streams import Streams
-from infoplane.warning_codes import WARNINGS
 
 
 def test_the_yardstick_gives_the_numbers_of_the_book() -> None:

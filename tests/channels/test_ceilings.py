@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from certified import LOG2, RICH, eights, entropy, judge, normal, signs, tied
 from torch import Tensor
 
 from infoplane.channels.ceilings import MARGIN, margin
+from tests.channels.certified import LOG2, RICH, eights, entropy, judge, normal, signs, tied
 
 
 def brute(codes: Tensor, rates: list[float]) -> float:

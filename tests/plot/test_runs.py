@@ -14,7 +14,6 @@ import pytest
 import scipy.stats
 from click.testing import CliRunner
 from matplotlib.colors import to_rgb
-from test_plot import arrows, make, scattered, words
 
 from infoplane.analysis import correlations, gap_table, rank_correlation
 from infoplane.cli import main
@@ -40,8 +39,9 @@ from infoplane.plot import (
 from infoplane.plot.certificate import VERDICTS
 from infoplane.plot.style import name_colors, path_colors
 from infoplane.runs.directory import TABLES, RunDir
+from tests.plot.test_plot import arrows, make, scattered, words
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BIT = math.log(2)
 EPOCHS = (0, 1, 10, 100)
 ECHO = ("hidden2.echo", "hidden4.echo")

@@ -20,7 +20,7 @@ from infoplane.errors import InfoplaneError
 from infoplane.runs.settings import Settings
 from infoplane.runs.task import load
 
-DATA = Path(os.environ.get("INFOPLANE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("INFOPLANE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CPU = torch.device("cpu")
 
 

@@ -19,7 +19,7 @@ from infoplane.cli import main
 from infoplane.errors import InfoplaneError
 from infoplane.records import TABLES
 
-FOLDER = Path(__file__).parent / "fixtures" / "format_1"
+FOLDER = Path(__file__).parents[1] / "fixtures" / "format_1"
 
 
 @pytest.fixture(params=["relu", "tap"])

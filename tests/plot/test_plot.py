@@ -33,7 +33,7 @@ from infoplane.plot.style import (
 from infoplane.records import COLUMNS, UNITS
 from infoplane.warning_codes import WARNINGS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BIT = math.log(2)
 N = 4096
 H_Y = 0.999157 * BIT

@@ -13,7 +13,7 @@ from infoplane.cli import main
 from infoplane.errors import InfoplaneError
 from infoplane.runs.study import Study, run, studies
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_study_says_what_it_claims():

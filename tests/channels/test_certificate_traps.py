@@ -5,10 +5,22 @@ import math
 import numpy as np
 import pytest
 import torch
-from certified import DOUBLE, LOG2, evidence, generator, judge, normal, seen_at, signs, tells_apart, uniform, with_bank
 from torch import Tensor
 
 from infoplane.channels.evidence import CELLS
+from tests.channels.certified import (
+    DOUBLE,
+    LOG2,
+    evidence,
+    generator,
+    judge,
+    normal,
+    seen_at,
+    signs,
+    tells_apart,
+    uniform,
+    with_bank,
+)
 
 
 @pytest.mark.parametrize("rate", [1.0, 2.0, 2.6])

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
-from test_plot_runs import EPOCHS, make_gradients
 
 from infoplane.errors import InfoplaneError
 from infoplane.plot import gradients
 from infoplane.plot.style import layer_colors
+from tests.plot.test_runs import EPOCHS, make_gradients
 
 
 @pytest.fixture(autouse=True)

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
-from test_plot import BIT, EPOCHS, make
 
 from infoplane.errors import InfoplaneError
 from infoplane.plot import animate, dots, film
 from infoplane.plot.style import layer_colors
+from tests.plot.test_plot import BIT, EPOCHS, make
 
 LAYERS = ["hidden1", "hidden3", "output"]
 

@@ -18,7 +18,7 @@ from infoplane.records import COLUMNS, TABLES, Measurement
 from infoplane.runs import directory as rundir
 from infoplane.runs.directory import FORMAT, RunDir
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIG = {"seed": 3, "layers": [10, 7], "beta": 0.1 + 0.2, "name": "µ", "device": None, "echo": {"r": 0.947}}
 
 

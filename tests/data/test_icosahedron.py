@@ -9,7 +9,7 @@ from infoplane.data.icosahedron import ANTIPODE, NEAR, icosahedron, icosahedron_
 from infoplane.data.points import label_entropy, split
 from infoplane.errors import InfoplaneError
 
-DATA = Path(os.environ.get("INFOPLANE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("INFOPLANE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 PUBLISHED = DATA / "tishby" / "var_u.mat"
 
 
