@@ -781,5 +781,15 @@ def test_a_file_that_would_be_large_is_made_smaller(kind, tmp_path, monkeypatch)
             assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
 
 
+def test_a_picture_loses_colours_before_it_loses_dots(tmp_path, monkeypatch):
+    fig = crowd()
+    large = save(fig, tmp_path / "large.png")
+    monkeypatch.setattr(files, "LARGEST", large.stat().st_size - 1)
+    with Image.open(large) as before, Image.open(save(fig, tmp_path / "small.png")) as after:
+        assert (before.mode, after.mode) == ("RGBA", "P")
+        assert before.size == after.size
+        assert before.info["dpi"] == after.info["dpi"]
+
+
 def test_a_file_that_is_small_enough_is_left_alone(frame, tmp_path):
     assert "<image" not in save(rates(frame), tmp_path / "a.svg").read_text()

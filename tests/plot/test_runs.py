@@ -121,6 +121,7 @@ def test_loss_draws_means_and_deviations_of_each_path_and_split(metrics):
     assert [ax.get_title() for ax in fig.axes] == ["tanh", "tanh", "relu", "relu"]
     assert [ax.get_ylabel() for ax in fig.axes] == ["loss [bits]", "error"] * 2
     colors = path_colors(metrics["path"])
+    assert colors["noisy"] != colors["noise-off"] == path_colors(["noise-off"])["noise-off"]
     for ax, (run, name, unit) in zip(
         fig.axes, [(r, *n) for r in ("tanh", "relu") for n in (("loss", BIT), ("error", 1))], strict=True
     ):
