@@ -1,4 +1,4 @@
-"""Inner loops compiled by numba, for CPUs. To be imported only where numba is installed (the extra `fast`)."""
+"""Inner loops compiled by numba, for CPUs. Imported only where they run: numba takes half a second to import."""
 
 from __future__ import annotations
 
