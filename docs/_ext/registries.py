@@ -108,34 +108,33 @@ def standings() -> nodes.table:
     return table(["Standing", "Claim"], (15, 85), [[f"`{word}`", STANDINGS[word]] for word in known])
 
 
-def settings() -> nodes.table:
-    from infoplane.cli import main
+def settings() -> list[nodes.Node]:
+    """One table per group of settings, in the order of `--help`."""
+    from infoplane.runs.settings import FIELDS
 
-    options = {p.name: p for p in main.commands["train"].params}
-    rows = []
-    for name, default in _defaults().items():
-        option = options.get(name)
-        said = getattr(option, "help", None) or ""
-        flag = option.opts[0] if option is not None else "--" + name.replace("_", "-")
-        rows.append([f"`{name}`", f"`{flag}`", f"`{default}`" if default != "" else "", said])
-    return table(["Setting", "Option", "Default", "Meaning"], (16, 16, 20, 48), rows)
-
-
-def _defaults() -> dict[str, object]:
-    """Every field of Settings and its default, in order."""
-    made = ip.Settings()
-    given = made.asdict() if hasattr(made, "asdict") else dataclasses.asdict(made)
-    return {name: " ".join(map(str, v)) if isinstance(v, list | tuple) else v for name, v in given.items()}
+    groups: dict[str, Rows] = {}
+    for field in FIELDS.values():
+        default = field.about.default or f"`{field.text(field.default)}`"
+        said = field.about.help + (f" One of {', '.join(f'`{c}`' for c in field.choices)}." if field.choices else "")
+        groups.setdefault(field.about.group, []).append([f"`{field.name}`", default, said])
+    found: list[nodes.Node] = []
+    for group, rows in groups.items():
+        found.append(nodes.rubric(text=group))
+        found.append(table(["Setting", "Default", "Meaning"], (18, 22, 60), rows))
+    return found
 
 
 def tables() -> list[nodes.Node]:
     """One table of columns per table of a run, from the schemas beside the records."""
-    from infoplane import records
+    from infoplane.records import TABLES
 
     found: list[nodes.Node] = []
-    for name, schema in records.TABLES.items():
+    for name, schema in TABLES.items():
         found.append(nodes.rubric(text=f"{name}.csv"))
-        found.append(table(["Column", "Type"], (50, 50), [[f"`{c}`", str(t)] for c, t in schema.columns.items()]))
+        absent = f" A run has no such table if {schema.absent}." if schema.absent else ""
+        found.append(paragraph(f"{schema.rows[0].upper()}{schema.rows[1:]}.{absent}"))
+        rows = [[f"`{c}`", kind.__name__, "yes" if c in schema.key else ""] for c, kind in schema.columns.items()]
+        found.append(table(["Column", "Type", "Part of the key"], (50, 25, 25), rows))
     return found
 
 
