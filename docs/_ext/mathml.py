@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 from docutils import nodes
-from docutils.utils.math import latex2mathml
+from docutils.utils.math import MathError, latex2mathml
+from sphinx.util import logging
+
+_LOG = logging.getLogger(__name__)
 
 
 def _inline(writer: Any, node: nodes.math) -> None:
-    writer.body.append(_mathml(node.astext(), block=False))
+    writer.body.append(_mathml(node, block=False))
     raise nodes.SkipNode
 
 
 def _block(writer: Any, node: nodes.math_block) -> None:
-    writer.body.append(f'<div class="math">{_mathml(node.astext(), block=True)}</div>\n')
+    writer.body.append(f'<div class="math">{_mathml(node, block=True)}</div>\n')
     raise nodes.SkipNode
 
 
-def _mathml(formula: str, *, block: bool) -> str:
-    return str(latex2mathml.tex2mathml(formula, as_block=block))
+def _mathml(node: nodes.Element, *, block: bool) -> str:
+    formula = node.astext()
+    try:
+        return str(latex2mathml.tex2mathml(formula, as_block=block))
+    except MathError as error:
+        _LOG.warning("%s in the formula %s", error, formula, location=node)
+        return html.escape(formula)
 
 
 def setup(app: Any) -> dict[str, bool]:
