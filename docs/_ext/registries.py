@@ -1,8 +1,8 @@
 """Directives that show the registries of infoplane as they are when the site is built: nothing is copied by hand.
 
-    {registry} estimators | warnings | limits | datasets | standings | settings | tables | studies
-    {command} NAME        what `infoplane NAME --help` prints
-    {study} NAME          source, time and command of a study, and its docstring
+{registry} estimators | warnings | limits | datasets | standings | settings | tables | studies
+{command} NAME        what `infoplane NAME --help` prints
+{study} NAME          source, time and command of a study, and its docstring
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ast
 import dataclasses
 import re
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -44,13 +44,15 @@ def paragraph(text: str) -> nodes.paragraph:
     return out
 
 
-def table(heads: Sequence[str], widths: Sequence[int], rows: Iterable[Sequence[str]]) -> nodes.table:
+def table(heads: Sequence[str], widths: Sequence[int], rows: Sequence[Sequence[str]]) -> nodes.table:
     """A table with one paragraph of text per cell."""
     out = nodes.table(classes=["registry"])
-    group = nodes.tgroup(cols=len(heads))
+    group = nodes.tgroup(cols=len(widths))
     out += group
     group += [nodes.colspec(colwidth=width) for width in widths]
-    for place, lines in ((nodes.thead(), [heads]), (nodes.tbody(), rows)):
+    for place, lines in ((nodes.thead(), [heads] if heads else []), (nodes.tbody(), rows)):
+        if not lines:
+            continue
         for line in lines:
             row = nodes.row()
             for cell in line:
@@ -71,15 +73,24 @@ def _options(make: Any) -> str:
     return ", ".join(said)
 
 
-def estimators() -> nodes.table:
-    rows = []
+def estimators() -> list[nodes.Node]:
+    """One section per estimator."""
+    found: list[nodes.Node] = []
     for name, make in ip.estimators.ESTIMATORS.items():
         about = make.about
-        rows.append(
-            [f"`{name}`", about.quantity, about.standing, about.conditions, _options(make), about.cost, about.source]
-        )
-    heads = ["Name", "Quantities", "Standing", "Conditions", "Options", "Cost", "Source"]
-    return table(heads, (8, 8, 14, 28, 16, 8, 18), rows)
+        section = nodes.section(ids=[name], names=[name])
+        section += nodes.title(name, name)
+        rows = [
+            ["Quantities", about.quantity],
+            ["Standing", about.standing],
+            ["Conditions", about.conditions],
+            ["Options", _options(make) or "none"],
+            ["Cost", about.cost],
+            ["Source", about.source],
+        ]
+        section += table([], (15, 85), rows)
+        found.append(section)
+    return found
 
 
 def warnings() -> nodes.table:
@@ -112,11 +123,13 @@ def settings() -> list[nodes.Node]:
     """One table per group of settings, in the order of `--help`."""
     from infoplane.runs.settings import FIELDS
 
-    groups: dict[str, Rows] = {}
+    own = [FIELDS[f.name].about.group for f in dataclasses.fields(ip.Settings)]
+    first = [field.about.group for field in FIELDS.values() if field.about.group not in own]
+    groups: dict[str, Rows] = {group: [] for group in [*first, *own]}
     for field in FIELDS.values():
         default = field.about.default or f"`{field.text(field.default)}`"
         said = field.about.help + (f" One of {', '.join(f'`{c}`' for c in field.choices)}." if field.choices else "")
-        groups.setdefault(field.about.group, []).append([f"`{field.name}`", default, said])
+        groups[field.about.group].append([f"`{field.name}`", default, said])
     found: list[nodes.Node] = []
     for group, rows in groups.items():
         found.append(nodes.rubric(text=group))
@@ -173,9 +186,10 @@ class Command(SphinxDirective):
         from infoplane.cli import main
 
         name = self.arguments[0]
-        parent = click.Context(main, info_name="infoplane", terminal_width=88, max_content_width=88)
+        options = main.context_settings | {"terminal_width": 88, "max_content_width": 88}
+        parent = click.Context(main, info_name="infoplane", **options)
         command = main if name == "infoplane" else main.commands[name]
-        context = parent if name == "infoplane" else click.Context(command, parent, info_name=name, terminal_width=88)
+        context = parent if name == "infoplane" else click.Context(command, parent, info_name=name, **options)
         text = command.get_help(context)
         return [nodes.literal_block(text, text, language="text")]
 
