@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import click
+from click.testing import CliRunner
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
@@ -186,12 +186,13 @@ class Command(SphinxDirective):
         from infoplane.cli import main
 
         name = self.arguments[0]
-        options = main.context_settings | {"terminal_width": 88, "max_content_width": 88}
-        parent = click.Context(main, info_name="infoplane", **options)
-        command = main if name == "infoplane" else main.commands[name]
-        context = parent if name == "infoplane" else click.Context(command, parent, info_name=name, **options)
-        text = command.get_help(context)
-        return [nodes.literal_block(text, text, language="text")]
+        words = [] if name == "infoplane" else [name]
+        shown = CliRunner().invoke(
+            main, [*words, "--help"], prog_name="infoplane", terminal_width=88, max_content_width=88
+        )
+        if shown.exit_code:
+            raise self.error(f"infoplane {name} --help failed: {shown.output}")
+        return [nodes.literal_block(shown.output, shown.output, language="text")]
 
 
 class CheckCommands(SphinxDirective):
