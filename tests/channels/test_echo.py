@@ -1,5 +1,6 @@
 """The Echo channel against direct sums, closed forms and densities on a grid."""
 
+import importlib
 import itertools
 import math
 from collections.abc import Callable
@@ -10,9 +11,10 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from infoplane.channels import echo as echo_module
 from infoplane.channels.echo import apply_scale, compose_scale, echo, echo_noise, moment_step, stationary_moments
 from infoplane.errors import InfoplaneError
+
+echo_module = importlib.import_module("infoplane.channels.echo")  # the name is the function's
 
 DOUBLE = torch.float64
 Array = np.ndarray
