@@ -16,10 +16,8 @@ from typing import TypeVar
 
 from ..records import OF_LABEL, Estimate, Measurement
 
-__all__ = ["CODES", "impossible", "mark"]
+__all__ = ["impossible", "mark"]
 
-#: The warning codes that mark such a number.
-CODES = ("data-processing", "over-ceiling", "negative")
 #: By how many nats, and by how many standard errors more, a number must be off to be marked.
 _SLACK, _ERRORS = 1e-3, 4.0
 #: By how many combined standard errors one estimate must be above another.
@@ -153,8 +151,8 @@ def _through(e: Estimate) -> tuple[str, str]:
 
     Sampled codes count as the codes themselves: both are single draws of the noise.
     """
-    drawn = e.path == "sampled" or (e.path == "replicates" and e.quantity in OF_LABEL)
-    return "" if drawn else e.path, e.channel
+    apart = e.path == "noise-off" or (e.path == "replicates" and e.quantity == "I(X;T)")
+    return e.path if apart else "", e.channel
 
 
 def _is(e: Estimate, side: str) -> bool:
