@@ -100,7 +100,7 @@ def test_lists(trained):
         (["train", "--estimators", "kd"], "Did you mean 'kde'"),
         (["train", "--estimators", "kde:noise=3"], "noise"),
         (["train", "--snapshots", "sometimes"], "log:COUNT"),
-        (["train", "--device", "cuda:77"], "is not there"),
+        (["train", "--device", "cuda:77"], "is not available"),
         (["train", "--unit", "bit"], "Did you mean 'bits'"),
         (["train", "--resume", "nowhere"], "not there"),
         (["train", "--resume", "nowhere", "--lr", "1"], "keeps its own settings"),
