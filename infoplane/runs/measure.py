@@ -176,7 +176,9 @@ def measure_activations(
     model = Replay(path, arrays)
     numbers = list(range(model.epochs)) if epochs is None else [int(e) for e in epochs.reshape(-1)]
     if len(numbers) != model.epochs or sorted(set(numbers)) != numbers:
-        raise InfoplaneError(f"{path}: epochs are {numbers}; expected {model.epochs} different numbers in rising order.")
+        raise InfoplaneError(
+            f"{path}: epochs are {numbers}; expected {model.epochs} different numbers in rising order."
+        )
     x = torch.arange(model.n, dtype=torch.float32).unsqueeze(1)
     y = None if labels is None else torch.from_numpy(classes_of(path, labels, model.n))
     # layers may come in any order, so none is known to be a function of another
@@ -256,9 +258,7 @@ def measure_model(
     population = points.enumerated and len(x) == len(points.x)
     inputs = Probe(x.to(where), y.to(where) if points.classes else None, probe, population=population)
     try:
-        recorder = Recorder(
-            model, inputs, layers, estimators, seed=seed, batch_size=max_rows(x, 1, x.dim() - 1)
-        )
+        recorder = Recorder(model, inputs, layers, estimators, seed=seed, batch_size=max_rows(x, 1, x.dim() - 1))
     except (RuntimeError, TypeError, IndexError) as error:
         if isinstance(error, InfoplaneError):
             raise
@@ -345,7 +345,7 @@ def _record(
     force: bool,
     progress: bool,
 ) -> RunDir:
-    """Record a snapshot for each epoch and step that `snapshots` yields once the model is loaded."""
+    """Record a snapshot of each epoch and step that `snapshots` yields after loading the model."""
     run = RunDir.create(out, config, force=force)
     recorder.run = run.name
     hidden = None if progress else True
@@ -385,7 +385,7 @@ def _chosen_points(points: Points, probe: str, limit: int, seed: int) -> tuple[T
 
 
 def _spread(states: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """Return `count` of the states at even distances, with the first and the last; one is the last."""
+    """Return `count` states at even distances, the first and the last among them; one: the last."""
     if count < 1:
         raise InfoplaneError(f"{count} snapshots were asked for; expected at least 1.")
     if count == 1:
@@ -399,7 +399,7 @@ def _first(t: Tensor, shape: torch.Size | None, replicas: int) -> Tensor:
 
 
 def _request(estimators: Sequence[str] | None, probe: str | None) -> dict[str, Any]:
-    """Return the request for config.json; None stands for the default of the run or the Recorder."""
+    """Return the request for config.json, where None is the default of the run or the Recorder."""
     return {"estimators": None if estimators is None else list(estimators), "probe": probe}
 
 

@@ -33,8 +33,8 @@ _WAIT = 0.2
 class Sweep(Mapping[str, RunDir]):
     """Several runs by name, with their tables as one.
 
-    Every table is also an attribute: `measurements`, `metrics` and so on. Its column `run` holds the
-    names of the runs. The tables are read at once, because the folders may be temporary ones.
+    Every table is also an attribute: `measurements`, `metrics` and so on. Its column `run` holds
+    the names of the runs. The tables are read at once, because the folders may be temporary ones.
 
     Args:
         runs: The runs by name.
@@ -151,7 +151,7 @@ def train_all(
 
 
 def _job(settings: Settings, path: Path, options: dict[str, Any]) -> dict[str, Any] | None:
-    """What a process is told; None for a run that is complete."""
+    """Return the job of a process, or None for a run that is complete already."""
     resume = (path / "config.json").exists()
     if resume:
         run = RunDir.open(path)
@@ -165,6 +165,7 @@ def _job(settings: Settings, path: Path, options: dict[str, Any]) -> dict[str, A
 
 
 def _work(job: dict[str, Any], progress: bool = False) -> None:
+    """Train the run of a job in this process."""
     from .training import train
 
     settings = Settings.fromdict(job["settings"])
@@ -194,36 +195,36 @@ def _run(waiting: dict[str, dict[str, Any]], total: dict[str, int], processes: i
                 name = left.pop(0)
                 running[name] = _start(waiting[name])
             time.sleep(_WAIT)
-            for name, (process, said) in list(running.items()):
+            for name, (process, output) in list(running.items()):
                 over = process.poll() is not None
                 if not bar.disable or over:
                     now = total[name] if over else _snapshots(Path(waiting[name]["out"]))
                     bar.update(now - seen[name])
                     seen[name] = now
                 if over:
-                    said.seek(0)
-                    text = said.read().decode(errors="replace").strip()
+                    output.seek(0)
+                    text = output.read().decode(errors="replace").strip()
                     if process.returncode:
                         raise InfoplaneError(f"The run {name} stopped: {text.splitlines()[-1] if text else 'killed'}")
                     if text:
                         tqdm.write(text, file=sys.stderr)
-                    _close(process, said)
+                    _close(process, output)
                     del running[name]
 
 
 def _start(job: dict[str, Any]) -> tuple[subprocess.Popen[bytes], Any]:
-    said = tempfile.TemporaryFile()
-    process = subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=said, stderr=said)
+    output = tempfile.TemporaryFile()
+    process = subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=output, stderr=output)
     assert process.stdin is not None
     process.stdin.write(json.dumps(job).encode() + b"\n")
     process.stdin.flush()  # not closed: as long as it is open, the process knows that this one lives
-    return process, said
+    return process, output
 
 
-def _close(process: subprocess.Popen[bytes], said: Any) -> None:
+def _close(process: subprocess.Popen[bytes], output: Any) -> None:
     assert process.stdin is not None
     process.stdin.close()
-    said.close()
+    output.close()
 
 
 def _end_with_parent() -> None:
@@ -247,10 +248,10 @@ def _killed(running: dict[str, tuple[subprocess.Popen[bytes], Any]]) -> Iterator
     try:
         yield
     finally:
-        for process, said in running.values():
+        for process, output in running.values():
             process.terminate()
             process.wait()
-            _close(process, said)
+            _close(process, output)
 
 
 def _snapshots(path: Path) -> int:

@@ -91,7 +91,7 @@ class Task:
 
     @property
     def places(self) -> dict[str, Tensor]:
-        """The positions of training and test points in part("all"), (R, n_train) and (R, n_test)."""
+        """The places of training and test points in part("all"), (R, n_train) and (R, n_test)."""
         if self.whole:
             return {"train": self.train, "test": self.test}
         n = self.train.shape[1] + self.test.shape[1]
@@ -102,8 +102,8 @@ class Task:
         )
         return {"train": train, "test": test}
 
-    def loss(self, out: Float[Tensor, "*R B C"], y: Shaped[Tensor, "*R B *o"]) -> Float[Tensor, "*R B"]:
-        """Return the loss of each row: cross-entropy in nats, or the squared error summed over targets.
+    def loss(self, out: Float[Tensor, "*R B C"], y: Shaped[Tensor, "*targets"]) -> Float[Tensor, "*R B"]:
+        """Return the loss of each row: cross-entropy in nats, or the sum of squared errors.
 
         Args:
             out: The output of the network, (..., B, C) logits or (..., B, O) numbers.
