@@ -1,4 +1,4 @@
-"""The commands, a module each. Only what a command needs is loaded, and only when it runs."""
+"""The commands, one module per command, each of which loads only what it needs when it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""python -m infoplane.cli"""
+"""Run the command line as `python -m infoplane.cli`."""
 
 from . import main
 

@@ -1,4 +1,4 @@
-"""infoplane compare-estimators"""
+"""The command `infoplane compare-estimators`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["compare"]
 )
 @cloup.option_group(
     "With a RUN",
-    estimators("Estimators as of `infoplane train`. [default: all, with sweeps of kde and binning]"),
+    estimators("Estimators as for `infoplane train`. [default: all, with sweeps of kde and binning]"),
     layers("Names of layers with commas between. [default: all]"),
     cloup.option("--snapshots", type=click.IntRange(1), help="Number of snapshots, the last among them. [default: 1]"),
     cloup.option("--replicas", type=click.IntRange(1), help="Number of replicas, from the first. [default: 1]"),
@@ -39,7 +39,7 @@ __all__ = ["compare"]
         "--data-root",
         type=click.Path(file_okay=False),
         metavar="FOLDER",
-        help="The folder that holds the files of its data set.",
+        help="The folder that holds the files of the data set of the run.",
     ),
 )
 @output(unit="nats", out="The folder for tables and figures.")
@@ -61,7 +61,7 @@ def compare(
     infoplane compare-estimators        on channels whose information is known (two minutes)
     infoplane compare-estimators RUN    on a trained run, beside the exact rates of its Echo layers
 
-    The table, as CSV and JSON, and figures are left in a folder.
+    The table, as CSV and JSON, and figures are written to a folder.
     """
     known = {"thorough": thorough, "seeds": seeds, "only": only}
     trained = {"estimators": estimators, "layers": layers, "data-root": data_root, "snapshots": snapshots}
@@ -69,7 +69,7 @@ def compare(
         refuse_given(trained | {"replicas": replicas}, "without a RUN to compare them on.")
         _calibrate(thorough, seeds, only, output)
         return
-    refuse_given(known, f"with {run}, but the comparison on known channels takes no RUN.")
+    refuse_given(known, f"with {run}, but the comparison on known channels, to which it belongs, takes no RUN.")
 
     from ..runs import comparison as comparing
 
@@ -96,7 +96,7 @@ def compare(
     for name, draw, table in drawings:
         try:
             drawn.append(_save(draw(table, unit=output.unit), made.figures / f"{name}.png"))
-        except InfoplaneError:  # no noisy layer, or nothing swept
+        except InfoplaneError:  # there is no noisy layer, or no sweep, to draw
             continue
     result = {"run": str(made.path), "numbers": _records(rows), "figures": drawn}
     _write(made.path / "compared.json", result)
@@ -108,6 +108,7 @@ def compare(
 
 
 def _calibrate(thorough: bool, seeds: int | None, only: str | None, output: Output) -> None:
+    """Compare the estimators on known channels; write tables and figures to a folder."""
     from ..calibration import calibrate, render, summarise
 
     families = [] if only is None else [family.strip() for family in only.split(",")]
@@ -136,7 +137,7 @@ def _calibrate(thorough: bool, seeds: int | None, only: str | None, output: Outp
 
 
 def _save(figure: Any, path: Path) -> str:
-    """Save a figure and forget it."""
+    """Save a figure, close it, and return its path."""
     from matplotlib import pyplot as plt
 
     from ..plot import save

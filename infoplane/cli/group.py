@@ -1,4 +1,4 @@
-"""The group of all commands: how it reports errors, warnings and unknown words."""
+"""The group of all commands, which reports errors, warnings and unknown commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Refused", "main"]
 
 
 class Refused(click.ClickException):
-    """Bad input: a message and exit status 2, without a traceback."""
+    """Bad input, reported as a message with exit status 2 and without a traceback."""
 
     exit_code = 2
 
@@ -33,7 +33,7 @@ class Commands(cloup.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         def plainly(message: Warning | str, *_: Any, **__: Any) -> None:
-            click.echo(f"Warning: {message}", err=True)  # without the line of our code that raised it
+            click.echo(f"Warning: {message}", err=True)  # without the line of code that raised it
 
         try:
             with warnings_module.catch_warnings():
@@ -52,5 +52,5 @@ def main() -> None:
     """Analyse neural networks in the information plane, with exact rates from Echo noise.
 
     Every number says what it is (exact, an upper or lower bound, or an estimate), through which
-    channel, under which law and ceiling it holds, and which warnings it carries.
+    channel and under which law and ceiling it holds, and which warnings it has.
     """

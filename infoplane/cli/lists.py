@@ -1,4 +1,4 @@
-"""infoplane datasets, estimators, settings and warnings: the registries."""
+"""The commands that list registries: `infoplane datasets`, `estimators`, `settings`, `warnings`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHOWN = (
 def datasets() -> None:
     """List the data sets.
 
-    Each with its size, its source, and the settings that a run on it takes unless others are given.
+    Each is listed with its size, its source, and the default settings of a run on it.
     """
     for name, listed in DATASETS.items():
         click.echo(name)
@@ -41,11 +41,11 @@ def datasets() -> None:
             click.echo(f"  with --model mlp: {_options(listed.mlp)}")
     click.echo(", ".join(f"FILE{ending}" for ending in reversed(FILES)))
     click.echo("  what      arrays x (N, ...) and y (N,), classes; or F and y; or x_train, y_train, x_test, y_test")
-    click.echo("  settings  those of icosahedron")
+    click.echo("  settings  as for icosahedron")
 
 
 def _options(values: dict[str, Any]) -> str:
-    """Return settings as one would give them, without those that are empty."""
+    """Return settings as options of the command line, without the empty ones."""
     shown = []
     for name, value in values.items():
         setting = FIELDS[name]
@@ -59,7 +59,8 @@ def _options(values: dict[str, Any]) -> str:
 def estimators() -> None:
     """List the estimators.
 
-    Each with what it measures, the standing of its numbers, its conditions, cost and source.
+    Each is listed with the quantity it measures, the standing of its numbers, its conditions, cost
+    and source.
     """
     from ..estimators import ESTIMATORS
 
@@ -72,9 +73,9 @@ def estimators() -> None:
 @main.command()
 @cloup.argument("codes", nargs=-1, type=Choice(lambda: WARNINGS, "warning code", metavar="[CODE...]"))
 def warnings(codes: tuple[str, ...]) -> None:
-    """Explain the warnings that a number can carry.
+    """Explain the warnings that a number can have.
 
-    All of them, or those of the codes given.
+    All of them are explained unless codes are given.
     """
     for code in codes or WARNINGS:
         warned = WARNINGS[code]
@@ -97,7 +98,7 @@ def settings(preset: str | None, dataset: str | None) -> None:
     infoplane settings --dataset mnist > mnist.yaml
     infoplane train --config mnist.yaml
 
-    The file is YAML. It says of each setting what it is and what values it takes.
+    The file is YAML, with a comment on the meaning and the values of each setting.
     """
     given: dict[str, Any] = {} if dataset is None else {"dataset": dataset}
     chosen = Settings.of(preset=preset, **given)

@@ -1,4 +1,4 @@
-"""infoplane measure"""
+"""The command `infoplane measure`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["measure"]
 @cloup.argument("source", metavar="RUN|FILE.npz|MODULE:FUNCTION", type=RunPath(files=True))
 @cloup.option_group(
     "Measurement",
-    estimators("Estimators as of `infoplane train`. [default: those of the run, or kde and binning]"),
+    estimators("Estimators as for `infoplane train`. [default: those of the run, or kde and binning]"),
     layers("Names of layers with commas between. [default: all]"),
     cloup.option(
         "--probe",
         type=Choice(lambda: PROBES, "probe"),
-        help="Which points to measure on, in a run or a model. [default: those of the run, or all]",
+        help="The points to measure a run or a model on. [default: those of the run, or all]",
     ),
     cloup.option(
         "--data-root",
@@ -49,13 +49,13 @@ __all__ = ["measure"]
     cloup.option(
         "--dataset",
         type=Choice(lambda: DATASETS, "dataset", closed=False, metavar="NAME|FILE", files=True),
-        help="The data set to measure the model on, as of `infoplane train`.",
+        help="The data set to measure the model on, as for `infoplane train`.",
     ),
     cloup.option(
         "--limit",
         type=click.IntRange(2),
         default=10_000,
-        help="Largest number of points; of more, so many are drawn. [default: 10000]",
+        help="Largest number of points; from more points, this number is drawn. [default: 10000]",
     ),
     cloup.option("--download", is_flag=True, help="Fetch the files of the data set through torchvision."),
 )
@@ -77,19 +77,19 @@ def measure(
 
     \b
     infoplane measure runs/RUN --probe test --estimators "kde:noise_variance=0.1 binning:bins=30"
-    infoplane measure activations.npz        arrays LAYER -> (epoch, N, D), and labels (N,)
+    infoplane measure activations.npz        arrays LAYER -> (epochs, N, D), and labels (N,)
     infoplane measure nets:resnet --weights resnet.pt --dataset cifar10 --layers layer1,layer4
 
-    Nothing is trained. The result is a run directory like those of `infoplane train`. A run has the
-    weights of every epoch that was measured if it was trained with --keep-weights, and otherwise
-    the last ones. MODULE:FUNCTION is imported and called, which runs its code.
+    Nothing is trained. The result is a run directory like those of `infoplane train`. A run that
+    was trained with --keep-weights has the weights of every snapshot, and any other run only the
+    last ones. MODULE:FUNCTION is imported and called, which runs its code.
     """
     common: dict[str, Any] = {"estimators": estimators, "layers": layers}
     common |= {"force": output.force, "progress": not output.quiet}
     kind = "run" if Path(source).is_dir() else "file" if is_file(source) else "model" if ":" in source else None
     if kind is None:
         raise InfoplaneError(
-            f"{source} is no run directory, no .npz file and no module:function; expected one of these to measure."
+            f"{source} is no run directory, no .npz file and no module:function; expected one of these."
         )
     if kind != "model":
         of_model = {"weights": weights, "dataset": dataset, "download": download}
@@ -97,7 +97,7 @@ def measure(
     if kind == "file":
         refuse_given({"probe": probe, "data-root": data_root}, f"with {source}, a file; it is for a run or a model.")
     if kind == "model" and dataset is None:
-        raise InfoplaneError(f"{source} needs inputs to be measured on; expected --dataset, a name or a file.")
+        raise InfoplaneError(f"{source} needs inputs to be measured on; expected --dataset with a name or a file.")
 
     from ..runs import measure as measuring
 

@@ -1,7 +1,7 @@
 """The options that several commands share, and the types of their values.
 
-A type knows the words that its values can be, from a registry. They are shown in --help, complete
-in a shell, and an unknown word is refused with the nearest one.
+A type takes the words that it accepts from a registry. --help shows them, shells complete them, and
+an unknown word is refused with a hint at the nearest one.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Choice(click.Choice[str]):
-    """A word of a registry, which is asked for only when it is needed: some take seconds to load.
+    """A word of a registry, which is loaded only when it is needed, because some take seconds.
 
     Args:
-        known: Returns the words.
-        what: What a word is, for the error.
-        closed: Whether a value must be one of them.
-        metavar: How --help writes the value; by default the list of words.
+        known: A function that returns the words.
+        what: The kind of word, for error messages.
+        closed: Whether a value must be one of the words.
+        metavar: The form of the value in --help; by default the list of words.
         files: Whether a value may also be a file.
     """
 
@@ -76,7 +76,7 @@ class Choice(click.Choice[str]):
         return choose(value, self.choices, self._what) if self._closed else str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        before, blank, last = incomplete.rpartition(" ")  # several words in quotes: the last is completed
+        before, blank, last = incomplete.rpartition(" ")  # of several words in quotes, complete the last
         items = super().shell_complete(ctx, param, last)
         for item in items:
             item.value = before + blank + item.value
@@ -102,7 +102,7 @@ class RunPath(click.Path):
 
 
 def _runs(incomplete: str) -> Iterator[str]:
-    """Yield the runs whose path begins like this, or that lie in a folder that does."""
+    """Yield the runs whose path, or whose parent's path, begins with a text."""
     for path in sorted(glob(escape(incomplete) + "*")):
         inside = sorted(glob(os.path.join(escape(path), "*")))
         yield from (each for each in (path, *inside) if _is_run(each))
@@ -112,7 +112,7 @@ def _is_run(path: str) -> bool:
     return all((Path(path) / name).is_file() for name in ("config.json", "environment.json"))
 
 
-# -- options of their own
+# -- options that are no settings
 
 
 def read_layers(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[str] | None:
@@ -129,7 +129,7 @@ def _estimators() -> Iterable[str]:
 #: Texts such as 'kde binning:bins=30'. Only completion loads the estimators, which need torch.
 ESTIMATOR_TEXTS = Choice(_estimators, "estimator", closed=False, metavar="ESTIMATORS")
 
-#: The name of one of them, as the tables have it: Echo layers count as the estimator "echo".
+#: The name of an estimator in the tables, where Echo layers count as the estimator "echo".
 ESTIMATOR_NAMES = Choice(lambda: ("echo", *_estimators()), "estimator", closed=False, metavar="NAME")
 
 
@@ -157,7 +157,15 @@ def device() -> Callable[[F], F]:
 
 @dataclass(frozen=True)
 class Output:
-    """Where a command writes and what it prints."""
+    """The options of a command's output.
+
+    Args:
+        out: The folder to write to, or None for a new one.
+        force: Whether to replace what is in the folder.
+        unit: The unit of the numbers that are shown.
+        as_json: Whether to print JSON instead of a table.
+        quiet: Whether to print nothing.
+    """
 
     out: str | None
     force: bool
@@ -178,7 +186,7 @@ def output(*, unit: str, out: str) -> Callable[[F], F]:
         @cloup.option_group(
             "Output",
             cloup.option("--out", type=click.Path(), metavar="FOLDER", help=f"{out} [default: a new one in runs/]"),
-            cloup.option("--force", is_flag=True, help="Replace what is in --out."),
+            cloup.option("--force", is_flag=True, help="Replace the run in --out."),
             cloup.option(
                 "--unit",
                 type=Choice(lambda: UNITS, "unit"),
@@ -201,10 +209,10 @@ def output(*, unit: str, out: str) -> Callable[[F], F]:
 
 
 def settings(first: Mapping[str, Iterable[Any]]) -> Callable[[F], F]:
-    """Add an option for every setting, under the headings of their groups, without a default.
+    """Add an option without a default for every setting, under the heading of its group.
 
     Args:
-        first: More options by heading, shown before the settings there.
+        first: More options by heading, which are shown before the settings.
     """
     grouped: dict[str, list[Any]] = {heading: list(first.get(heading, ())) for heading in GROUPS}
     for setting in FIELDS.values():
@@ -219,7 +227,7 @@ def settings(first: Mapping[str, Iterable[Any]]) -> Callable[[F], F]:
 
 
 class _Value(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in newer versions of click
-    """The value of a setting without a list of words."""
+    """The value of a setting that has no list of words."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
@@ -233,7 +241,7 @@ class _Value(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gener
 
 
 class _Word(Choice):
-    """The value of a setting that can be, or begins with, a word of a list."""
+    """The value of a setting that is a word of a list, or begins with one."""
 
     def __init__(self, setting: Setting, known: Callable[[], Iterable[str]], files: bool = False) -> None:
         super().__init__(known, setting.name, metavar=setting.about.metavar or None, files=files)
@@ -244,6 +252,7 @@ class _Word(Choice):
 
 
 def _option(setting: Setting) -> Any:
+    """Return the option of a setting."""
     about = setting.about
     if setting.kind is bool:
         names = f"{setting.option}/--no-{setting.shown_name}"
@@ -265,7 +274,15 @@ def _option(setting: Setting) -> Any:
 
 
 def refuse_given(given: Mapping[str, Any], where: str) -> None:
-    """Raise InfoplaneError for the first option that has a value, and say where it was given."""
+    """Refuse options that do not apply.
+
+    Args:
+        given: Values by the name of their option.
+        where: The rest of the sentence, which says where the option was given.
+
+    Raises:
+        InfoplaneError: If an option has a value.
+    """
     for name, value in given.items():
         if value:
             raise InfoplaneError(f"--{name.replace('_', '-')} was given {where}")

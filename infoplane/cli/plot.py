@@ -1,4 +1,4 @@
-"""infoplane plot"""
+"""The command `infoplane plot`."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = ["plot"]
 
-#: What --help says of a plot; of any other in the registry, the first line of its docstring.
+#: The descriptions of plots in --help. Any other plot has the first line of its docstring.
 _SHOWS = {
     "plane": "I(T;Y) against I(X;T), or I(Z;Y) against I(Z;X), from epoch to epoch",
     "rates": "exact rates and I(X;T) against epoch",
     "loss": "loss and error against epoch",
     "gap": "generalisation gap against information, with rank correlations",
     "taps": "rate of Echo taps against cross-entropy or distortion (--echo-mode tap)",
-    "certificate": "why a rate is exact, or is not: each condition against epoch",
+    "certificate": "why a rate is exact or not: each condition against epoch",
     "gradients": "mean and standard deviation of gradients over minibatches against epoch (--gradients)",
     "animation": "the plane from epoch to epoch, with a dot for every replica: a GIF, or HTML with a slider",
 }
-#: Why a run may lack a table.
+#: Reasons why a run may lack a table, as beginnings of a sentence.
 _LACKING = {
     "certificates": "It has no Echo layers (see `infoplane train --echo-layers`), or was",
     "taps": "It has no Echo taps (see `infoplane train --echo-mode`), or was",
@@ -53,7 +53,7 @@ def _formats() -> Iterable[str]:
 
 
 class _Plot(cloup.Command):
-    """A command whose --help lists the registry of plots, which loads matplotlib only then."""
+    """A command whose --help lists the registry of plots, and loads matplotlib only then."""
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from ..plot import PLOTS
@@ -98,14 +98,15 @@ class _Plot(cloup.Command):
         "--out",
         type=click.Path(),
         metavar="FILE",
-        help="The file. [default: RUN/figures/KIND.png, or .gif; of several runs KIND.png here]",
+        help="The file. [default: RUN/figures/KIND.png, or .gif; for several runs KIND.png here]",
     ),
     cloup.option(
         "--format",
         "formats",
         multiple=True,
         type=Choice(_formats, "format", closed=False, metavar="FORMAT"),
-        help="png, pdf or svg; of an animation gif or html. May be given several times. [default: the ending of --out]",
+        help="png, pdf or svg; for an animation gif or html. May be given several times. "
+        "[default: the ending of --out]",
     ),
 )
 def plot(
@@ -130,7 +131,7 @@ def plot(
     for name in options:
         if name not in chosen.options:
             known = ", ".join(f"--{option}" for option in given if option in chosen.options)
-            raise InfoplaneError(f"--{name} was given, which `plot {kind}` has no use for; expected {known}.")
+            raise InfoplaneError(f"--{name} was given, which `plot {kind}` does not take; expected {known}.")
     name = f"{kind}.{chosen.formats[0]}"
     target = Path(out) if out else Path(name) if len(runs) > 1 else directories[0].figures / name
     suffixes = [
@@ -149,7 +150,7 @@ def plot(
 
 
 def _together(table: str, runs: dict[str, RunDir], first: int | None, last: int | None) -> Any:
-    """Return a table of several runs as one frame, whose column `run` has the names given here."""
+    """Return a table of several runs as one frame, with the given names in its column `run`."""
     import pandas
 
     from ..plot import between

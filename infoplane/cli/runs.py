@@ -1,4 +1,4 @@
-"""Shared by the commands that make a run: a name for its folder, and the table of its numbers."""
+"""Functions shared by the commands that make a run: the name of its folder, and its output."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InfoplaneError
+from ..records import OF_LABEL
 
 if TYPE_CHECKING:
     from ..runs.directory import RunDir
@@ -18,12 +19,12 @@ __all__ = ["finite", "new_folder", "print_json", "show", "words"]
 
 
 def new_folder(name: str) -> str:
-    """Return a path in runs/ where nothing is yet: the name, or the name with a number."""
+    """Return a path in runs/ that does not exist yet: the name, or the name with a number."""
     for number in range(1, 10_000):
         folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
         if not folder.exists():
             return str(folder)
-    raise InfoplaneError(f"runs/ holds too many runs named {name}; name one with --out.")
+    raise InfoplaneError(f"runs/ holds too many runs named {name}; give another name with --out.")
 
 
 def words(text: str | None) -> list[str] | None:
@@ -40,7 +41,7 @@ def show(run: RunDir, unit: str, as_json: bool, quiet: bool) -> None:
         print_json(result)
     elif not quiet:
         click.echo(render(result))
-        labelled = any(row["quantity"].endswith("Y)") for row in result["numbers"])
+        labelled = any(row["quantity"] in OF_LABEL for row in result["numbers"])
         click.echo(f"\nrun: {run.path}    plot it: infoplane plot {'plane' if labelled else 'rates'} {run.path}")
 
 

@@ -1,4 +1,4 @@
-"""infoplane study, infoplane studies"""
+"""The commands `infoplane study` and `infoplane studies`."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def _names() -> Iterable[str]:
 
 @main.command()
 @cloup.argument("name", required=False, type=Choice(_names, "study", metavar="[NAME]"))
-@cloup.option("--all", "every", is_flag=True, help="Run all studies in turn; one that fails does not stop the others.")
+@cloup.option("--all", "every", is_flag=True, help="Run all studies in turn; a failure does not stop the others.")
 @cloup.option("--quick", is_flag=True, help="Take few points, seeds and epochs, only to see that it runs.")
-@cloup.option("--download", is_flag=True, help="Fetch the data that a study needs and that are missing.")
+@cloup.option("--download", is_flag=True, help="Fetch missing data that a study needs.")
 @cloup.option(
     "--out",
     type=click.Path(),
     metavar="FOLDER",
-    help="The folder for what it writes. [default: figures; with --quick figures/quick]",
+    help="The folder to write to. [default: figures; with --quick figures/quick]",
 )
 @click.pass_context
 def study(context: click.Context, name: str | None, every: bool, quick: bool, download: bool, out: str | None) -> None:
     """Run a study.
 
-    A study draws one figure of the debate and writes the numbers behind it. `infoplane studies`
-    lists them.
+    A study tests one claim, draws a figure, and writes the numbers behind it. `infoplane studies`
+    lists all of them.
 
     \b
     infoplane study echo_versus_bounds
@@ -49,12 +49,10 @@ def study(context: click.Context, name: str | None, every: bool, quick: bool, do
 
     if (name is not None) == every:
         got = f"both --all and {name!r}" if every else "neither a NAME nor --all"
-        raise InfoplaneError(f"study got {got}; expected one of them. There are: {', '.join(studies())}.")
+        raise InfoplaneError(f"study got {got}; expected one of the two. The studies are: {', '.join(studies())}.")
     folder = Path(out or ("figures/quick" if quick else "figures"))
     if quick:
-        click.echo(
-            f"quick: few points, seeds and epochs, only to see that it runs; do not read anything off ({folder})"
-        )
+        click.echo(f"quick: few points, seeds and epochs, only to see that it runs; do not use its numbers ({folder})")
     if name is not None:
         run(name, folder, quick=quick, download=download)
         return
@@ -82,7 +80,7 @@ def study(context: click.Context, name: str | None, every: bool, quick: bool, do
 def studies() -> None:
     """List the studies.
 
-    Each with its claim, the source of the claim, and the time that it takes on two cores.
+    Each is listed with its claim, the source of the claim, and its time on two cores.
     """
     from ..runs.study import studies as listed
 

@@ -20,8 +20,8 @@ _CONFIG = cloup.option(
     "--config",
     type=click.Path(),
     metavar="FILE",
-    help="Settings in a YAML or JSON file (see `infoplane settings`), or the config.json of a run; options given "
-    "beside it win.",
+    help="Settings in a YAML or JSON file (see `infoplane settings`), or the config.json of a run; other options "
+    "override them.",
 )
 
 
@@ -61,8 +61,8 @@ def train(
     infoplane train --dataset fashion-mnist --model cnn --echo-layers 1 --subset 10000 --download
     infoplane train --config runs/RUN/config.json --seed 5
 
-    Echo layers are added where --echo-layers or --echo-at ask for them. A setting that is not given
-    takes what suits the data set (`infoplane datasets`).
+    No Echo layer is added unless --echo-layers or --echo-at ask for it. A setting that is not given
+    takes the value that suits the data set (`infoplane datasets`).
     """
     given = {name: value for name, value in given.items() if value is not None}
     first = {"preset": preset, "echo_layers": echo_layers}
@@ -72,16 +72,18 @@ def train(
         more = [*given, *first, *(name for name, value in others.items() if value is not None)]
         if more or output.force:
             name = (more or ["force"])[0].replace("_", "-")
-            raise InfoplaneError(f"--{name} was given with --resume; a resumed run keeps its own settings and place.")
+            raise InfoplaneError(
+                f"--{name} was given with --resume, but a resumed run keeps its own settings and folder."
+            )
         chosen, where = Settings(), resume
     else:
-        told: dict[str, Any] = {}
+        recorded: dict[str, Any] = {}
         if config is not None:
-            given, told = _beside(config, given, first)
+            given, recorded = _beside(config, given, first)
             first = {}
         chosen = _checked(Settings.of(**(given | first)))
-        threads = told.get("threads") if threads is None else threads
-        keep_weights = told.get("keep_weights") if keep_weights is None else keep_weights
+        threads = recorded.get("threads") if threads is None else threads
+        keep_weights = recorded.get("keep_weights") if keep_weights is None else keep_weights
         where = output.out or new_folder(_name(chosen))
 
     from ..runs.training import train as run_training
@@ -100,13 +102,13 @@ def train(
         )
     except KeyboardInterrupt:
         raise Refused(
-            f"Stopped. What was recorded is in {where}; continue with: infoplane train --resume {where}"
+            f"Stopped. The recorded rows are in {where}; continue with: infoplane train --resume {where}"
         ) from None
     show(run, output.unit, output.as_json, output.quiet)
 
 
 def _beside(config: str, given: dict[str, Any], first: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the settings of a file with the options beside it, and its options of a run."""
+    """Return the settings of a file with the given ones over them, and its options of a run."""
     from ..runs.settings_file import read_settings
 
     if "preset" in first:
@@ -114,14 +116,14 @@ def _beside(config: str, given: dict[str, Any], first: dict[str, Any]) -> tuple[
             "--preset was given with --config; expected one of them, or a line 'preset: NAME' in the file."
         )
     file = read_settings(config)
-    replaced = {"echo_at": "echo_layers", "echo_layers": "echo_at"}  # two ways to say the same
+    replaced = {"echo_at": "echo_layers", "echo_layers": "echo_at"}  # each replaces the other
     dropped = {replaced[name] for name in given | first if name in replaced}
     kept = {name: value for name, value in file.settings.items() if name not in dropped}
     return kept | given | first, file.options
 
 
 def _checked(settings: Settings) -> Settings:
-    """Return the settings if their estimators can be had; this loads torch."""
+    """Return the settings, after a check of their estimators, which loads torch."""
     from ..estimators import parse_estimator
 
     for text in settings.estimators:
@@ -130,6 +132,7 @@ def _checked(settings: Settings) -> Settings:
 
 
 def _name(settings: Settings) -> str:
+    """Return the name of the folder of a run with these settings."""
     kind = "tap" if settings.echo_mode == "tap" else settings.noise
     echo = f"-{kind}{'.'.join(map(str, settings.echo_at))}" if settings.echo_at else ""
     echo += f"-{settings.bits}bit" if settings.bits else ""

@@ -1,4 +1,4 @@
-"""Reading the layers of a network as it trains, and measuring them."""
+"""Read the layers of a network while it trains, and measure what they hold."""
 
 import lazy_loader
 

@@ -1,4 +1,9 @@
-"""One number beside another: what cannot be true of layers that are functions of one another is found and marked."""
+"""Mark the numbers of a snapshot that cannot be true.
+
+A number is marked if it is more than its quantity can be, or negative, or if it breaks the data
+processing inequality: a layer that is a function of another cannot hold more than that one, and no
+layer can hold more about the label than about what it was sent.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +18,27 @@ from ..records import OF_LABEL, Estimate, Measurement
 
 __all__ = ["impossible", "mark"]
 
-#: Nats, and standard errors, by which a number must be off.
+#: By how many nats, and by how many standard errors more, a number must be off to be marked.
 _SLACK, _ERRORS = 1e-3, 4.0
-#: Combined standard errors by which one estimate must be above another.
+#: By how many combined standard errors one estimate must be above another.
 _ERRORS_APART = 3.0
-#: By which share two exact numbers of one quantity may differ through rounding.
+#: The share by which two exact numbers of one quantity may differ through rounding.
 _ROUNDING = 1e-9
-#: Two names of one estimator, of what is sent and of the labels.
+#: KSG and Ross's estimator are one method: the former for continuous inputs, the latter for labels.
 _FAMILY = {"ross": "ksg"}
 
 E = TypeVar("E", bound=Estimate)
 
 
 def impossible(e: E) -> E:
-    """The same number with `over-ceiling` or `negative` where it is what its quantity cannot be."""
+    """Add the warning `over-ceiling` or `negative` to a number that its quantity cannot be.
+
+    Args:
+        e: An estimate or a measurement.
+
+    Returns:
+        The same number, with the warning if it is due.
+    """
     off = _reach(e)
     codes: list[str] = []
     if not _is_measured(e):
@@ -39,10 +51,16 @@ def impossible(e: E) -> E:
 
 
 def mark(rows: Sequence[Measurement], chain: Sequence[str]) -> list[Measurement]:
-    """The numbers of one snapshot, those that are impossible marked.
+    """Mark the impossible ones among the numbers of a snapshot.
 
-    chain: layers of which each is a function of the one before it (and of noise of its own); others are not compared
-    with each other.
+    Args:
+        rows: The numbers of one snapshot.
+        chain: Layers of which each is a function of the one before it (and of noise of its own), in
+            order. Layers that are not listed are not compared with each other.
+
+    Returns:
+        The same numbers in the same order. Of two numbers that contradict each other, the one that
+        is too large has the warning `data-processing`.
     """
     marked = [impossible(m) for m in rows]
     sound = [at for at, m in enumerate(rows) if not math.isnan(m.value) and _is_measured(m)]
@@ -55,15 +73,17 @@ def mark(rows: Sequence[Measurement], chain: Sequence[str]) -> list[Measurement]
 def _from_layer_to_layer(
     rows: Sequence[Measurement], sound: Sequence[int], chain: Sequence[str]
 ) -> Iterator[tuple[int, int]]:
-    """Pairs of numbers of which the first cannot be the larger: of a layer, and of the next lower one with a number of
-    the same quantity, estimator, channel and parameters. Of an estimate that is the value, of a bracket the lower bound
-    and the upper one.
+    """Yield pairs of numbers, of a layer and the one below, of which the first cannot be larger.
+
+    The layer below is the next lower one that has a number of the same quantity, estimator, channel
+    and parameters. Two estimates are compared by value; of two brackets, the lower bound of the
+    first is compared with the upper bound of the second.
     """
     place = {layer: at for at, layer in enumerate(chain)}
     groups: dict[tuple[object, ...], dict[int, list[int]]] = {}
     for at in sound:
         m = rows[at]
-        # what a tap lets through is of its own code, not of the layer
+        # the numbers of an Echo tap describe its own code and not that of the layer
         if m.layer in place and m.quantity in ("I(X;T)", "I(T;Y)", "I(Z;X)") and not _is_tap(m):
             params = m.params
             if m.quantity == "I(Z;X)":  # replicates are drawn above noise alone
@@ -76,12 +96,16 @@ def _from_layer_to_layer(
 
 
 def _of_one_layer(rows: Sequence[Measurement], sound: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The same of what a layer holds of the label and of what it was sent, through one channel: estimates of one
-    estimator and its parameters; bounds and exact numbers of any, if their law is one."""
+    """Yield such pairs within a layer: what it holds about the label, and about what it was sent.
+
+    Both went through one channel. Estimates are compared if they share the estimator and its
+    parameters, and bounds and exact numbers of any estimators if they share the law.
+    """
     groups: dict[tuple[object, ...], tuple[list[int], list[int]]] = {}
     for at in sound:
         m = rows[at]
-        if m.estimator != "renyi":  # not Shannon's: the kernel of the labels is another than that of the input
+        # matrix Renyi information is not Shannon's, and has different kernels for labels and inputs
+        if m.estimator != "renyi":
             key = (m.replica, m.layer, *_through(m), m.params if _is_tap(m) else "")
             groups.setdefault(key, ([], []))[m.quantity in OF_LABEL].append(at)
     for of_input, of_label in groups.values():
@@ -93,14 +117,14 @@ def _of_one_layer(rows: Sequence[Measurement], sound: Sequence[int]) -> Iterator
 
 
 def _opposed(rows: Sequence[Measurement], lower: Sequence[int], upper: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """All pairs but those with an upper bound first or a lower bound second."""
+    """Yield all pairs except those with an upper bound first or a lower bound second."""
     for low, high in product(lower, upper):
         if not _is(rows[low], "upper") and not _is(rows[high], "lower"):
             yield low, high
 
 
 def _room(a: Estimate, b: Estimate) -> float:
-    """How far `a` may be above `b` where it cannot be more, nats."""
+    """Return by how many nats `a` may exceed `b` through errors alone."""
     standings = {a.standing, b.standing}
     if standings == {"exact"}:
         return math.hypot(_reach(a, slack=0.0), _reach(b, slack=0.0)) + _ROUNDING * max(abs(a.value), abs(b.value))
@@ -109,12 +133,12 @@ def _room(a: Estimate, b: Estimate) -> float:
 
 
 def _reach(e: Estimate, errors: float = _ERRORS, slack: float = _SLACK) -> float:
-    """How far from the truth a number may be and still be right, nats."""
+    """Return how far from the truth, in nats, a sound number may be."""
     return slack + errors * (e.stderr if math.isfinite(e.stderr) else 0.0) + (e.error if e.error > 0 else 0.0)
 
 
 def _is_measured(e: Estimate) -> bool:
-    """The null that stands beside a kernel's value is no number of the layer."""
+    """Return whether a number describes the layer; the null beside a kernel's value does not."""
     return e.side != "null"
 
 
@@ -123,7 +147,10 @@ def _is_tap(e: Estimate) -> bool:
 
 
 def _through(e: Estimate) -> tuple[str, str]:
-    """What a number must share with another to be compared: a draw of the noise is as good as the codes themselves."""
+    """Return the path and the channel that two numbers must share to be compared.
+
+    Sampled codes count as the codes themselves: both are single draws of the noise.
+    """
     apart = e.path == "noise-off" or (e.path == "replicates" and e.quantity == "I(X;T)")
     return e.path if apart else "", e.channel
 
@@ -137,7 +164,7 @@ def _family(e: Estimate) -> str:
 
 
 def _law(e: Estimate) -> str:
-    """Without the resolution at which an exact rate is seen."""
+    """Return the law without the resolution at which an exact rate is seen."""
     return e.law.split(",")[0]
 
 

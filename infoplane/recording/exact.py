@@ -1,13 +1,14 @@
-"""Exact rates of the Echo layers of a snapshot, their certificates, and bounds on the information about the label.
+"""Exact rates of Echo layers with their certificates, and bounds on information about the label.
 
-All these are numbers of a noisy layer's own channel, so their `path` is ""; each bound stands alone, so their `side` is
-"" too.
+All of them describe a noisy layer's own channel, so their `path` is ""; each bound stands alone, so
+their `side` is "" too.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,13 +23,26 @@ from ..estimators.fitting import floored, with_unseen
 from ..records import POINTS, Estimate
 from .passes import Observation, Passes
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
 __all__ = ["certificates_of", "label_bounds", "missing_rates", "rates_of"]
 
 
 def certificates_of(
     passes: Passes, seen: Observation, replicas: list[int], same_law: bool
 ) -> dict[str, dict[int, Certificate]]:
-    """A certificate for each Echo layer, in the order of execution, and each of the replicas."""
+    """Certify the rate of every Echo layer.
+
+    Args:
+        passes: The forward passes, with their model.
+        seen: What they observed.
+        replicas: The replicas to certify.
+        same_law: Whether the echoes follow the law of the probe, which exact rates need.
+
+    Returns:
+        Certificates by layer, in the order of execution, and by replica.
+    """
     layers = echo_layers(passes.model)
     out: dict[str, dict[int, Certificate]] = {}
     for name in (name for name in passes.order if name in layers):
@@ -56,11 +70,18 @@ def certificates_of(
 def rates_of(
     passes: Passes, seen: Observation, name: str, replica: int, certificates: dict[str, dict[int, Certificate]]
 ) -> list[Estimate]:
-    """The numbers of one Echo layer. The last one is what is known of I(Z;X).
+    """Return the numbers of one Echo layer; the last one is what is known about I(Z;X).
 
-    A layer whose input is a function of x has its rate, I(Z;X). Above noise, the rate is the quantity of
-    `Observation.noise`; I(Z_k;X) has no closed form there, and is at most the least of the rates and ceilings on the
-    way, and ln N.
+    If the layer's input is a function of x, its rate is I(Z;X). Above noise, its rate is the
+    quantity that `Observation.noise` names. I(Z_k;X) has no closed form there; it is at most ln N,
+    and at most the least of the rates and ceilings on the way from x.
+
+    Args:
+        passes: The forward passes, with their model.
+        seen: What they observed.
+        name: The layer.
+        replica: The replica.
+        certificates: The certificates of all Echo layers, from `certificates_of`.
     """
     mine = certificates[name][replica]
     own = Estimate(
@@ -97,7 +118,12 @@ def rates_of(
 
 
 def missing_rates(layer: Echo, n: int) -> list[Estimate]:
-    """The row of a replica that holds NaN or infinite values."""
+    """Return the row of a replica that holds NaN or infinite values.
+
+    Args:
+        layer: The Echo layer.
+        n: The number of points of the probe.
+    """
     return [
         Estimate(
             quantity="I(Z;X)",
@@ -112,14 +138,24 @@ def missing_rates(layer: Echo, n: int) -> list[Estimate]:
     ]
 
 
-def label_bounds(scores: Tensor, labels: Tensor, information: Estimate | None, channel: str) -> list[Estimate]:
-    """H(Y) - CE <= I(Z;Y) <= min(H(Y), I(Z;X)), under the one noisy law.
+def label_bounds(
+    scores: Float[Tensor, "N C"], labels: Int[Tensor, " N"], information: Estimate | None, channel: str
+) -> list[Estimate]:
+    """Bound I(Z;Y) of a noisy layer by H(Y) - CE <= I(Z;Y) <= min(H(Y), I(Z;X)).
 
-    scores: (N, C), logits of single noisy draws (never of averaged or noise-free predictions); labels: (N,).
-    information: the I(Z;X) of an Echo layer, used only where it is exact or an upper bound; without it H(Y) is all.
+    The cross-entropy CE is that of the classifier mixed with a share 1/N of the class frequencies,
+    which keeps it finite. Its standard error contains the spread of the draws, and an allowance of
+    1.5 (value + ln N) / N for rare errors that the draws do not show (`fitting.with_unseen`).
 
-    The classifier is mixed with a share 1/N of the shares of the classes, and the standard error is that of the draws
-    beside what rare errors that they do not show may be worth, 1.5 (value + ln N) / N (`fitting.with_unseen`).
+    Args:
+        scores: (N, C), logits of single noisy draws, never of averaged or noise-free predictions.
+        labels: (N,), classes counted from 0.
+        information: I(Z;X) of an Echo layer, which counts only if it is exact or an upper bound;
+            otherwise the upper bound is H(Y). None for a layer with other noise.
+        channel: The kind of noise: "echo", "gaussian" or "dropout".
+
+    Returns:
+        The lower bound, and the upper bound if `information` is given.
     """
     n, entropy = len(labels), label_entropy(labels)
     shares = torch.bincount(labels, minlength=scores.shape[-1]).double() / n

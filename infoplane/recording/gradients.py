@@ -1,18 +1,25 @@
-"""The gradient of a loss from minibatch to minibatch: the mean and the standard deviation of each weight matrix's.
+"""How the gradient of a loss varies over minibatches, for every weight matrix of a network.
 
-With the weights held fixed, every minibatch b of the training set has a gradient G_b for each weight matrix W.
+The weights are held fixed, and every minibatch b of the training set gives a gradient G_b for each
+weight matrix W. With Frobenius norms,
 
-    M = mean_b G_b,   S = std_b G_b (element by element, over the number of batches),   snr = |M| / |S|
+    M = mean_b G_b,   S = std_b G_b (element by element, divided by the number of batches),
+    snr = |M| / |S|.
 
-Norms are Frobenius norms. Shwartz-Ziv & Tishby 2017, https://arxiv.org/abs/1703.00810, figure 4, draw |M| / |W| and
-|S| / |W| and call snr > 1 drift and snr < 1 diffusion; Saxe et al. 2018, figures 9, 10, 20 and 21, draw snr.
+Shwartz-Ziv & Tishby (figure 4) draw |M| / |W| and |S| / |W|, and call snr > 1 drift and snr < 1
+diffusion. Saxe et al. (figures 9, 10, 20 and 21) draw snr.
+
+References:
+    R. Shwartz-Ziv, N. Tishby, Opening the black box of deep neural networks via information, 2017,
+    https://arxiv.org/abs/1703.00810
+    A. Saxe et al., On the information bottleneck theory of deep learning, ICLR 2018
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,48 +30,87 @@ from ..errors import InfoplaneError
 from ..nn.replicas import ReplicaConv2d, ReplicaLinear
 from ..streams import Streams
 
+if TYPE_CHECKING:
+    from jaxtyping import Float64
+
 __all__ = ["Gradient", "gradient_statistics"]
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """The mean and the spread of the gradient of one weight matrix over `batches` minibatches; tensors (R,), float64.
+    """The mean and the spread of the gradient of one weight matrix over minibatches.
 
-    mean_norm: |M|; std_norm: |S|; weight_norm: |W|. Of a mean over few batches some is left of gradients that have
-    none: independent ones of mean 0 have an snr of 1 / sqrt(batches - 1).
+    Few batches leave a mean even of gradients that have none: independent gradients of mean 0 have
+    an snr of about 1 / sqrt(batches - 1).
+
+    Args:
+        batches: The number of minibatches.
+        mean_norm: |M|, (R,), the norm of the mean gradient of each replica.
+        std_norm: |S|, (R,), the norm of the standard deviations of its elements.
+        weight_norm: |W|, (R,), the norm of the weights.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> one = torch.ones(1, dtype=torch.float64)
+        >>> ip.recording.Gradient(8, mean_norm=3 * one, std_norm=2 * one, weight_norm=one).snr
+        tensor([1.5000], dtype=torch.float64)
     """
 
     batches: int
-    mean_norm: Tensor
-    std_norm: Tensor
-    weight_norm: Tensor
+    mean_norm: Float64[Tensor, " R"]
+    std_norm: Float64[Tensor, " R"]
+    weight_norm: Float64[Tensor, " R"]
 
     @property
-    def snr(self) -> Tensor:
-        """(R,): |M| / |S|; NaN where both are 0."""
+    def snr(self) -> Float64[Tensor, " R"]:
+        """The ratio |M| / |S|, (R,); NaN if both are 0."""
         return self.mean_norm / self.std_norm
 
 
 def gradient_statistics(
     model: nn.Module, loss: Callable[..., Tensor], batches: Iterable[Any], *, streams: Streams | None = None
 ) -> dict[str, Gradient]:
-    """The gradient of each weight matrix of a model, by the name of its module.
+    """Measure the mean and the spread of the gradient of each weight matrix over minibatches.
 
-    loss: of a batch, a scalar, or (R,) for networks with replicas; it runs the model, in the mode in which it is: for
-        gradients of training, `model.train()`. A batch that is a tuple or list is handed over as loss(x, y).
-    batches: at least two, all of one size if the mean is to be the gradient of all of them; a loader draws them as it
-        does in training.
-    streams: of Echo and other noise; None: as in training.
+    Weight matrices are the parameters with two or more axes; the weights of a convolution count as
+    one matrix. Those of noisy layers are left out. A weight that the loss does not depend on has a
+    gradient of 0. Nothing is changed: neither weights, `.grad`, buffers and flags, nor random
+    states and `ip.rate(model)`.
 
-    Weight matrices are the parameters of two or more axes (a convolution's are one matrix), those of noisy layers left
-    out; the name is that of the parameter without ".weight". A weight that the loss does not know has gradients of 0.
-    Nothing is changed: neither weights, `.grad`, buffers and flags, nor random states and `ip.rate(model)`.
-    Raises InfoplaneError for fewer than two batches, and for a model without weight matrices that learn.
+    Args:
+        model: The model, in the mode in which its gradients are wanted; for those of training call
+            `model.train()` first.
+        loss: The loss of a batch, in nats or any other unit: a scalar, or (R,) for a network of R
+            replicas. It runs the model. A batch that is a tuple or a list is passed as loss(x, y).
+        batches: At least two batches, such as a loader, which draws them as it does in training.
+            They must have one size if the mean is to be the gradient of the whole set.
+        streams: The random streams of Echo and other noise, one per replica; by default the noise
+            is drawn as in training.
+
+    Returns:
+        A `Gradient` for each weight matrix. Its name is that of the parameter without ".weight".
+
+    Raises:
+        InfoplaneError: For fewer than two batches, and for a model without weight matrices that
+            learn.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> model = ip.MLP(3, [4], 2, "tanh")
+        >>> x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+        >>> y = (x[:, 0] > 0).long()
+        >>> batches = list(zip(x.split(16), y.split(16)))
+        >>> loss = lambda x, y: torch.nn.functional.cross_entropy(model(x), y)
+        >>> found = ip.recording.gradient_statistics(model, loss, batches)
+        >>> {name: gradient.batches for name, gradient in found.items()}
+        {'hidden1.linear': 4, 'output': 4}
     """
     weights = _weights(model)
     if not weights:
         raise InfoplaneError(
-            "gradient_statistics: the model has no weight matrix that requires a gradient; expected one at least."
+            "gradient_statistics: the model has no weight matrix that requires a gradient; expected at least one."
         )
     means = [torch.zeros_like(w, dtype=torch.float64) for w, _ in weights.values()]
     squares = [torch.zeros_like(mean) for mean in means]
@@ -75,12 +121,12 @@ def gradient_statistics(
             found = torch.autograd.grad(value.sum(), [w for w, _ in weights.values()], materialize_grads=True)
             count += 1
             for g, mean, square in zip(found, means, squares, strict=True):
-                off = g.double() - mean  # Welford's recurrence: nothing cancels where the spread is small
+                off = g.double() - mean  # Welford's recurrence does not cancel when the spread is small
                 mean += off / count
                 square += off * (g.double() - mean)
     if count < 2:
         raise InfoplaneError(
-            f"gradient_statistics got {count} batch{'es' * (not count)}; expected at least two, for a spread. "
+            f"gradient_statistics got {count} batch{'es' * (not count)}; expected at least two, to see a spread. "
             "Use smaller batches."
         )
     return {
@@ -92,7 +138,10 @@ def gradient_statistics(
 
 
 def _weights(model: nn.Module) -> dict[str, tuple[nn.Parameter, bool]]:
-    """The weight matrices by name, and whether they have a replica axis; one that is there twice has its first name."""
+    """Return the weight matrices by name, and whether each has a replica axis.
+
+    A shared matrix has the name under which it comes first.
+    """
     known = modules(model)
     within = tuple(f"{name}." for name, module in known.items() if isinstance(module, Channel))
     found: dict[str, tuple[nn.Parameter, bool]] = {}
@@ -108,5 +157,5 @@ def _weights(model: nn.Module) -> dict[str, tuple[nn.Parameter, bool]]:
 
 
 def _norm(t: Tensor, replicated: bool) -> Tensor:
-    """(R,): the Frobenius norm of each replica's slice."""
+    """Return the Frobenius norm of each replica's slice, (R,)."""
     return torch.stack([part.double().norm() for part in (t if replicated else t.unsqueeze(0))])

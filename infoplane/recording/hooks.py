@@ -1,16 +1,16 @@
 """Hooks that read the layers of any module, and leave nothing behind.
 
-An Echo layer is the child `echo` of the module it follows (a Gaussian or dropout layer the child `noise`). The tap on
-that module reads f, what goes into the Echo layer; the tap on `NAME.echo` reads z, what comes out. Of a layer that
-pools a feature map, both are the code that its channel acts on, (N, C h w), and not the map: what its rate is the
-information of.
+An Echo layer is the child `echo` of the module that it follows, and a Gaussian or dropout layer is
+the child `noise`. Reading that module gives f, the input of the Echo layer; reading `NAME.echo`
+gives z, its output. If the layer pools a feature map, both are the code that its channel acts on,
+(N, C h w), and not the map, because the rate is the information in that code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,25 +19,57 @@ from ..channels.channel import Channel
 from ..channels.models import channel_of, eager, first_tensor, measuring, plain, resolve
 from ..errors import InfoplaneError
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 __all__ = ["Trace", "TraceError", "once"]
 
 
 class TraceError(InfoplaneError):
-    """A layer that was to be read did not run, or ran more than once, in a forward pass."""
+    """The error of `Trace` when a layer did not run, or ran more than once, in a forward pass.
+
+    It is an `InfoplaneError`.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> model = ip.MLP(3, [4], 2, "tanh")
+        >>> with ip.Trace(model, ["hidden1"]) as trace:
+        ...     try:
+        ...         trace.take()
+        ...     except ip.recording.TraceError as error:
+        ...         print(str(error).partition(".")[0])
+        Layer 'hidden1' did not run in the forward pass
+    """
 
 
 class Trace:
-    """Read the named layers of `model` in every forward pass within the `with` block.
+    """Read the named layers of a model in every forward pass within a `with` block.
 
-        with Trace(model, ["hidden1", "hidden2.echo"]) as trace:
-            model(x)
-        codes = trace.take()          # {"hidden1": (N, D) ..., ...}, and ready for the next pass
+    The activations are detached and copied, because an in-place operation would overwrite them, and
+    have at least float32, because autocast would round them. They are flattened to rows: (N, D), or
+    (R, N, D) for a model with R > 1 replicas. Inside the block no module runs compiled or fused,
+    because the hooks inside such a module would not fire.
 
-    What is read is detached, copied and at least float32 (an in-place activation would overwrite it, autocast would
-    round it), and flattened to rows: (N, D), or (R, N, D) for a model with R > 1 replicas. reduce: a function from what
-    the layer gave to (N, D), where flattening is not what is wanted, or rows are not inputs, as in (L, B, d).
+    Args:
+        model: Any nn.Module.
+        layers: Dotted names of modules. `NAME` is the input of a noisy layer that follows NAME, and
+            `NAME.echo` (or `NAME.noise`) is its output.
+        reduce: A function that makes (N, D) of a layer's output. It is needed if the output is no
+            tensor or tuple of tensors, or if its rows are not inputs, as in (L, B, d).
 
-    Inside the block nothing runs compiled or fused (`models.eager`), or no tap within would fire.
+    Raises:
+        InfoplaneError: If the model has no module of that name.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> model = ip.MLP(3, [4], 2, "tanh")
+        >>> with ip.Trace(model, ["hidden1", "output"]) as trace:
+        ...     out = model(torch.zeros(5, 3))
+        ...     codes = trace.take()
+        >>> {name: tuple(t.shape) for name, t in codes.items()}
+        {'hidden1': (5, 4), 'output': (5, 2)}
     """
 
     def __init__(
@@ -97,40 +129,49 @@ class Trace:
         t = t.clone() if t.dtype in (torch.float32, torch.float64) else t.float()
         axes = 2 if self._replicas > 1 else 1
         if t.dim() < axes:
-            raise InfoplaneError(f"Layer {name!r} gave {tuple(t.shape)}; expected one row an input.")
+            raise InfoplaneError(f"Layer {name!r} gave a tensor of shape {tuple(t.shape)}; expected one row per input.")
         self._read[name].append(t.flatten(axes) if t.dim() > axes else t.unsqueeze(-1))
 
-    def take(self) -> dict[str, Tensor]:
-        """Return what the layers gave in the forward pass since the last call, and get ready for the next one.
+    def take(self) -> dict[str, Float[Tensor, "*R N _D"]]:
+        """Return the activations of the forward pass since the last call, and prepare for the next.
 
         Returns:
-            For each layer (N, D), or (R, N, D) for a model with R > 1 replicas.
+            The activations by layer: (N, D), or (R, N, D) for a model with R > 1 replicas.
 
         Raises:
-            TraceError: unless every layer ran just once since then, and outside the `with` block.
+            TraceError: Unless every layer ran exactly once since the last call; and outside the
+                `with` block.
         """
         if not self._inside:
             raise TraceError(
-                "Trace.take() was called outside the `with` block: a trace reads nothing there, and keeps nothing "
-                "when the block ends; call it inside the block, after the forward pass."
+                "Trace.take() was called outside the `with` block, where a trace reads nothing; what it read is "
+                "dropped when the block ends. Call it inside the block, after the forward pass."
             )
         for name, read in self._read.items():
             if not read:
                 raise TraceError(
-                    f"Layer {name!r} did not run in the forward pass, so its tap never fired. It may be unused, called "
-                    "through .forward(), or compiled before the tap was set; choose a module that the model calls."
+                    f"Layer {name!r} did not run in the forward pass. It may be unused, called through .forward(), or "
+                    "compiled earlier; choose a module that the model calls."
                 )
             if len(read) > 1:
                 raise TraceError(
-                    f"Layer {name!r} ran {len(read)} times in one forward pass (a shared module); choose a module that "
-                    "runs once."
+                    f"Layer {name!r} ran {len(read)} times in one forward pass, as a shared module does; choose a "
+                    "module that runs once."
                 )
-        out = {name: read.pop() for name, read in self._read.items()}
-        return out
+        return {name: read.pop() for name, read in self._read.items()}
 
 
 def once(model: nn.Module, names: Sequence[str], x: Tensor) -> list[str]:
-    """Those of the named layers that run just once in a forward pass and give a tensor, in the order they run in."""
+    """Find the layers that run exactly once in a forward pass and return a tensor.
+
+    Args:
+        model: The model, which is left unchanged.
+        names: Dotted names of its modules.
+        x: Some inputs, with the replica axis in front if the model needs one.
+
+    Returns:
+        Those of the names, in the order in which they run.
+    """
     ran: list[str] = []
 
     def noting(name: str) -> Callable[..., None]:

@@ -1,8 +1,8 @@
 """Run the forward passes that a snapshot needs, and leave the model unchanged.
 
-Where a model has noisy layers, the banks of Echo layers are filled from the law (one pass per layer), then the probe
-goes through once with fresh noise and once along the mean path. A layer whose codes are the same in both is a function
-of its input.
+If a model has noisy layers, the banks of its Echo layers are first filled from the law (one pass
+per layer). Then the probe goes through once with fresh noise, and once along the mean path. A layer
+whose codes are the same in both is a function of its input.
 """
 
 from __future__ import annotations
@@ -28,28 +28,30 @@ from .hooks import Trace
 
 __all__ = ["Observation", "Passes"]
 
-_TRIAL = 64  # rows of the probe with which the structure of the model is found out
-_AFFINE = 1e-6  # how far a unit may be from W x + b, in its standard deviations
+_TRIAL = 64  # rows of the probe with which the structure of the model is explored
+_AFFINE = 1e-6  # how far a unit may be from W x + b, in standard deviations of the unit
 
 
 @dataclass
 class Observation:
-    """The layers of a model as one snapshot saw them. Every tensor is (R, N, ...).
+    """The layers of a model as one snapshot saw them.
 
     Args:
-        codes: of each layer (R, N, D), one draw per point.
-        clean: the same along the mean path, only of layers with noise at or below them.
-        draw: (layer, k) -> (k, R, N, D), fresh noisy replicates.
-        logits: the output, if it is a tensor of scores.
-        affine: layer -> (R, D, D_x), W where the layer is W x + b of the input, else None.
-        crossings: what went through each noisy layer in the noisy pass, in the order of execution.
-        kinds: "echo", "gaussian" or "dropout", of each noisy layer.
-        banks: the reference codes of Echo layers.
-        first: the noisy layers whose input is a function of x.
-        repeats: for these, in each replica, how far f moved between passes, in standard deviations.
-        through: for each noisy layer, and for the output (""), those below that all it knows of x has passed
-            (`separating`).
-        resend: (layer, k) -> (k, R, N, K), fresh noisy replicates of what goes into a noisy layer.
+        codes: The codes of each layer, (R, N, D), one draw per point.
+        clean: The codes along the mean path, of the layers with noise at or below them.
+        draw: (layer, k) -> (k, R, N, D), fresh noisy replicates of a layer's codes.
+        logits: The output, (R, N, C), if it is a tensor of scores.
+        affine: layer -> W, (R, D, D_x), if the layer is W x + b of the input; otherwise None.
+        crossings: The input, scale and output of each noisy layer in the noisy pass, in the order
+            of execution.
+        kinds: "echo", "gaussian" or "dropout" for each noisy layer.
+        banks: The reference codes of Echo layers.
+        first: The noisy layers whose input is a function of x.
+        repeats: For each of these, and each replica, how far f moved between passes, in standard
+            deviations.
+        through: For each noisy layer, and for the output (""), the noisy layers below through which
+            everything passes that it knows about x (`separating`).
+        resend: (layer, k) -> (k, R, N, K), fresh noisy replicates of the input of a noisy layer.
     """
 
     codes: dict[str, Tensor]
@@ -66,10 +68,11 @@ class Observation:
     resend: Callable[[str, int], Tensor] | None = None
 
     def noise(self, layer: str) -> Noise:
-        """Return the channel of a noisy layer; its `quantity` names the information that the layer's rate is.
+        """Return the channel of a noisy layer; its `quantity` names the information in the rate.
 
-        Where the input is a function of x, I(Z;X). Above noise, the information between neighbours, I(Z_k;Z_j), if all
-        that goes into layer k has passed through Z_j, and else I(Z_k;F_k) of the layer's input F_k.
+        This is I(Z;X) if the layer's input is a function of x. Above noise it is the information
+        between neighbours, I(Z_k;Z_j), if everything that reaches layer k has passed through Z_j,
+        and otherwise I(Z_k;F_k) with the layer's input F_k.
         """
         f, log_s, _ = self.crossings[layer]
         kind = self.kinds[layer]
@@ -85,11 +88,21 @@ class Observation:
 
 
 class Passes:
-    """How a model is run for a fixed probe.
+    """The forward passes of a model on the inputs of a probe.
 
-    x: (N, ...), or (R, N, ...) for networks with inputs of their own for each replica. law: as x, what the echoes
-    follow.
-    order: the noisy layers in the order of execution.
+    The attribute `order` holds the noisy layers in the order of execution.
+
+    Args:
+        model: Any nn.Module.
+        x: The inputs, (N, ...), or (R, N, ...) for a network whose replicas have their own inputs.
+        layers: Dotted names of the layers to read.
+        law: Inputs of the law that the echoes follow, with axes like x; by default x.
+        references: The number of reference codes of each Echo layer.
+        batch_size: Rows per forward pass; by default all.
+        reduce: A function that makes (N, D) of a layer's output; see `Trace`.
+
+    Raises:
+        InfoplaneError: If the model has no layer of one of these names, or cannot take x.
     """
 
     def __init__(
@@ -108,23 +121,23 @@ class Passes:
         self.n = x.shape[self.axis]
         self._law = law
         self._references, self._batch_size, self._reduce = references, batch_size, reduce
-        Trace(model, self.layers)  # names that are not in the model are refused now, not at the first snapshot
+        Trace(model, self.layers)  # refuses unknown names now, and not at the first snapshot
         self.order: list[str] = []
         if noisy_layers(model):
             self.order = execution_order(model, x.narrow(self.axis, 0, min(self.n, _TRIAL, batch_size or _TRIAL)))
 
     @contextmanager
     def observe(self, streams: Streams) -> Iterator[Observation]:
-        """Run the passes. Inside the block the observation may be asked for replicates.
+        """Run the passes and yield what they observed, which can draw replicates inside the block.
 
         Args:
-            streams: of the noise, one stream per replica.
+            streams: The random streams of the noise, one per replica.
         """
         with measuring(self.model, "draw", streams) as layers:
             yield self._observe_noisy(layers, streams) if self.order else self._observe_plain()
 
     def _observe_plain(self) -> Observation:
-        """One pass, of a model without noise."""
+        """Run the one pass that a model without noise needs."""
         codes, logits = self._run()
 
         def draw(layer: str, k: int) -> Tensor:
@@ -133,7 +146,10 @@ class Passes:
         return Observation(codes=codes, clean={}, draw=draw, logits=logits, affine=_Affine(self, codes))
 
     def _observe_noisy(self, layers: dict[str, Channel], streams: Streams) -> Observation:
-        """The passes of a model with noise. The order in which they draw from the streams is part of every number."""
+        """Run the passes of a model with noise.
+
+        They draw from the same streams, so every number depends on their order.
+        """
         law = self.x if self._law is None else self._law
         banks = fill_banks(self.model, law, references=self._references, streams=streams, batch_size=self._batch_size)
         codes, logits, crossings = self._sweep(layers)
@@ -162,7 +178,7 @@ class Passes:
         )
 
     def _sweep(self, layers: dict[str, Channel]) -> tuple[dict[str, Tensor], Tensor | None, dict[str, Crossing]]:
-        """One pass over the probe: codes, logits, and what went through the noisy layers."""
+        """Pass the probe once; return the codes, the logits, and the crossings of noisy layers."""
         watches: dict[str, list[Crossing]] = {name: [] for name in self.order}
         for name, layer in layers.items():
             layer.watch = watches.get(name)
@@ -184,8 +200,8 @@ class Passes:
         for name, t in codes.items():
             if t.shape[1] != n:
                 raise InfoplaneError(
-                    f"Layer {name!r} gave {t.shape[1]} rows for {n} inputs; expected one row an input. Pass "
-                    "reduce=, a function that makes (N, D) of what the layer gives."
+                    f"Layer {name!r} gave {t.shape[1]} rows for {n} inputs; expected one row per input. Pass "
+                    "reduce=, a function that makes (N, D) of the layer's output."
                 )
         if all(isinstance(o, Tensor) and o.dim() == rows + 2 and o.is_floating_point() for o in outputs):
             return codes, self._replicated(torch.cat(outputs, rows))
@@ -195,17 +211,20 @@ class Passes:
         return t if self.replicas > 1 else t.unsqueeze(0)
 
     def _crossing(self, name: str, watch: list[Crossing], rows: int) -> Crossing:
-        """The codes of a noisy layer in one sweep over so many inputs, as one."""
+        """Join what crossed a noisy layer batch by batch in a sweep over `rows` inputs."""
         joined = Crossing(*(torch.cat(parts, -2) for parts in zip(*watch, strict=True)))
         if joined.f.shape[-2] != rows:
             raise InfoplaneError(
-                f"The noisy layer {name!r} got {joined.f.shape[-2]} rows for {rows} inputs; expected one row an "
-                "input. Its rows may be the places of sequences, or it ran more than once in a forward pass."
+                f"The noisy layer {name!r} got {joined.f.shape[-2]} rows for {rows} inputs; expected one row per "
+                "input. Its rows may be the positions of sequences, or it ran more than once in a forward pass."
             )
         return joined
 
     def _separating(self, crossings: dict[str, Crossing]) -> dict[str, list[str]]:
-        """With the weights as they are now, and for every input of the probe: a gate may open for few of them only."""
+        """Find which noisy layers separate which others from x, with the present weights.
+
+        Every input of the probe is tried, because a gate may open for only a few of them.
+        """
         step, other = self._batch_size or self.n, self.x.roll(1, self.axis)
         parts = []
         for start in range(0, self.n, step):
@@ -216,16 +235,17 @@ class Passes:
         return {name: [j for j in below if all(j in p[name] for p in parts)] for name, below in parts[0].items()}
 
     def _repeats(self, first: set[str], crossings: dict[str, Crossing]) -> dict[str, list[float]]:
-        """Pass some inputs again, in another order and among other batch mates: f must not move.
+        """Pass some inputs again, in another order and batch: f must not move.
 
-        They are at most half of the probe, once from either end, so that what follows from all of a batch changes.
+        At most half of the probe is passed, once from either end, so that whatever depends on the
+        rest of a batch changes.
         """
         layers = noisy_layers(self.model)
         moved = {name: torch.zeros(self.replicas, device=self.x.device) for name in first}
         few = min((self.n + 1) // 2, _TRIAL, self._batch_size or self.n)
         head = torch.arange(few - 1, -1, -1, device=self.x.device)
         if few == 1:
-            head = head.expand(2)  # no layer of ours asks for two rows, but some of other people's do
+            head = head.expand(2)  # none of our layers needs two rows, but some of other people's do
         for rows in (head, self.n - 1 - head) if first else ():
             for name in first:
                 layers[name].watch = []
@@ -233,20 +253,21 @@ class Passes:
             for name in first:
                 f = crossings[name].f
                 again = self._crossing(name, layers[name].watch or [], len(rows)).f
-                # a constant on top of what varies does not hide that it moved, down to what rounding does
+                # relative to the spread, so that a large constant hides no movement, but no finer
+                # than rounding is
                 size = torch.maximum(f.std(1), 1e-2 * f.square().mean(1).sqrt()).clamp(min=1e-30)
                 moved[name] = torch.maximum(moved[name], ((f[:, rows] - again).abs().amax(1) / size).amax(1))
         return {name: t.tolist() for name, t in moved.items()}
 
 
 class _Replicates:
-    """Noisy replicates of every layer at once, drawn when the first one is asked for."""
+    """Noisy replicates of every layer at once, drawn when the first one is requested."""
 
     def __init__(self, passes: Passes) -> None:
         self._passes = passes
         self._drawn: dict[int, tuple[dict[str, Tensor], dict[str, Tensor]]] = {}
-        self._lock = Lock()  # estimators work side by side
-        device = passes.x.device.type  # and autocast is of a thread
+        self._lock = Lock()  # estimators run side by side in threads
+        device = passes.x.device.type  # the state of autocast belongs to a thread
         self._cast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
 
     def codes(self, layer: str, k: int) -> Tensor:
@@ -278,7 +299,7 @@ def _stacked(draws: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 class _Affine:
-    """The maps of the layers of a noise-free model, read off when the first one is asked for."""
+    """The affine maps of the layers of a noise-free model, computed when the first is requested."""
 
     def __init__(self, passes: Passes, codes: dict[str, Tensor]) -> None:
         self._passes, self._codes = passes, codes
@@ -294,7 +315,7 @@ class _Affine:
             return self._maps[layer]
 
     def _read(self, x: Tensor) -> dict[str, Tensor | None]:
-        """Read W off the unit vectors, less the output for 0, in double precision; checked on the probe."""
+        """Compute W from the outputs for 0 and the unit vectors, and check it on the probe."""
         size, axis = x.shape[-1], self._passes.axis
         basis = torch.cat([x.new_zeros(1, size), torch.eye(size, dtype=x.dtype, device=x.device)])
         both = torch.cat([basis if axis == 0 else basis.expand(len(x), -1, -1), x], axis).double()
@@ -313,5 +334,8 @@ def _joined(parts: list[Tensor], axis: int) -> Tensor:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Equal to the last bit, NaN included: what noise has touched never is."""
+    """Return whether two tensors are equal to the last bit, NaN included.
+
+    Codes that noise has touched never are.
+    """
     return torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))

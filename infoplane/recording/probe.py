@@ -1,11 +1,11 @@
-"""The inputs that a network is measured on, and what is known of them."""
+"""The inputs on which a network is measured, and what is known about them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,37 +13,40 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import InfoplaneError
 
+if TYPE_CHECKING:
+    from jaxtyping import Int64, Shaped
+
 __all__ = ["Probe", "unmoved"]
 
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A fixed set of inputs, their labels, and what is known of their law.
+    """A fixed set of inputs, their labels, and what is known about their law.
 
     Args:
-        x: Inputs (N, ...), or (R, N, ...) where each of R replicas has inputs of its own.
+        x: Inputs (N, ...), or (R, N, ...) if each of R replicas has its own inputs.
         y: Classes counted from 0, (N,) or (R, N). Without them there is no I(T;Y).
         name: The text in the column `probe`.
-        population: Whether the probe holds every input there is, each as often as it comes, so
-            that nothing is a sample (the 12-bit task).
-        law: Inputs whose law the echoes follow, (M, ...). By default the probe itself, which
-            exact rates need.
+        population: Whether the probe holds every input that exists, in the right proportions, so
+            that it is no sample (as in the 12-bit task).
+        law: Inputs whose law the echoes follow, (M, ...). By default this is the probe itself,
+            which exact rates need.
         readable: Whether `x` holds the inputs themselves, so that estimators may look at them.
-            False where it holds only the numbers of saved activations.
+            False if it holds only the row numbers of saved activations.
 
     Example:
         >>> import torch
-        >>> from infoplane.recording.probe import Probe
-        >>> probe = Probe(torch.randn(100, 3), torch.zeros(100, dtype=torch.int64), name="test")
+        >>> import infoplane as ip
+        >>> probe = ip.recording.Probe(torch.zeros(100, 3), torch.arange(100) % 2, name="test")
         >>> len(probe)
         100
     """
 
-    x: Tensor
-    y: Tensor | None = None
+    x: Shaped[Tensor, "*axes"]
+    y: Shaped[Tensor, "*#R N"] | None = None
     name: str = "all"
     population: bool = False
-    law: Tensor | None = None
+    law: Shaped[Tensor, "*law_axes"] | None = None
     readable: bool = True
 
     def __len__(self) -> int:
@@ -51,9 +54,11 @@ class Probe:
 
     @classmethod
     def of(cls, given: Any) -> Probe:
-        """Make a probe of a tensor x, a pair (x, y), a Dataset or a DataLoader; a probe stays as it is.
+        """Make a probe of whatever holds inputs, without advancing any random stream of torch.
 
-        No random stream of torch takes a step.
+        Args:
+            given: A tensor x, a pair (x, y) of tensors, a Dataset or a DataLoader. A probe is
+                returned as it is.
 
         Raises:
             InfoplaneError: For anything else, and for a loader without a batch.
@@ -70,7 +75,7 @@ class Probe:
             with torch.random.fork_rng(devices=[]), unmoved(given):
                 batches = [b if isinstance(b, tuple | list) else (b,) for b in given]
             if not batches:
-                raise InfoplaneError("Recorder: the probe's loader gave no batch; expected inputs.")
+                raise InfoplaneError("Recorder: the loader of the probe gave no batch; expected at least one.")
             columns = [torch.cat([b[i] for b in batches]) for i in range(min(len(batches[0]), 2))]
             return cls(columns[0], columns[1] if len(columns) == 2 else None)
         raise InfoplaneError(
@@ -78,8 +83,17 @@ class Probe:
             "a DataLoader."
         )
 
-    def labels(self, replicas: int, n: int, device: torch.device) -> Tensor | None:
-        """Give the labels of each replica, (R, N) int64, or None where there are none."""
+    def labels(self, replicas: int, n: int, device: torch.device) -> Int64[Tensor, "R N"] | None:
+        """Return the labels of each replica, (R, N) int64, or None if there are none.
+
+        Args:
+            replicas: R, the number of replicas.
+            n: N, the number of inputs.
+            device: The device of the labels.
+
+        Raises:
+            InfoplaneError: If the labels are not whole numbers from 0, or their shape is another.
+        """
         y = self.y
         if y is None:
             return None
@@ -95,7 +109,7 @@ class Probe:
 
 @contextmanager
 def unmoved(batches: Iterable[Any]) -> Iterator[None]:
-    """Put the generators of a loader, which may be the one that trains, back to where they were."""
+    """Restore the generators of a loader afterwards, because it may be the one that trains."""
     sampler = getattr(batches, "sampler", None)
     own = [getattr(each, "generator", None) for each in (batches, sampler)] if isinstance(batches, DataLoader) else []
     before = [(g, g.get_state()) for g in own if g is not None]

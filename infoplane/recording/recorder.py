@@ -1,4 +1,4 @@
-"""A probe set, taps, estimators and a model: snapshots of how much each layer holds, that change nothing."""
+"""Snapshots of how much information the layers of a model hold, which leave the model unchanged."""
 
 from __future__ import annotations
 
@@ -38,40 +38,57 @@ Limits = dict[str, tuple[Tensor, Tensor]]
 
 
 class NonFiniteWarning(UserWarning):
-    """A layer held NaN or infinite values: that replica was not measured, the others were."""
+    """The warning that a layer holds NaN or infinite values in a replica, which is not measured.
+
+    The other replicas are measured as usual.
+
+    Example:
+        >>> import warnings
+        >>> import torch
+        >>> import infoplane as ip
+        >>> model = ip.MLP(3, [4], 2, "tanh")
+        >>> _ = model.hidden1.linear.weight.data.fill_(torch.nan)
+        >>> recorder = ip.Recorder(model, torch.ones(50, 3), ["hidden1"])
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     rows = recorder.snapshot(epoch=0)["measurements"]
+        >>> [warning.category.__name__ for warning in caught], rows[0]["warnings"]
+        (['NonFiniteWarning'], 'non-finite')
+    """
 
 
 class Recorder:
-    """Measure the layers of a model on a fixed set of inputs, as often as `snapshot` is called.
+    """Measure the layers of a model on a fixed set of inputs, each time `snapshot` is called.
 
     A snapshot leaves weights, buffers, flags, random states and `rate(model)` as they were. Layers
     at or above noise are measured on noisy draws (I(T;Y), path "sampled") and on the mean path
     (I(X;T), path "noise-off"); see `estimators.protocol`.
 
     Args:
-        model: Any nn.Module. With Echo layers, their exact rates and certificates are recorded too.
-        probe: A `Probe`, or what makes one: (x, y), x alone, a Dataset or a DataLoader. x is
-            (N, ...), or (R, N, ...) for networks of R replicas with inputs of their own; y holds
-            classes, (N,) or (R, N); without y there is no I(T;Y).
-        layers: Dotted names. `NAME` is what goes into the Echo layer behind NAME, and `NAME.echo`
-            what comes out (`NAME.noise` of a Gaussian or dropout layer). By default the layers of
-            one of our networks, or the direct children that run of any other model; and all noisy
-            layers.
+        model: Any nn.Module. If it has Echo layers, their exact rates and certificates are recorded
+            too.
+        probe: A `Probe`, or anything that `Probe.of` takes: (x, y), x alone, a Dataset or a
+            DataLoader. x is (N, ...), or (R, N, ...) for a network of R replicas with their own
+            inputs; y holds classes, (N,) or (R, N). Without y there is no I(T;Y).
+        layers: Dotted names. `NAME` is the input of the noisy layer that follows NAME, and
+            `NAME.echo` is its output (`NAME.noise` for a Gaussian or dropout layer). By default
+            these are the layers of one of our networks, or the direct children that run in any
+            other model, and all noisy layers.
         estimators: By default KDE() and Binning(). Text is read as on the command line, such as
             "kde:noise_variance=0.1".
         run: The text in the column `run`.
         references: The number of independent reference codes of each Echo layer.
-        seed: The seed of the noise drawn in measuring and of nothing else, or one for each replica.
-            Replica r of a single seed has seed + r.
+        seed: The seed of the noise that measuring draws and of nothing else, or a list with one
+            seed per replica. With a single seed, replica r has seed + r.
         batch_size: Rows per forward pass; by default all.
-        reduce: Makes a tensor of a layer's output that is none; see `Trace`.
+        reduce: A function that makes (N, D) of a layer's output; see `Trace`.
         chain: Whether each of the layers is a function of the one before it, so that none can hold
-            more (warning data-processing). None: where that is known, in our networks and in
+            more (warning data-processing). By default this is assumed only of our networks and of
             torch.nn.Sequential.
-        workers: Threads that measure layers side by side; by default the cores.
+        workers: The number of threads that measure layers side by side; by default one per core.
 
     Raises:
-        InfoplaneError: For a probe, layers, labels or estimators that do not fit the model.
+        InfoplaneError: If the probe, layers, labels or estimators do not fit the model.
 
     Example:
         >>> import torch
@@ -127,30 +144,32 @@ class Recorder:
         self._labels = self.probe.labels(replicas, self.passes.n, x.device)
         self._seeds = [seed + r for r in range(replicas)] if isinstance(seed, int) else list(seed)
         self._rows: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
-        #: weights of past snapshots, by (epoch, step), for estimators that need the range of the whole run
+        #: weights of past snapshots by (epoch, step), for estimators that need the range of the
+        #: whole run
         self.held: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._diverged: set[int] = set()
 
     @property
     def replicas(self) -> int:
-        """The number of replicas that are measured side by side."""
+        """R, the number of replicas that are measured side by side."""
         return self.passes.replicas
 
     def snapshot(self, epoch: int, step: int | None = None) -> dict[str, list[dict[str, Any]]]:
-        """Measure now.
+        """Measure the model as it is now.
 
         Args:
             epoch: The number of the epoch, for the tables and for the seeds of the noise.
             step: The number of the training step; by default the epoch.
 
         Returns:
-            The new rows by the name of their table (`records.TABLES`), which `frame` holds from
-            now on. `RunDir.append` takes them.
+            The new rows by the name of their table (`records.TABLES`), as `RunDir.append` takes
+            them. `frame` holds them from now on.
         """
         step = epoch if step is None else step
         now = [m for m in self.estimators if not m.deferred]
         with self.passes.observe(self._streams(epoch, step)) as seen:
-            # Many small operations: two threads on each of them take up to fifty times as long on a busy machine.
+            # The operations are many and small: on a busy machine two threads take up to fifty
+            # times as long.
             with torch_threads(1):
                 new = _joined(self._estimates(seen, now, epoch, step), self._rates(seen, epoch, step))
         new = self._marked(new)
@@ -167,13 +186,16 @@ class Recorder:
 
         Args:
             epoch: The number of the epoch.
-            loss: The loss of a batch, with the forward pass, such as
-                `lambda x, y: cross_entropy(model(x), y)`; with replicas (R,).
-            batches: A loader, or any iterable of batches. The model runs in the mode in which it is.
+            loss: The loss of a batch, including the forward pass, such as
+                `lambda x, y: cross_entropy(model(x), y)`; (R,) for a network of R replicas.
+            batches: A loader, or any iterable of batches. The model runs in its present mode.
             step: The number of the training step; by default the epoch.
 
         Returns:
-            The new rows of the table of gradients, by its name.
+            The new rows, under the name of their table, "gradients".
+
+        Raises:
+            InfoplaneError: As for `gradient_statistics`.
         """
         step = epoch if step is None else step
         with unmoved(batches):
@@ -192,7 +214,11 @@ class Recorder:
         return self._keep({"gradients": new})
 
     def finish(self) -> dict[str, list[dict[str, Any]]]:
-        """Take the second pass: measure all snapshots again with bins over the range of the whole run."""
+        """Measure all snapshots again with the estimators that need the range of the whole run.
+
+        Returns:
+            The new rows by the name of their table; none if there is no such estimator.
+        """
         deferred = [m for m in self.estimators if m.deferred]
         if not deferred or not self.held:
             return {}
@@ -216,27 +242,30 @@ class Recorder:
         return self._keep(new)
 
     def frame(self, table: str = "measurements") -> pd.DataFrame:
-        """Give what was recorded as a tidy table; values in nats.
+        """Return everything recorded so far as a tidy table, with information in nats.
 
         Args:
-            table: "measurements", one row per number; "certificates", one row per Echo layer,
-                replica and snapshot; "taps"; or "gradients" (`records.TABLES`).
+            table: "measurements" (one row per number), "certificates" (one row per Echo layer,
+                replica and snapshot), "taps" or "gradients"; see `records.TABLES`.
+
+        Raises:
+            InfoplaneError: If there is no such table.
         """
         return frame_of(choose(table, TABLES, "table"), self._rows[table])
 
     def _chained(self, chain: bool | None) -> list[str]:
-        """The layers of which each is a function of the one before it."""
+        """Return the layers each of which is a function of the one before it."""
         if chain is None:
             known = isinstance(self.model, nn.Sequential) or hasattr(self.model, "layer_names")
             return [n for n in _default_layers(self.model, self.passes.x) if n in self.layers] if known else []
         return self.layers if chain else []
 
     def _marked(self, new: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """The same rows of one snapshot, those of its numbers that are impossible marked."""
+        """Mark the impossible numbers among the rows of one snapshot."""
         return new | {"measurements": mark(new["measurements"], self._chain)} if "measurements" in new else new
 
     def _keep(self, new: dict[str, list[Any]]) -> dict[str, list[Row]]:
-        """Complete the rows, hold them for `frame`, and give them back."""
+        """Complete the rows, keep them for `frame`, and return them."""
         rows: dict[str, list[Row]] = {}
         for table, own in new.items():
             rows[table] = [TABLES[table].row(each.row() if isinstance(each, Measurement) else each) for each in own]
@@ -244,7 +273,7 @@ class Recorder:
         return rows
 
     def _layer_of(self, weight: str) -> str:
-        """In our networks the layer that a weight matrix is of: hidden1 of hidden1.linear."""
+        """Return the layer of a weight matrix of our networks: hidden1 for hidden1.linear."""
         own = weight.partition(".")[0]
         return own if own in getattr(self.model, "layer_names", ()) else weight
 
@@ -259,7 +288,7 @@ class Recorder:
             codes, clean = seen.codes[layer], seen.clean.get(layer)
             good = self._finite(layer, epoch, codes)
             chosen = torch.tensor(good, dtype=torch.int64, device=codes.device)
-            # all, as a rule: what a large layer holds, and the inputs, are not copied
+            # usually all replicas are good, and then nothing is copied
             pick = _picker(good, self.replicas, chosen)
             reading = Reading(
                 layer=layer,
@@ -290,7 +319,7 @@ class Recorder:
         return new
 
     def _rates(self, seen: Observation, epoch: int, step: int) -> dict[str, list[Any]]:
-        """The exact rates of Echo layers with their certificates, and what noisy layers hold of the label."""
+        """Measure exact rates with certificates, and bound I(Z;Y) of the noisy layers."""
         measurements: list[Measurement] = []
         verdicts: list[Row] = []
         good = set(range(self.replicas))
@@ -298,12 +327,13 @@ class Recorder:
         noisy = noisy_layers(self.model)
         for name in self.passes.order:
             f, log_s, z = seen.crossings[name]
-            scale = log_s if name in layers else log_s.exp()  # a unit without noise is nothing odd but in an Echo layer
+            # a scale of 0, whose logarithm is infinite, is odd only in an Echo layer
+            scale = log_s if name in layers else log_s.exp()
             good &= set(self._finite(name, epoch, torch.cat([f, scale, z], -1)))
         certificates = certificates_of(self.passes, seen, sorted(good), self.probe.law is None)
         scores, labels = seen.logits, self._labels
         if scores is not None and labels is not None and scores.shape[-1] <= int(labels.max()):
-            scores = None  # the output is no score for each class
+            scores = None  # the output has no score for each class
         for name in self.passes.order:
             for r in range(self.replicas):
                 rows: list[Estimate] = []
@@ -334,21 +364,25 @@ class Recorder:
         )
 
     def _finite(self, layer: str, epoch: int, codes: Tensor) -> list[int]:
-        """Find the replicas whose codes are all finite. For every other, warn once, naming the layer and the epoch."""
-        # NaN where any is; faster than isfinite, and than aminmax along an axis
+        """Find the replicas whose codes are all finite.
+
+        For every other replica, warn once, naming the layer and the epoch.
+        """
+        # the ends are NaN if any code is; faster than isfinite, and than aminmax along an axis
         good = [all(map(math.isfinite, ends_of(row))) for row in codes]
         for r, fine in enumerate(good):
             if not fine and r not in self._diverged:
                 self._diverged.add(r)
                 warnings.warn(
-                    f"Layer {layer!r} holds NaN or infinite values at epoch {epoch} in replica {r}; not measured.",
+                    f"Layer {layer!r} holds NaN or infinite values at epoch {epoch} in replica {r}, which is not "
+                    "measured there.",
                     NonFiniteWarning,
                     stacklevel=4,
                 )
         return [r for r, fine in enumerate(good) if fine]
 
     def _missing(self, pattern: list[Estimate] | None, estimator: Estimator) -> list[Estimate]:
-        """The rows of a replica that has diverged: those of the others, without their numbers."""
+        """Return the rows of a diverged replica: those of the others, without their numbers."""
         nothing: dict[str, Any] = {
             "value": math.nan,
             "stderr": math.nan,
@@ -384,18 +418,18 @@ class Recorder:
 def _measure(
     task: tuple[str, list[int], Estimator, Reading, Tensor | None],
 ) -> tuple[list[list[Estimate]], dict[str, list[list[dict[str, object]]]]]:
-    """The numbers of each replica, and its rows of the estimator's own tables."""
+    """Return the numbers of each replica, and its rows in the estimator's own tables."""
     _, good, estimator, reading, labels = task
     return estimator.measure_with_tables(reading, labels) if good else ([], {})
 
 
 def _joined(a: dict[str, list[Any]], b: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """The rows of both, table by table."""
+    """Join the rows of both, table by table."""
     return {table: [*a.get(table, []), *b.get(table, [])] for table in {**a, **b}}
 
 
 def _side_by_side(function: Callable[[T], S], tasks: Sequence[T], workers: int) -> Iterable[S]:
-    """Map in order, a task a thread: estimators are many small operations, work for one thread each."""
+    """Map in order, with one task per thread, because the operations of an estimator are small."""
     workers = min(workers, len(tasks))
     if workers < 2:
         return map(function, tasks)
@@ -420,7 +454,7 @@ def _mapper(seen: Observation, layer: str, chosen: Tensor) -> Callable[[], Tenso
 
 
 def _widen(limits: Limits, seen: Observation) -> None:
-    """Let the limits, (R, D) a layer, hold the codes of another snapshot; infinities are none of their business."""
+    """Widen the limits, (R, D) per layer, to the finite codes of another snapshot."""
     for layer, codes in seen.codes.items():
         for t in (codes, seen.clean.get(layer)):
             if t is None:
@@ -438,7 +472,7 @@ def _default_layers(model: nn.Module, x: Tensor) -> list[str]:
     names: list[str] = []
     for name in own or once(model, [n for n, _ in model.named_children()], x[:2]):
         within = [n for n in noisy if n.startswith(f"{name}.")]
-        for inner in within:  # a noisy layer inside a layer, and what goes into it, come before what the layer gives
+        for inner in within:  # a noisy layer inside a layer, and its input, come before the layer's output
             names += [sent_to(inner), inner]
         if name not in map(sent_to, within):
             names.append(name)
@@ -448,7 +482,10 @@ def _default_layers(model: nn.Module, x: Tensor) -> list[str]:
 
 
 def _inputs(model: nn.Module, x: Tensor) -> tuple[int, Tensor]:
-    """How many replicas the model has, and the inputs on its device: without a replica axis where there is one."""
+    """Return the number of replicas of the model, and the inputs on its device.
+
+    The inputs lose their replica axis if there is only one replica.
+    """
     replicas, axis = replica_axis(model, x)
     if axis == 1 and x.shape[0] != replicas:
         raise InfoplaneError(

@@ -1,4 +1,4 @@
-"""Saved activations as a model, so that all that measures a model measures them."""
+"""Saved activations in the form of a model, which is measured like any other."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ __all__ = ["Replay"]
 
 
 class Replay(nn.Module):
-    """Saved activations as a model: its layers give what was saved, and which epoch they give is its only weight.
+    """A model whose layers return saved activations.
 
-    arrays: for each layer (epoch, N, ...), or (N, D). Inputs are numbers of rows, (N, 1).
-    Raises InfoplaneError for arrays that are no activations of the same inputs and epochs.
+    Its inputs are the numbers of rows, (N, 1). Its only buffer, `at`, selects the epoch.
+
+    Args:
+        path: The file of the arrays, for error messages.
+        arrays: The activations by layer, (epochs, N, ...), or (N, D) for a single epoch.
+
+    Raises:
+        InfoplaneError: If the arrays are not activations of the same inputs and epochs.
     """
 
     def __init__(self, path: str, arrays: dict[str, Any]) -> None:
@@ -25,17 +31,17 @@ class Replay(nn.Module):
         self.at: Tensor
         self.register_buffer("at", torch.zeros((), dtype=torch.int64))
         if not arrays:
-            raise InfoplaneError(f"{path} holds no layer; expected arrays (epoch, N, D) under the names of layers.")
+            raise InfoplaneError(f"{path} holds no layer; expected arrays (epochs, N, D) under the names of layers.")
         sizes: dict[str, tuple[int, int]] = {}
         for name, array in arrays.items():
             if array.dtype.kind not in "fiu" or array.ndim < 2 or array.size == 0:
                 raise InfoplaneError(
-                    f"{path}: {name} is {array.dtype} of shape {array.shape}; expected real numbers, (epoch, N, D)."
+                    f"{path}: {name} is {array.dtype} of shape {array.shape}; expected real numbers, (epochs, N, D)."
                 )
             if noisy_name(name) is not None:
                 raise InfoplaneError(
-                    f"{path}: {name} holds noisy codes, whose information needs the noise of its channel: measure the "
-                    "run or the model instead, or leave this layer out of the file."
+                    f"{path}: {name} holds noisy codes, and measuring them needs the noise of their channel. Measure "
+                    "the run or the model instead, or leave this layer out of the file."
                 )
             t = torch.from_numpy(array if array.dtype.kind == "f" and array.itemsize > 2 else array.astype("float32"))
             t = t.unsqueeze(0) if t.dim() == 2 else t.flatten(2)
@@ -44,7 +50,7 @@ class Replay(nn.Module):
         if len(set(sizes.values())) > 1:
             text = ", ".join(f"{name} {size}" for name, size in sizes.items())
             raise InfoplaneError(
-                f"{path}: layers have different (epochs, N): {text}; expected one N and number of epochs."
+                f"{path}: layers have different (epochs, N): {text}; expected the same for all layers."
             )
         self.layer_names = list(arrays)
         self.epochs, self.n = next(iter(sizes.values()))
@@ -64,6 +70,11 @@ class Replay(nn.Module):
         module.add_module(last, saved)
 
     def forward(self, x: Tensor) -> None:
+        """Run every layer, for the hooks that read them.
+
+        Args:
+            x: The numbers of the rows, (N, 1).
+        """
         rows = x[:, 0].long()
         for module in self.modules():
             if isinstance(module, _Saved) and module.values is not None:
@@ -71,11 +82,11 @@ class Replay(nn.Module):
 
 
 class _Saved(nn.Module):
-    """What one layer gave, (epoch, N, D); None where the name is only part of others'."""
+    """The saved outputs of one layer, (epochs, N, D); None for a mere part of dotted names."""
 
     def __init__(self, values: Tensor | None) -> None:
         super().__init__()
-        self.values = values  # no buffer: it is no weight that a snapshot would have to keep
+        self.values = values  # not a buffer, or every snapshot would have to keep a copy
 
     def forward(self, epoch: int, rows: Tensor) -> Tensor:
         assert self.values is not None

@@ -1,4 +1,4 @@
-"""All estimators side by side on the layers of a trained run, beside the exact rates where there are some."""
+"""Compare all estimators on the layers of a trained run with the exact rates of its Echo layers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 __all__ = ["NOISE_VARIANCES", "SIDE_BY_SIDE", "WIDTHS", "compare_run", "compared", "last_snapshots", "render", "sweep"]
 
-#: What is measured on every layer, beside what Echo layers know of themselves.
+#: The estimators that measure every layer, besides the exact rates of Echo layers.
 SIDE_BY_SIDE = (
     *("mixture", "mean-field", "counting", "ksg", "ross", "infonce", "nwj", "smile", "decoder", "renyi"),
     "binning:bins=60,replicates=8",
 )
-#: How the value of a layer moves with what the estimator is told.
+#: The options of the two sweeps, which show how much a value depends on an option.
 WIDTHS = (0.01, 0.03, 0.07, 0.2, 0.5, 1.5)
 NOISE_VARIANCES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-#: Quantities that a rate I(Z;X) is the truth of.
+#: The quantities whose truth is a rate I(Z;X).
 _OF_INPUT = ("I(X;T)", "I(Z;X)")
-#: A rate is the truth of its own snapshot alone.
+#: The columns of a snapshot, because a rate is the truth only of its own snapshot.
 _SNAPSHOT = ["run", "probe", "epoch", "step"]
 
 
@@ -42,10 +42,35 @@ def compare_run(
     replicas: int = 1,
     **options: Any,
 ) -> RunDir:
-    """Measure a run of `infoplane train` with all estimators and sweeps of binning and KDE: a run directory of its own.
+    """Measure a run with all estimators, and with binning and KDE over a range of their options.
 
-    estimators: in place of SIDE_BY_SIDE. snapshots, replicas: how many (`measure.measure_run`), the last and the first
-    ones by default, for the costly estimators take a second a layer. options: those of `measure_run`.
+    Args:
+        source: The directory of a trained run.
+        out: The run directory to make.
+        estimators: The estimators, by default `SIDE_BY_SIDE`.
+        widths: The bin widths of the sweep of binning.
+        noise_variances: The noise variances of the sweep of KDE.
+        snapshots: The number of snapshots, the last among them. By default it is one, because some
+            estimators take a second per layer.
+        replicas: The number of replicas, from the first.
+        **options: Other options of `measure_run`.
+
+    Returns:
+        The new run directory, complete. `compared` reads its measurements.
+
+    Raises:
+        InfoplaneError: As for `measure_run`.
+
+    Example:
+        >>> import tempfile
+        >>> import infoplane as ip
+        >>> settings = ip.Settings(epochs=2, widths=(3,), replicas=1, subset=200, probe="train")
+        >>> options = {"estimators": ["ksg"], "widths": [0.1, 0.5], "noise_variances": [0.1]}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = ip.train(settings, f"{folder}/run", progress=False)
+        ...     made = ip.runs.compare_run(run.path, f"{folder}/all", progress=False, **options)
+        ...     sorted(set(made.read("measurements")["estimator"]))
+        ['binning', 'kde', 'ksg']
     """
     chosen = [*(SIDE_BY_SIDE if estimators is None else estimators)]
     chosen += [f"binning:width={w:g}" for w in widths] + [f"kde:noise_variance={v:g}" for v in noise_variances]
@@ -53,12 +78,15 @@ def compare_run(
 
 
 def compared(measurements: pd.DataFrame) -> pd.DataFrame:
-    """Means over replicas, one row a snapshot (run, probe, epoch and step), layer and number, with the truth beside it
-    where one is known.
+    """Take the means of measurements over replicas, with the truth beside them where it is known.
 
-    truth_nats: the exact rate of the Echo layer for the information that it is the rate of (where it is exact in all
-    replicas of that snapshot); NaN elsewhere, and of matrix Renyi information, which is not Shannon's. off_nats:
-    value - truth.
+    Args:
+        measurements: The measurements of one or several runs.
+
+    Returns:
+        One row per snapshot (run, probe, epoch and step), layer and number. `truth_nats` is the
+        exact rate of the Echo layer, for the information that the rate is and if it is exact in all
+        replicas of the snapshot; NaN otherwise. `off_nats` is the value minus the truth.
     """
     keys = [*_SNAPSHOT, "layer", "quantity", "path", "channel", "estimator", "params", "side", "standing"]
     rates = measurements[(measurements["estimator"] == "echo") & (measurements["quantity"] != "I(Z;Y)")]
@@ -68,7 +96,7 @@ def compared(measurements: pd.DataFrame) -> pd.DataFrame:
 
     def truth(row: Any) -> float:
         asked = "I(Z;X)" if row.quantity in _OF_INPUT else row.quantity
-        of_channel = row.channel == "echo" or row.path == "replicates"  # the rate is of that channel alone
+        of_channel = row.channel == "echo" or row.path == "replicates"  # the only channel it is the rate of
         if not of_channel:
             return math.nan
         return float(truths.get((row.run, row.probe, row.epoch, row.step, row.layer, asked), math.nan))
@@ -93,15 +121,25 @@ def compared(measurements: pd.DataFrame) -> pd.DataFrame:
 
 
 def last_snapshots(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each run and probe, the rows of its last epoch and step."""
+    """Select the rows of the last epoch and step of each run and probe.
+
+    Args:
+        rows: Any frame with the columns run, probe, epoch and step.
+    """
     for time in ("epoch", "step"):
         rows = rows[rows[time] == rows.groupby(["run", "probe"])[time].transform("max")]
     return rows
 
 
 def sweep(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of `compared`, what was swept: I(X;T) of binning against the width of the bins, and of KDE against the variance
-    of its noise, in the column `setting`."""
+    """Select the two sweeps of I(X;T): binning over the bin width, and KDE over the noise variance.
+
+    Args:
+        rows: Rows of `compared`.
+
+    Returns:
+        The rows of the sweeps, with the width or the variance in the column `setting`.
+    """
     import pandas as pd
 
     own = rows[rows["quantity"].eq("I(X;T)")]
@@ -109,14 +147,23 @@ def sweep(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _setting(rows: pd.DataFrame) -> pd.Series:
-    """The width or the variance of each row that is part of a sweep, as text; NaN elsewhere."""
+    """Return the width or the variance of each row of a sweep as text; NaN for other rows."""
     found = rows["params"].str.extract(r"^(?:width|noise_variance)=([^,]+)$", expand=False)
     return found.where(rows["estimator"].isin(["binning", "kde"]))
 
 
 def render(rows: pd.DataFrame, unit: str = "bits") -> str:
-    """The last snapshot of each run and probe as text: layer by layer, what is known, what each estimator says, and how
-    far that is off."""
+    """Write the last snapshot of each run and probe as text.
+
+    For each layer it says which truth is known, the value of each estimator, and its error.
+
+    Args:
+        rows: Rows of `compared`.
+        unit: "bits" or "nats".
+
+    Raises:
+        InfoplaneError: If there is no such unit.
+    """
     size = UNITS[choose(unit, UNITS, "unit")]
     several = len(rows[["run", "probe"]].drop_duplicates()) > 1
     return "\n\n".join(
@@ -141,9 +188,9 @@ def _layers(last: pd.DataFrame, unit: str, size: float) -> str:
         elif (own["estimator"] == "echo").any():
             head = f"{layer}: no truth is known; the rate is an upper bound"
         elif own["channel"].isin(["gaussian", "dropout"]).any():
-            head = f"{layer}: no truth is known; mixture Monte Carlo comes nearest to one"
+            head = f"{layer}: no truth is known; mixture Monte Carlo comes nearest to it"
         else:
-            head = f"{layer}: there is no truth; the value is what bins or noise make it: {'; '.join(moves)}"
+            head = f"{layer}: there is no truth; the value depends on bins or noise: {'; '.join(moves)}"
         body = [
             [
                 row.quantity,
@@ -166,7 +213,7 @@ def _with_error(value: float, stderr: float) -> str:
 
 
 def _moves(swept: pd.DataFrame, size: float) -> str:
-    """How far the value moves over a sweep: KDE's upper bound, or the binned value."""
+    """Say how far KDE's upper bound, or the binned value, moves over a sweep."""
     own = swept[swept["standing"].isin(["upper", "estimate"])].sort_values("setting")
     low, high = own.iloc[0], own.iloc[-1]
     name = {"binning": "bins of", "kde": "noise of"}[str(low["estimator"])]

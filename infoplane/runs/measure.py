@@ -1,6 +1,7 @@
-"""Measuring what exists already: the checkpoints of a run, saved activations, a model with its weights.
+"""Measure the checkpoints of a run, saved activations, or any model with its weights.
 
-Each gives a run directory like the one of `train`: the same tables, the same plots. Training is not needed again.
+The result is always a run directory like that of `train`, with the same tables and plots. Nothing
+is trained.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from ..recording.probe import Probe
 from ..recording.recorder import Recorder
 from ..recording.saved import Replay
 from ..threads import torch_threads
+from .build import choose_device
 from .directory import RunDir
 from .evaluation import max_rows
 from .settings import Settings
-from .training import Training, choose_device, recorder_of, same_data
+from .training import Training, recorder_of, same_data
 
 __all__ = ["load_weights", "measure_activations", "measure_model", "measure_run", "model_of"]
 
@@ -50,32 +52,60 @@ def measure_run(
     force: bool = False,
     progress: bool = True,
 ) -> RunDir:
-    """Measure the checkpoints of the run in `source` again: with other estimators, another probe, or other layers.
+    """Measure the checkpoints of a run with other estimators, on another probe, or on other layers.
 
-    Of a run with --keep-weights, the weights of every snapshot; of any other, the last ones. The noise of a snapshot is
-    that of the run, so the same settings give the same numbers. What is not given is as in the run.
-    snapshots: so many of those there are, the first and the last among them. replicas: the first so many.
+    A run that was trained with keep_weights has the weights of every snapshot, and any other run
+    only the last ones. The noise of a snapshot is that of the run, so that the same settings give
+    the same numbers. By default every option is that of the run.
+
+    Args:
+        source: The directory of a trained run.
+        out: The run directory to make.
+        estimators: Estimators with their options, such as "kde:noise_variance=0.1".
+        probe: "train", "test" or "all".
+        layers: Dotted names of layers.
+        data_root: The folder that holds the files of the data set.
+        device: "auto" takes a GPU if there is one; or "cpu", "cuda".
+        snapshots: The number of snapshots to measure, spread evenly over those of the run, with
+            the last one among them, and the first one if it is more than one; by default all.
+        replicas: The number of replicas to measure, from the first; by default all.
+        force: Replace a run that is in `out`.
+        progress: Show a progress bar.
+
+    Returns:
+        The new run directory, complete. Its metrics are those of the run.
+
+    Raises:
+        InfoplaneError: If `source` is no trained run or has no checkpoint, if an option does not
+            fit it, or if `out` cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> import infoplane as ip
+        >>> settings = ip.Settings(epochs=2, widths=(3,), replicas=1, subset=200, probe="train")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = ip.train(settings, f"{folder}/run", progress=False)
+        ...     made = ip.runs.measure_run(
+        ...         run.path, f"{folder}/again", estimators=["counting"], progress=False
+        ...     )
+        ...     sorted(set(made.read("measurements")["estimator"]))
+        ['counting']
     """
     run = RunDir.open(source)
     if "measured" in run.config or "settings" not in run.config:
-        raise InfoplaneError(f"{run.path} is no run of `infoplane train` (it was measured itself); expected one.")
-    settings = Settings.fromdict(run.config["settings"] | ({"data_root": data_root} if data_root else {}))
-    names = [name for name in run.checkpoints() if name.startswith("epoch-")] or run.checkpoints()
-    if not names:
         raise InfoplaneError(
-            f"{run.path} holds no checkpoint to measure: the run was stopped before its first snapshot."
+            f"{run.path} is no run of `infoplane train`, because it was measured itself; expected a trained run."
         )
-    states = sorted((run.load_checkpoint(name) for name in names), key=lambda state: state["epoch"])
-    if snapshots is not None and snapshots < len(states):
-        states = _spread(states, snapshots)
+    settings = Settings.fromdict(run.config["settings"] | ({"data_root": data_root} if data_root else {}))
+    states = _states(run, snapshots)
     if replicas is not None and not 1 <= replicas <= settings.replicas:
-        raise InfoplaneError(f"{replicas} replicas of {run.path}; expected 1 to {settings.replicas}.")
+        raise InfoplaneError(f"{replicas} replicas of {run.path} were asked for; expected 1 to {settings.replicas}.")
     settings = replace(settings, replicas=replicas or settings.replicas)
     training = Training.start(settings, choose_device(device))
     same_data(run, training.task)
     options: dict[str, Any] = {"layers": layers, "estimators": estimators}
     recorder = recorder_of(training, probe, **{k: v for k, v in options.items() if v is not None})
-    config = {"measured": str(source), "settings": settings.asdict(), **_said(estimators, probe)}
+    config = {"measured": str(source), "settings": settings.asdict(), **_request(estimators, probe)}
 
     shapes = {name: t.shape for name, t in training.model.state_dict().items()}
 
@@ -105,10 +135,40 @@ def measure_activations(
     force: bool = False,
     progress: bool = True,
 ) -> RunDir:
-    """Measure activations saved in an .npz file: for each layer an array (epoch, N, D), or (N, D) for one epoch.
+    """Measure activations that were saved in an .npz file.
 
-    labels (or y): (N,), classes; without them there is no I(T;Y). epochs: their numbers, else 0, 1, 2, ... More axes
-    than three are flattened. The values are taken to be functions of N different inputs, without noise.
+    The file holds an array for each layer, (epochs, N, D), or (N, D) for a single epoch; further
+    axes are flattened. Two more arrays are optional: `labels` (or `y`), (N,) classes, without which
+    there is no I(T;Y); and `epochs`, the numbers of the epochs, by default 0, 1, 2, ... The
+    activations are taken to be functions of N different inputs, without noise.
+
+    Args:
+        path: The file.
+        out: The run directory to make.
+        estimators: Estimators with their options; by default kde and binning.
+        layers: The names of the layers to measure; by default all.
+        force: Replace a run that is in `out`.
+        progress: Show a progress bar.
+
+    Returns:
+        The new run directory, complete.
+
+    Raises:
+        InfoplaneError: If the file cannot be read or holds anything else, or `out` cannot be
+            written.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import infoplane as ip
+        >>> t = np.random.default_rng(0).normal(size=(3, 100, 2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/saved.npz", hidden=t, labels=np.arange(100) % 2)
+        ...     run = ip.runs.measure_activations(
+        ...         f"{folder}/saved.npz", f"{folder}/run", estimators=["binning"], progress=False
+        ...     )
+        ...     run.read("measurements")[["epoch", "layer", "quantity"]].drop_duplicates().shape
+        (6, 3)
     """
     arrays = arrays_of(path)
     labels = next((arrays.pop(name) for name in _LABELS if name in arrays), None)
@@ -116,10 +176,12 @@ def measure_activations(
     model = Replay(path, arrays)
     numbers = list(range(model.epochs)) if epochs is None else [int(e) for e in epochs.reshape(-1)]
     if len(numbers) != model.epochs or sorted(set(numbers)) != numbers:
-        raise InfoplaneError(f"{path}: epochs are {numbers}; expected {model.epochs} different ones in rising order.")
+        raise InfoplaneError(
+            f"{path}: epochs are {numbers}; expected {model.epochs} different numbers in rising order."
+        )
     x = torch.arange(model.n, dtype=torch.float32).unsqueeze(1)
     y = None if labels is None else torch.from_numpy(classes_of(path, labels, model.n))
-    # the layers may come in any order, so that none is known to be a function of another
+    # layers may come in any order, so none is known to be a function of another
     recorder = Recorder(model, Probe(x, y, readable=False), layers or model.layer_names, estimators, chain=False)
 
     def snapshots() -> Iterator[tuple[int, int]]:
@@ -127,7 +189,7 @@ def measure_activations(
             model.at.fill_(at)
             yield epoch, epoch
 
-    config = {"measured": path, **_said(estimators, "all")}
+    config = {"measured": path, **_request(estimators, "all")}
     with torch_threads(1):
         return _record(out, config, recorder, snapshots(), len(numbers), force=force, progress=progress)
 
@@ -148,46 +210,61 @@ def measure_model(
     force: bool = False,
     progress: bool = True,
 ) -> RunDir:
-    """Measure any model on the points of a data set; with each of several files of weights as one epoch.
+    """Measure any model on the points of a data set.
 
-    The number of an epoch is the last one in the file's name, or else its place. probe: "train", "test" (where the data
-    set is divided) or "all"; of more than `limit` points, that many at random.
+    Each file of weights is one epoch. Its number is the last one in the name of the file if these
+    numbers rise, and otherwise its place in the list.
+
+    Args:
+        model: Any nn.Module.
+        points: The points of the data set, as `data.load_points` returns them.
+        out: The run directory to make.
+        weights: Files with a state_dict of the model; without them, the model is measured as it is.
+        source: The name of the model in config.json; by default that of its class.
+        probe: "all", or "train" or "test" if the data set is divided.
+        estimators: Estimators with their options; by default kde and binning.
+        layers: Dotted names of layers; by default all.
+        limit: The largest number of points; from more points, this number is drawn at random.
+        seed: The seed of that draw, and of the noise drawn in measuring.
+        device: "auto" takes a GPU if there is one; or "cpu", "cuda".
+        force: Replace a run that is in `out`.
+        progress: Show a progress bar.
+
+    Returns:
+        The new run directory, complete.
+
+    Raises:
+        InfoplaneError: If the model does not take these inputs or weights, or `out` cannot be
+            written.
+
+    Example:
+        >>> import tempfile
+        >>> import infoplane as ip
+        >>> points = ip.data.load_points("icosahedron")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = ip.runs.measure_model(
+        ...         ip.MLP(12, [3], 2), points, f"{folder}/run", limit=200, progress=False
+        ...     )
+        ...     sorted(set(run.read("measurements")["layer"]))
+        ['hidden1', 'output']
     """
-    chosen = {"all": slice(None), "train": None if points.test is None else ~points.test, "test": points.test}[probe]
-    if chosen is None:
-        raise InfoplaneError(
-            f"The data set is not divided into training and test points; expected --probe all, not {probe}."
-        )
-    x, y = points.x[chosen], points.y[chosen]
-    if len(x) > limit:
-        rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:limit]
-        x, y = x[rows], y[rows]
+    x, y = _chosen_points(points, probe, limit, seed)
     where = choose_device(device)
     model = plain(model).to(where)
     states = [load_weights(path) for path in weights]
     numbers = _epochs_of(weights)
     if states:
         _load(model, states[0], weights[0])
+    population = points.enumerated and len(x) == len(points.x)
+    inputs = Probe(x.to(where), y.to(where) if points.classes else None, probe, population=population)
     try:
-        recorder = Recorder(
-            model,
-            Probe(
-                x.to(where),
-                y.to(where) if points.classes else None,
-                probe,
-                population=points.enumerated and len(x) == len(points.x),
-            ),
-            layers,
-            estimators,
-            seed=seed,
-            batch_size=max_rows(x, 1, x.dim() - 1),
-        )
+        recorder = Recorder(model, inputs, layers, estimators, seed=seed, batch_size=max_rows(x, 1, x.dim() - 1))
     except (RuntimeError, TypeError, IndexError) as error:
         if isinstance(error, InfoplaneError):
             raise
         reason = str(error).splitlines()[0]
         raise InfoplaneError(
-            f"The model cannot take inputs of shape {tuple(x.shape[1:])}, those of this data set: {reason}"
+            f"The model cannot take inputs of shape {tuple(x.shape[1:])}, which this data set has: {reason}"
         ) from error
 
     def snapshots() -> Iterator[tuple[int, int]]:
@@ -198,12 +275,20 @@ def measure_model(
             yield number, number
 
     config = {"measured": source or type(model).__name__, "weights": list(weights), "data": points.fingerprint}
-    config |= _said(estimators, probe)
+    config |= _request(estimators, probe)
     return _record(out, config, recorder, snapshots(), max(len(states), 1), force=force, progress=progress)
 
 
 def model_of(text: str) -> nn.Module:
-    """The model that `module:function` gives: the function is imported (from here, or installed) and called."""
+    """Import a function, call it, and return its model.
+
+    Args:
+        text: "module:function". The module is installed, or lies in the current folder. The name
+            may also be that of a model.
+
+    Raises:
+        InfoplaneError: If there is no such function, or it returns no nn.Module.
+    """
     module, _, name = text.partition(":")
     here = os.getcwd()
     if here not in sys.path:
@@ -212,17 +297,27 @@ def model_of(text: str) -> nn.Module:
         make: Callable[[], Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InfoplaneError(
-            f"Cannot import {text!r}: {error}. Expected module:function, e.g. models:resnet."
+            f"Cannot import {text!r}: {error}. Expected module:function, such as models:resnet."
         ) from error
     model = make if isinstance(make, nn.Module) else make()
     if not isinstance(model, nn.Module):
-        raise InfoplaneError(f"{text} gave a {type(model).__name__}; expected a torch.nn.Module.")
+        raise InfoplaneError(f"{text} returned a {type(model).__name__}; expected a torch.nn.Module.")
     return model
 
 
 def load_weights(path: str) -> dict[str, Tensor]:
-    """The state_dict in a file that torch.save wrote, by itself or under "model" or "state_dict". Nothing is
-    unpickled but tensors, numbers, text and containers of them."""
+    """Read a state_dict from a file that `torch.save` wrote.
+
+    Only tensors, numbers, text and containers of them are unpickled. The prefixes of
+    DataParallel and torch.compile are removed from the names.
+
+    Args:
+        path: A file that holds the state_dict itself, or a dict with it under "model" or
+            "state_dict".
+
+    Raises:
+        InfoplaneError: If the file cannot be read, or holds anything else.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -236,7 +331,7 @@ def load_weights(path: str) -> dict[str, Tensor]:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InfoplaneError(f"{path} holds no state_dict; expected a dict of tensors, as model.state_dict() gives.")
+        raise InfoplaneError(f"{path} holds no state_dict; expected a dict of tensors, as model.state_dict() returns.")
     return {re.sub(r"(^|\.)(module|_orig_mod)\.", r"\1", name): value for name, value in state.items()}
 
 
@@ -250,6 +345,7 @@ def _record(
     force: bool,
     progress: bool,
 ) -> RunDir:
+    """Record a snapshot of each epoch and step that `snapshots` yields after loading the model."""
     run = RunDir.create(out, config, force=force)
     recorder.run = run.name
     hidden = None if progress else True
@@ -263,22 +359,47 @@ def _record(
     return run
 
 
+def _states(run: RunDir, count: int | None) -> list[dict[str, Any]]:
+    """Load the checkpoints of a run in the order of epochs: `count` of them, or all."""
+    names = [name for name in run.checkpoints() if name.startswith("epoch-")] or run.checkpoints()
+    if not names:
+        raise InfoplaneError(
+            f"{run.path} holds no checkpoint to measure, because the run was stopped before its first snapshot."
+        )
+    states = sorted((run.load_checkpoint(name) for name in names), key=lambda state: state["epoch"])
+    return states if count is None or count >= len(states) else _spread(states, count)
+
+
+def _chosen_points(points: Points, probe: str, limit: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return inputs and targets of a part of the points, or `limit` of them at random."""
+    chosen = {"all": slice(None), "train": None if points.test is None else ~points.test, "test": points.test}[probe]
+    if chosen is None:
+        raise InfoplaneError(
+            f"The data set is not divided into training and test points; expected --probe all, not {probe}."
+        )
+    x, y = points.x[chosen], points.y[chosen]
+    if len(x) > limit:
+        rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:limit]
+        x, y = x[rows], y[rows]
+    return x, y
+
+
 def _spread(states: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """`count` of the states, the first and the last among them, evenly apart in place; one: the last."""
+    """Return `count` states at even distances, the first and the last among them; one: the last."""
     if count < 1:
-        raise InfoplaneError(f"{count} snapshots; expected at least 1.")
+        raise InfoplaneError(f"{count} snapshots were asked for; expected at least 1.")
     if count == 1:
         return states[-1:]
     return [states[round(k * (len(states) - 1) / (count - 1))] for k in range(count)]
 
 
 def _first(t: Tensor, shape: torch.Size | None, replicas: int) -> Tensor:
-    """The first replicas of a tensor that has one slice for each, and any other as it is."""
+    """Return the first replicas of a tensor with one slice per replica, and any other as it is."""
     return t[:replicas] if shape is not None and t.shape != shape and t.shape[1:] == shape[1:] else t
 
 
-def _said(estimators: Sequence[str] | None, probe: str | None) -> dict[str, Any]:
-    """What was asked for; None: what the run, or the Recorder, does by itself."""
+def _request(estimators: Sequence[str] | None, probe: str | None) -> dict[str, Any]:
+    """Return the request for config.json, where None is the default of the run or the Recorder."""
     return {"estimators": None if estimators is None else list(estimators), "probe": probe}
 
 
@@ -288,12 +409,12 @@ def _load(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()[1:]]
         raise InfoplaneError(
-            f"The weights in {where} are of another architecture than {type(model).__name__}: " + " ".join(lines)[:600]
+            f"The weights in {where} do not fit the architecture of {type(model).__name__}: " + " ".join(lines)[:600]
         ) from error
 
 
 def _epochs_of(paths: Sequence[str]) -> list[int]:
-    """The last number in each name, if those rise; else 0, 1, 2, ..."""
+    """Return the last number in each name if these numbers rise, and otherwise 0, 1, 2, ..."""
     found = [re.findall(r"\d+", Path(path).stem) for path in paths]
     if all(found):
         numbers = [int(digits[-1]) for digits in found]

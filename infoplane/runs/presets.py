@@ -1,4 +1,4 @@
-"""Settings that go together: those of published experiments, and those that suit a noise."""
+"""Settings that belong together: those of published experiments, and those that suit a noise."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 __all__ = ["OTHER_NOISE", "PRESETS"]
 
-#: What suits noise other than Echo: the published noisy networks have noise of one size everywhere,
-#: and no penalty on the rate.
+#: The settings that suit noise other than Echo noise: the published noisy networks have noise of
+#: one size everywhere, and no penalty on the rate.
 OTHER_NOISE: dict[str, dict[str, Any]] = {
     "gaussian": {"beta": 0.0, "scale": "constant", "estimators": ("mean-field", "kde", "binning")},
     "dropout": {"beta": 0.0, "estimators": ("mean-field", "kde", "binning")},

@@ -12,10 +12,13 @@ __all__ = ["SCHEDULES", "snapshot_epochs"]
 
 
 def _saxe(epochs: int) -> list[int]:
-    """Return the schedule of ibsgd, the code of Saxe et al.
+    """Return the schedule of Saxe et al., as in their code ibsgd.
 
-    Every epoch below 20, every 5th up to 100, every 20th up to 2000, then every 100th.
-    https://github.com/artemyk/ibsgd
+    It holds every epoch below 20, every 5th up to 100, every 20th up to 2000, then every 100th.
+
+    References:
+        A. Saxe et al., On the information bottleneck theory of deep learning, ICLR 2018,
+        https://github.com/artemyk/ibsgd
     """
     return [
         e for e in range(epochs + 1) if e < 20 or (e < 100 and e % 5 == 0) or (e < 2000 and e % 20 == 0) or e % 100 == 0
@@ -23,7 +26,7 @@ def _saxe(epochs: int) -> list[int]:
 
 
 def _log_spaced(epochs: int, count: int, whole: Callable[[float], int] = round) -> list[int]:
-    """Return epoch 0 and `count` log-spaced epochs up to the last; fewer if two of them coincide."""
+    """Return epoch 0 and `count` log-spaced epochs up to the last, or fewer if some coincide."""
     if count < 2:
         return [0, epochs]
     return sorted({0} | {whole(epochs ** (k / (count - 1)) + 1e-9) for k in range(count)})

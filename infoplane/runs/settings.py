@@ -1,8 +1,8 @@
 """The settings of a training run. Importing this module does not load torch.
 
-Each setting is declared once, with its type, range, group and help (see `typed`). `FIELDS` has them
-by name; the command line, files of settings, their errors and the documentation's table all follow
-from it.
+Each setting is declared once, with its type, range, group and help (see `typed`). `FIELDS` holds
+them by name; the command line, files of settings, their errors and the table in the documentation
+all follow from it.
 """
 
 from __future__ import annotations
@@ -65,20 +65,25 @@ def _schedule(epochs: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of a training run, those of `infoplane train` under the same names.
+    """The settings of a training run.
 
-    Every value is checked when the record is made, by type and by range; numbers may be text, as
-    files and the command line give them, and lists become tuples. `FIELDS` describes each setting.
-    The defaults are those of the 12-bit task; `Settings.of` has those of every data set. Replica r
-    has the seed seed + r.
+    They have the names of the options of `infoplane train`, with underscores. Every value is
+    checked by type and range. Numbers may be text, as in files and on the command line, and lists
+    become tuples. The defaults are those of the 12-bit task; `Settings.of` has those of every data
+    set. Replica r has the seed `seed` + r.
+
+    Args:
+        **given: Settings by name. `infoplane settings` and `runs.settings.FIELDS` describe them.
 
     Raises:
-        InfoplaneError: If there is no such setting, or its value is of another type or out of
-            range, or two settings contradict each other.
+        InfoplaneError: If there is no such setting, its value has another type or is out of range,
+            or two settings contradict each other.
 
     Example:
-        >>> Settings(lr="4e-4", widths="4,3").lr
-        0.0004
+        >>> import infoplane as ip
+        >>> settings = ip.Settings(lr="4e-4", widths="4,3", replicas=2)
+        >>> settings.lr, settings.widths, settings.seeds
+        (0.0004, (4, 3), [0, 1])
     """
 
     # fmt: off
@@ -100,7 +105,7 @@ class Settings:
     ] = 0
     split: Annotated[
         Real, Field(gt=0, lt=1),
-        About("Data", "Share of the points to train on, where the data set is not divided already.",
+        About("Data", "Share of the points to train on, if the data set is not divided already.",
               expected="a share of training points between 0 and 1, both excluded"),
     ] = 0.8
     ordered: Annotated[Flag, About("Data", "Train on the first points instead of a random choice.")] = False
@@ -113,7 +118,7 @@ class Settings:
     ] = ()
     widths: Annotated[
         Wholes, such_that(lambda widths: all(w >= 1 for w in widths)),
-        About("Network", "Widths of the hidden layers, such as 10,7,5 (of a cnn: those after its convolutions).",
+        About("Network", "Widths of the hidden layers, such as 10,7,5 (in a cnn, those after its convolutions).",
               expected="whole numbers of at least 1 with commas between, such as 10,7,5", metavar="WIDTHS"),
     ] = (10, 7, 5, 4, 3)
     activation: Annotated[
@@ -179,8 +184,8 @@ class Settings:
     ] = 0.2
     echo_mode: Annotated[
         Mode,
-        About("Noise", "chain: noisy layers are part of the network; tap: they are side branches that the network does "
-              "not feel, refitted at each snapshot."),
+        About("Noise", "chain: noisy layers are part of the network; tap: they are side branches that do not affect "
+              "the network, fitted again at each snapshot."),
     ] = "chain"
     tap_objective: Annotated[
         Objective,
@@ -218,15 +223,15 @@ class Settings:
               "binning:bins=30'.",
               expected="names of estimators with blanks between, such as 'kde binning'", metavar="ESTIMATORS"),
     ] = ("kde", "binning")
-    probe: Annotated[Probe, About("Measurement", "Which points to measure on.")] = "all"
+    probe: Annotated[Probe, About("Measurement", "The points to measure on.")] = "all"
     gradients: Annotated[
-        Flag, About("Measurement", "Record at each snapshot how the gradient varies over the training batches.")
+        Flag, About("Measurement", "Record at each snapshot how the gradients vary over the training batches.")
     ] = False
 
     # fmt: on
 
     def __new__(cls, **given: Any) -> Settings:
-        """Refuse unknown names in our own words; `__init__` does the rest."""
+        """Refuse unknown names with an InfoplaneError, before `__init__` raises a TypeError."""
         for name in given:
             known(name)
         return super().__new__(cls)
@@ -239,12 +244,12 @@ class Settings:
 
     @property
     def depth(self) -> int:
-        """The number of layers that can have a noisy layer: all but the output."""
+        """The number of layers that can have a noisy layer, which are all but the output."""
         return len(self.conv_channels) + len(self.widths)
 
     @property
     def noisy_layers(self) -> list[str]:
-        """The modules of our networks that noisy layers follow, or that are tapped."""
+        """The modules of our networks that noisy layers follow, or that have Echo taps."""
         names = [(f"conv{k + 1}", "conv") for k in range(len(self.conv_channels))]
         names += [(f"hidden{k + 1}", "linear") for k in range(len(self.widths))]
         in_chain = self.noise == "echo" and self.echo_mode == "chain"
@@ -260,9 +265,10 @@ class Settings:
 
     @classmethod
     def of(cls, *, preset: str | None = None, echo_layers: int | None = None, **given: Any) -> Settings:
-        """Return the settings given, completed by a preset and by what suits the data set.
+        """Return settings that are completed by a preset and by those that suit the data set.
 
-        What is given wins over the preset, and the preset over what suits data set and model.
+        The given settings take precedence over the preset, and the preset over those that suit the
+        data set and the model.
 
         Args:
             preset: A name in `PRESETS`.
@@ -273,7 +279,8 @@ class Settings:
             InfoplaneError: As for `Settings`.
 
         Example:
-            >>> Settings.of(dataset="student-teacher").activation
+            >>> import infoplane as ip
+            >>> ip.Settings.of(dataset="student-teacher").activation
             'linear'
         """
         preset, echo_layers = (FIELDS[k].read(v) for k, v in {"preset": preset, "echo_layers": echo_layers}.items())
@@ -305,7 +312,10 @@ class Settings:
 
     @classmethod
     def fromdict(cls, values: Mapping[str, Any]) -> Settings:
-        """Return the settings that `asdict` gave, of this version or an older one (`FORMER`).
+        """Return the settings from a dict that `asdict` returned, now or in an earlier version.
+
+        Args:
+            values: Settings by name, as config.json holds them; former names are those in `FORMER`.
 
         Raises:
             InfoplaneError: As for `Settings`.
@@ -317,7 +327,7 @@ _CHOSEN_FIRST: dict[str, Any] = {
     "preset": Annotated[
         Text | None,
         such_that(lambda name: name is None or name in PRESETS),
-        About("Starting point", "Published settings to start from; other options given beside it win.", default="none",
+        About("Starting point", "Published settings to start from; other options override them.", default="none",
               choices=PRESETS),
     ],
     "echo_layers": Annotated[
@@ -330,14 +340,14 @@ _CHOSEN_FIRST: dict[str, Any] = {
 #: The headings under which settings are listed, in order.
 GROUPS = ("Starting point", "Data", "Network", "Noise", "Training", "Measurement")
 
-#: Every setting by name, and before them "preset" and "echo_layers", from which `Settings.of` makes
-#: others.
+#: Every setting by name. Before them come "preset" and "echo_layers", from which `Settings.of`
+#: derives others.
 FIELDS = fields_of(Settings, _CHOSEN_FIRST)
 _NAMES = tuple(f.name for f in dataclasses.fields(Settings))
 
 
 def default_text(setting: Setting) -> str:
-    """Return in words what a run takes if neither an option nor a file says anything."""
+    """Return the default of a setting in words, for --help and the documentation."""
     if setting.about.default:
         return setting.about.default
     if any(setting.name in listed.defaults | listed.mlp for listed in DATASETS.values()):
@@ -345,30 +355,32 @@ def default_text(setting: Setting) -> str:
     return setting.text(setting.default) or "none"
 
 
-#: Names of settings in runs of format 1, and what they are called now.
+#: The names of settings in runs of format 1, and their present names.
 FORMER = {"channel": "noise", "channels": "conv_channels", "bound": "max_scale"}
 
 
 def known(name: str) -> Setting:
-    """Return the field of that name.
+    """Return the setting of a name.
 
     Raises:
-        InfoplaneError: If there is no such setting; names the nearest one.
+        InfoplaneError: If there is no such setting; the message names the nearest one.
     """
     if name in FORMER:
-        raise InfoplaneError(f"Unknown setting {name!r}; it is called {FORMER[name]!r} now.")
+        raise InfoplaneError(f"Unknown setting {name!r}; it is now called {FORMER[name]!r}.")
     return FIELDS[choose(name, _NAMES, "setting")]
 
 
 def current_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return recorded settings under the names they have now.
+    """Return recorded settings under their present names.
+
+    Args:
+        values: Settings under present or former names.
 
     Raises:
-        InfoplaneError: If the values are no mapping with names for keys, or hold a setting under
-            both of its names.
+        InfoplaneError: If the keys are not names, or a setting is given under both of its names.
     """
     if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
-        raise InfoplaneError(f"The settings are {shown(values)}; expected their values by name.")
+        raise InfoplaneError(f"The settings are {shown(values)}; expected values by name.")
     if both := [(old, new) for old, new in FORMER.items() if old in values and new in values]:
         old, new = both[0]
         raise InfoplaneError(f"The settings hold both {new!r} and {old!r}, its former name; expected one of them.")
@@ -408,7 +420,7 @@ def _check_noise(s: Settings) -> None:
 def _check_training(s: Settings) -> None:
     if s.gradients and not s.batch_size:
         raise InfoplaneError(
-            "batch-size is full, and gradients are recorded over minibatches; expected a number of rows per step."
+            "batch-size is full, but gradients are recorded over minibatches; expected a number of rows per step."
         )
 
 
@@ -417,13 +429,25 @@ def _check_measurement(s: Settings) -> None:
 
 
 def echo_places(layers: int, depth: int, *, convolutions: int = 0) -> tuple[int, ...]:
-    """Return default places of Echo layers among `depth` hidden layers.
+    """Return default places of Echo layers among the hidden layers of a network.
 
-    The first hidden layer is the last to get one, because its rate stays above ln N. In a network
-    with `convolutions`, which come first, the places are the last layers, because maps are wide.
+    The first hidden layer is the last to get an Echo layer, because its rate stays above ln N. In a
+    network with convolutions the places are the last layers, because feature maps are wide.
+
+    Args:
+        layers: The number of Echo layers.
+        depth: The number of hidden layers, with the convolutions.
+        convolutions: The number of convolutions, which come first.
+
+    Returns:
+        The places, counted from 1.
 
     Raises:
         InfoplaneError: If there are fewer hidden layers than that.
+
+    Example:
+        >>> echo_places(2, depth=5)
+        (2, 4)
     """
     if layers == 0:
         return ()

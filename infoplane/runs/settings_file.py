@@ -1,4 +1,4 @@
-"""Settings in a file: YAML or JSON, written by hand, or a run's config.json. Does not load torch."""
+"""Read settings from a file: YAML, JSON, or the config.json of a run. Does not load torch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .typed import shown
 
 __all__ = ["SettingsFile", "read_settings"]
 
-#: Of what a run's config.json holds beside its settings: what another run can be told, and what
-#: belongs to that run.
+#: The keys of a run's config.json beside its settings: those that hold for another run too, and
+#: those that belong to that run alone.
 TOLD, OWN = ("keep_weights", "threads"), ("format", "data", "device")
-#: What `Settings.of` takes beside the settings.
+#: The arguments of `Settings.of` that are no settings.
 _FIRST = ("preset", "echo_layers")
 
 
@@ -38,22 +38,28 @@ class SettingsFile:
 def read_settings(path: str | os.PathLike[str]) -> SettingsFile:
     """Read a file of settings.
 
-    The file maps names of settings to values, as `infoplane settings` prints them; "preset" and
-    "echo_layers" may be among them, and hyphens stand for underscores. The config.json of a run is
-    understood too: its settings, under their former names as well, its "threads" and its
-    "keep_weights" are taken. Its "device", "data" and "format" are left out, because they say where
-    that run was made and from which data.
+    The file maps names of settings to values, as `infoplane settings` prints them. "preset" and
+    "echo_layers" may be among them, and hyphens stand for underscores. The config.json of a run can
+    be read too, also one with former names of settings: its settings, "threads" and "keep_weights"
+    are taken, while its "device", "data" and "format" are left out, because they describe where and
+    from which data that run was made.
 
     Args:
         path: A file whose name ends in .json, or any other name for YAML.
+
+    Returns:
+        The settings, and the options of a run.
 
     Raises:
         InfoplaneError: If the file cannot be read, or holds an unknown name or a value that a
             setting does not take.
 
     Example:
-        >>> Path("fast.yaml").write_text("lr: 4e-4\\nbatch-size: full\\n")  # doctest: +SKIP
-        >>> read_settings("fast.yaml").settings  # doctest: +SKIP
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "fast.yaml"
+        ...     _ = path.write_text("lr: 4e-4\\nbatch-size: full\\n")
+        ...     read_settings(path).settings
         {'lr': 0.0004, 'batch_size': 0}
     """
     path = Path(path)
@@ -72,7 +78,7 @@ def _content(path: Path) -> dict[str, Any]:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """YAML without a key that is given twice, of which the first would be lost."""
+        """YAML that refuses a key given twice, because the first value would be lost."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             _once(self.construct_object(key, deep=True) for key, _ in node.value if not key.tag.endswith(":merge"))
@@ -102,7 +108,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _once(keys: Iterable[Any]) -> None:
     listed = list(keys)
     if twice := [key for at, key in enumerate(listed) if key in listed[:at]]:
-        raise ValueError(f"{twice[0]!r} is there twice")
+        raise ValueError(f"{twice[0]!r} occurs twice")
 
 
 def _values(content: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +116,7 @@ def _values(content: dict[str, Any]) -> dict[str, Any]:
     for written, value in content.items():
         name = written.replace("-", "_")
         if name in values:
-            raise InfoplaneError(f"{name!r} is there twice; expected it once.")
+            raise InfoplaneError(f"{name!r} occurs twice; expected it once.")
         values[name] = (FIELDS[name] if name in _FIRST else known(name)).read(value)
     return values
 

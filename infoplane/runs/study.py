@@ -1,6 +1,6 @@
-"""The studies that come with the package: one plain file per claim.
+"""The studies that come with the package, one plain file per claim.
 
-`infoplane study NAME` runs one. They are in studies/ of a checkout, and beside this file in an
+`infoplane study NAME` runs one. They lie in studies/ of a checkout, and in infoplane/studies/ of an
 installed package.
 """
 
@@ -25,9 +25,9 @@ class Study:
     Args:
         name: The name of its file.
         path: Its file.
-        claim: The first line of its docstring.
+        claim: The claim that it tests, the first line of its docstring.
         source: The source of the claim.
-        time: The time that it takes on two cores.
+        time: The time that it takes on two cores, in words.
     """
 
     name: str
@@ -38,7 +38,13 @@ class Study:
 
 
 def studies() -> dict[str, Study]:
-    """Return all studies by name, read from their files without running them."""
+    """Return all studies by name, read from their files without running them.
+
+    Example:
+        >>> import infoplane as ip
+        >>> "echo_versus_bounds" in ip.runs.studies()
+        True
+    """
     here = Path(__file__).resolve().parents[1]
     folder = next((f for f in (here / "studies", here.parent / "studies") if f.is_dir()), None)
     found = {}
@@ -46,7 +52,7 @@ def studies() -> dict[str, Study]:
         if path.stem.startswith("_"):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        said = {
+        constants = {
             target.id: ast.literal_eval(node.value)
             for node in tree.body
             if isinstance(node, ast.Assign)
@@ -54,7 +60,7 @@ def studies() -> dict[str, Study]:
             if isinstance(target, ast.Name) and target.id in ("SOURCE", "TIME")
         }
         claim = (ast.get_docstring(tree) or "").partition("\n")[0]
-        found[path.stem] = Study(path.stem, path, claim, said.get("SOURCE", ""), said.get("TIME", ""))
+        found[path.stem] = Study(path.stem, path, claim, constants.get("SOURCE", ""), constants.get("TIME", ""))
     return found
 
 
@@ -68,7 +74,8 @@ def run(name: str, out: Path, *, quick: bool = False, download: bool = False) ->
         download: Whether to fetch missing data, for a study on real data.
 
     Raises:
-        InfoplaneError: If there is no such study, its data are missing, or there can be no folder.
+        InfoplaneError: If there is no such study, its data are missing, or the folder cannot be
+            made.
     """
     study = studies()[choose(name, studies(), "study")]
     spec = importlib.util.spec_from_file_location(f"infoplane_study_{name}", study.path)

@@ -1,4 +1,4 @@
-"""Several settings trained side by side, a process each, and their tables as one."""
+"""Train several settings side by side, with one process per run, and read their tables as one."""
 
 from __future__ import annotations
 
@@ -26,19 +26,31 @@ if TYPE_CHECKING:
 
 __all__ = ["Sweep", "train_all"]
 
-#: seconds between two looks at the processes
+#: seconds between two checks of the processes
 _WAIT = 0.2
 
 
 class Sweep(Mapping[str, RunDir]):
-    """The runs by name, and their tables: `measurements`, `metrics` and so on, frames with the names as column `run`.
+    """Several runs by name, with their tables as one.
 
-    An empty frame where no run has that table.
+    Every table is also an attribute: `measurements`, `metrics` and so on. Its column `run` holds
+    the names of the runs. The tables are read at once, because the folders may be temporary ones.
+
+    Args:
+        runs: The runs by name.
+
+    Example:
+        >>> import infoplane as ip
+        >>> common = {"epochs": 1, "widths": (3,), "replicas": 1, "subset": 200, "estimators": ()}
+        >>> settings = {name: ip.Settings(activation=name, **common) for name in ("tanh", "relu")}
+        >>> sweep = ip.train_all(settings, processes=1, progress=False)
+        >>> list(sweep), sorted(set(sweep.metrics["run"])), sweep.frame("taps").empty
+        (['tanh', 'relu'], ['relu', 'tanh'], True)
     """
 
     def __init__(self, runs: dict[str, RunDir]) -> None:
         self._runs = runs
-        self._frames = {table: self._read(table) for table in TABLES}  # now: the folder may be a temporary one
+        self._frames = {table: self._read(table) for table in TABLES}
 
     def _read(self, table: str) -> pd.DataFrame:
         import pandas as pd
@@ -48,13 +60,23 @@ class Sweep(Mapping[str, RunDir]):
         return pd.concat(filled, ignore_index=True) if filled else frame_of(table, [])
 
     def frame(self, table: str = "measurements") -> pd.DataFrame:
-        """Give a table of all runs, with the names as column `run`; empty where no run has that table."""
+        """Return a table of all runs, with their names in the column `run`.
+
+        Args:
+            table: The name of the table (`records.TABLES`).
+
+        Returns:
+            The rows of all runs; none if no run has that table.
+
+        Raises:
+            InfoplaneError: If there is no such table.
+        """
         return self._frames[choose(table, TABLES, "table")]
 
     def __getattr__(self, table: str) -> pd.DataFrame:
         if table in TABLES:
             return self._frames[table]
-        raise AttributeError(f"a Sweep has no attribute {table!r}; its tables are {', '.join(TABLES)}")
+        raise AttributeError(f"A Sweep has no attribute {table!r}; its tables are {', '.join(TABLES)}.")
 
     def __getitem__(self, name: str) -> RunDir:
         return self._runs[name]
@@ -74,17 +96,35 @@ def train_all(
     progress: bool = True,
     **options: Any,
 ) -> Sweep:
-    """Train each of the settings as `train` does, into folder/NAME, as many at once as there are cores.
+    """Train each of several settings as `train` does, side by side.
 
-    folder: where the run directories go; a run that is there with the same settings is not trained again, and one that
-        was killed goes on, so that a sweep may be interrupted. None: a temporary folder, gone afterwards: only the
-        tables of the `Sweep` are left.
-    processes: how many at once; default: the cores. 1: in this process, one after the other. (With a GPU give 1: they
-        would share it.)
-    options: `device`, `keep_weights`, `threads`, `download` of `train`.
+    A sweep can be interrupted: a complete run in the folder is not trained again, and one that was
+    stopped is resumed.
 
-    Raises InfoplaneError where a run cannot be made or diverges, after the others have been stopped; what is recorded
-    stays in its folder.
+    Args:
+        settings: The settings of each run, by its name.
+        folder: The folder of the run directories, folder/NAME. By default it is a temporary folder
+            that is removed at the end, so that only the tables of the `Sweep` remain.
+        processes: The number of runs to train at once; by default one per core. With 1, the runs
+            are trained in this process, one after the other; choose this with a GPU, which they
+            would have to share.
+        progress: Show a progress bar.
+        **options: The options `device`, `keep_weights`, `threads` and `download` of `train`.
+
+    Returns:
+        The runs and their tables.
+
+    Raises:
+        InfoplaneError: If a run cannot be made or diverges, or its folder holds a run with other
+            settings or of an earlier format. The other runs are stopped first, and keep the rows
+            that they have recorded.
+
+    Example:
+        >>> import infoplane as ip
+        >>> settings = ip.Settings(epochs=1, widths=(3,), replicas=1, subset=200, estimators=())
+        >>> sweep = ip.train_all({"a": settings, "b": settings}, processes=1, progress=False)
+        >>> sweep.metrics.groupby("run")["loss"].count().to_dict()
+        {'a': 4, 'b': 4}
     """
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="infoplane-") as temporary:
@@ -111,18 +151,21 @@ def train_all(
 
 
 def _job(settings: Settings, path: Path, options: dict[str, Any]) -> dict[str, Any] | None:
-    """What a process is told; None for a run that is complete."""
+    """Return the job of a process, or None for a run that is complete already."""
     resume = (path / "config.json").exists()
     if resume:
         run = RunDir.open(path)
-        if run.config.get("settings") != json.loads(json.dumps(settings.asdict())):
-            raise InfoplaneError(f"{path} holds a run of other settings; choose another folder, or remove it.")
+        run.check_format()
+        recorded = run.config.get("settings")
+        if recorded is None or Settings.fromdict(recorded) != settings:
+            raise InfoplaneError(f"{path} holds a run with other settings. Choose another folder, or remove it.")
         if run.done:
             return None
     return {"settings": settings.asdict(), "out": str(path), "resume": resume, "options": options}
 
 
 def _work(job: dict[str, Any], progress: bool = False) -> None:
+    """Train the run of a job in this process."""
     from .training import train
 
     settings = Settings.fromdict(job["settings"])
@@ -130,8 +173,11 @@ def _work(job: dict[str, Any], progress: bool = False) -> None:
 
 
 def _run(waiting: dict[str, dict[str, Any]], total: dict[str, int], processes: int, progress: bool) -> None:
-    """Processes of their own, not forks: torch's threads do not survive a fork, and nothing of the caller's script is
-    imported again."""
+    """Train the jobs in new processes, `processes` at a time.
+
+    These are no forks, because torch's threads do not survive a fork, and no pool of
+    `multiprocessing`, which would import the caller's script again.
+    """
     left, running = list(waiting), dict[str, tuple[subprocess.Popen[bytes], Any]]()
     seen = dict.fromkeys(waiting, 0)
     with (
@@ -149,43 +195,47 @@ def _run(waiting: dict[str, dict[str, Any]], total: dict[str, int], processes: i
                 name = left.pop(0)
                 running[name] = _start(waiting[name])
             time.sleep(_WAIT)
-            for name, (process, said) in list(running.items()):
+            for name, (process, output) in list(running.items()):
                 over = process.poll() is not None
                 if not bar.disable or over:
                     now = total[name] if over else _snapshots(Path(waiting[name]["out"]))
                     bar.update(now - seen[name])
                     seen[name] = now
                 if over:
-                    said.seek(0)
-                    text = said.read().decode(errors="replace").strip()
+                    output.seek(0)
+                    text = output.read().decode(errors="replace").strip()
                     if process.returncode:
                         raise InfoplaneError(f"The run {name} stopped: {text.splitlines()[-1] if text else 'killed'}")
                     if text:
                         tqdm.write(text, file=sys.stderr)
-                    _close(process, said)
+                    _close(process, output)
                     del running[name]
 
 
 def _start(job: dict[str, Any]) -> tuple[subprocess.Popen[bytes], Any]:
-    said = tempfile.TemporaryFile()
-    process = subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=said, stderr=said)
+    output = tempfile.TemporaryFile()
+    process = subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=output, stderr=output)
     assert process.stdin is not None
     process.stdin.write(json.dumps(job).encode() + b"\n")
-    process.stdin.flush()  # and not closed: that is how the process knows that this one is still there
-    return process, said
+    process.stdin.flush()  # not closed: as long as it is open, the process knows that this one lives
+    return process, output
 
 
-def _close(process: subprocess.Popen[bytes], said: Any) -> None:
+def _close(process: subprocess.Popen[bytes], output: Any) -> None:
     assert process.stdin is not None
     process.stdin.close()
-    said.close()
+    output.close()
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot stop its processes; what they have recorded can be gone on with."""
+    """End this process with its parent, which cannot stop it if it is killed.
+
+    The rows recorded so far stay, and the run can be resumed.
+    """
 
     def watch() -> None:
-        while os.read(0, 1):  # not through sys.stdin, whose lock would be held while the interpreter ends
+        # not through sys.stdin, whose lock would be held while the interpreter ends
+        while os.read(0, 1):
             pass
         os._exit(1)
 
@@ -194,18 +244,18 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _killed(running: dict[str, tuple[subprocess.Popen[bytes], Any]]) -> Iterator[None]:
-    """Whatever ends this, no process is left behind."""
+    """Stop the running processes at the end, whatever the reason."""
     try:
         yield
     finally:
-        for process, said in running.values():
+        for process, output in running.values():
             process.terminate()
             process.wait()
-            _close(process, said)
+            _close(process, output)
 
 
 def _snapshots(path: Path) -> int:
-    """How many snapshots a run has recorded so far."""
+    """Count the snapshots that a run has recorded so far."""
     try:
         with open(path / "metrics.csv", "rb") as file:
             next(file)

@@ -1,4 +1,4 @@
-"""CSV tables that only grow at their end, and files that are written whole or not at all: what survives a kill."""
+"""Files that survive a kill: tables that only grow at their end, and files written as a whole."""
 
 from __future__ import annotations
 
@@ -18,39 +18,47 @@ if TYPE_CHECKING:
 
 __all__ = ["TEMPORARY", "Table", "reason", "write_whole"]
 
-#: what a file is called until it is whole
+#: the ending of a file's name until the file is complete
 TEMPORARY = ".part"
-#: fields that mean "not known" in a column of numbers; tables of format 1 have the second
+#: fields that mean "not known" in a column of numbers; tables of format 1 contain the second
 _UNKNOWN = ["", "nan"]
 
 
 class Table:
     """An append-only CSV file with the columns of a schema: a header, then one line per row.
 
-    The caller holds the lock when it writes.
+    The caller must hold the lock of the run when it writes.
 
     Args:
         path: The file, which need not exist yet.
-        schema: Its columns. A file of format 1, from before numbers had a side and a path, is
+        schema: Its columns. A file of format 1, in which numbers have no side and no path, is
             translated when it is read.
     """
 
     def __init__(self, path: Path, schema: Schema) -> None:
         self.path, self.schema = path, schema
-        self._checked = False  # whether the end of the file was looked at since the lock was taken
+        self._checked = False  # whether the end of the file was checked since the lock was taken
 
     def let_go(self) -> None:
-        """Look at the file again before the next append: another process may have written to it."""
+        """Check the file again before the next append, because another process may have written."""
         self._checked = False
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Add rows at the end; all are on the disk when this returns, or the file is as it was."""
+        """Add rows at the end; when this returns, all of them are on the disk.
+
+        Args:
+            rows: Values by column, for every column of the schema.
+
+        Raises:
+            InfoplaneError: If a row does not fit the schema, or the file cannot be written. The
+                file then stays as it was.
+        """
         if not rows:
             return
         self._mend()
         text = "".join(_line(self._fields(row)) for row in rows)
         try:
-            # unbuffered: a buffer would write what is left of it after the file was taken back to its size
+            # unbuffered, because a buffer would write its rest after the file was truncated
             with open(self.path, "ab", buffering=0) as file:
                 size = file.tell()
                 rest = memoryview((text if size else _line([*map(_quote, self.schema.columns)]) + text).encode())
@@ -79,7 +87,7 @@ class Table:
             return frame_of(self.path.stem, [])
         whole = data[: data.rfind(b"\n") + 1]
         frame = self._parsed(whole)
-        if frame is None:  # something is odd: look at each line, to leave out a torn one or to name a damaged one
+        if frame is None:  # look at each line, to leave out a half-written one or to name a damaged one
             lines, _ = self._complete(data)
             whole = b"".join(lines)
             frame = self._parsed(whole) if lines else frame_of(self.path.stem, [])
@@ -90,7 +98,14 @@ class Table:
         return frame
 
     def cut(self, epoch: int) -> None:
-        """Remove the rows later than an epoch and a half-written last line."""
+        """Remove the rows later than an epoch, and a half-written last line.
+
+        Args:
+            epoch: The last epoch to keep.
+
+        Raises:
+            InfoplaneError: If another line is damaged.
+        """
         data = self._bytes()
         lines, torn = self._complete(data)
         if not lines and not torn:
@@ -107,7 +122,7 @@ class Table:
             write_whole(self.path, b"".join(kept))
 
     def _mend(self) -> None:
-        """Remove a half-written last line, and refuse a file with other columns, before the first append."""
+        """Before the first append, remove a half-written last line and refuse other columns."""
         if self._checked:
             return
         lines, torn = self._complete(self._bytes())
@@ -116,7 +131,8 @@ class Table:
             write_whole(self.path, b"".join(lines))
         if lines and _split(lines[0]) != list(self.schema.columns):
             raise InfoplaneError(
-                f"{self.path} has other columns than this version of infoplane writes; rows cannot be added to it."
+                f"The columns of {self.path} are not those that this version of infoplane writes, so that no rows "
+                "can be added to it."
             )
         self._checked = True
 
@@ -129,7 +145,7 @@ class Table:
             raise InfoplaneError(f"Cannot read {self.path}: {reason(error)}.") from error
 
     def _parsed(self, data: bytes) -> pd.DataFrame | None:
-        """The frame of whole lines; None where a line has other fields than the header, or a field another type."""
+        """Parse complete lines; None if a line does not fit the header, or a field its type."""
         import pandas as pd
 
         header = self._header(data)
@@ -162,7 +178,7 @@ class Table:
         return _translated(self.path.stem, frame)[list(self.schema.columns)]
 
     def _header(self, data: bytes) -> list[str] | None:
-        """The columns of the file, if they are those of the schema, now or in format 1."""
+        """Return the columns of the file if they are those of the schema, now or in format 1."""
         try:
             header = _split(data[: data.find(b"\n") + 1])
         except (csv.Error, UnicodeDecodeError):
@@ -171,13 +187,13 @@ class Table:
         return header if set(header) in (known, known - _NEW.get(self.path.stem, set())) else None
 
     def _misread(self, data: bytes) -> InfoplaneError:
-        """Which line cannot be read as what its column holds."""
+        """Find the line with a field that does not have the type of its column."""
         lines = data.splitlines(keepends=True)
         header = _split(lines[0])
         if self._header(data) is None:
             missing = ", ".join(c for c in self.schema.columns if c not in header) or "none"
             extra = ", ".join(c for c in header if c not in self.schema.columns) or "none"
-            return self._damaged(1, f"the columns are not those of this table: missing: {missing}; unknown: {extra}")
+            return self._damaged(1, f"the columns are not those of this table (missing: {missing}; unknown: {extra})")
         for at, line in enumerate(lines[1:], start=2):
             for name, text in zip(header, _split(line), strict=True):
                 kind = self.schema.columns[name]
@@ -190,7 +206,7 @@ class Table:
         return self._damaged(1, "it cannot be read as a table")
 
     def _complete(self, data: bytes) -> tuple[list[bytes], bool]:
-        """The whole lines, header first; and whether a half-written last line was left out."""
+        """Return the complete lines, header first, and whether a half-written one was left out."""
         lines = [line + b"\n" for line in data.split(b"\n")]
         torn = lines.pop() != b"\n"
         width = _width(lines[0]) if lines else 0
@@ -208,7 +224,7 @@ class Table:
         if row.keys() != columns.keys():
             missing = ", ".join(c for c in columns if c not in row) or "none"
             extra = ", ".join(c for c in row if c not in columns) or "none"
-            raise InfoplaneError(f"A row does not fit {self.path.name}: columns missing: {missing}; unknown: {extra}.")
+            raise InfoplaneError(f"A row does not fit {self.path.name}; columns missing: {missing}; unknown: {extra}.")
         return [self._text(row[name], name, kind) for name, kind in columns.items()]
 
     def _text(self, value: Any, column: str, kind: type) -> str:
@@ -228,10 +244,10 @@ class Table:
             float: "a number, or None where it is not known",
             bool: "True or False, or None where it is not known",
         }[kind]
-        raise InfoplaneError(f"A row does not fit {self.path.name}: {column} is {value!r}: expected {expected}.")
+        raise InfoplaneError(f"A row does not fit {self.path.name}: {column} is {value!r}; expected {expected}.")
 
     def _damaged(self, line: int, what: str) -> InfoplaneError:
-        return InfoplaneError(f"{self.path}, line {line}: {what}. The file is damaged; mend or remove that line.")
+        return InfoplaneError(f"{self.path}, line {line}: {what}. The file is damaged; repair or remove that line.")
 
 
 #: The columns that tables of format 1 do not have.
@@ -239,7 +255,10 @@ _NEW = {"measurements": {"side", "path"}}
 
 
 def _translated(table: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """Translate a frame of format 1, where side and path were parts of other columns; any other stays as it is."""
+    """Translate a frame of format 1, where side and path were parts of other columns.
+
+    Any other frame is returned as it is.
+    """
     if table != "measurements" or "side" in frame:
         return frame
     bound = r",?bound=(upper|lower)"
@@ -259,13 +278,13 @@ def _translated(table: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _exact(version: str) -> dict[str, Any]:
-    """The option that makes pandas read numbers to the last bit, which it does by itself from 3.1 on."""
+    """Return the option with which pandas reads numbers to the last bit; 3.1 needs none."""
     major, minor = map(int, version.split(".")[:2])
     return {} if (major, minor) >= (3, 1) else {"float_precision": "round_trip"}
 
 
 def _commas(frame: pd.DataFrame) -> int:
-    """The number of commas inside the fields of columns of text, which repeat."""
+    """Count the commas inside the fields of columns of text, which have few different values."""
     counts = (frame[name].value_counts() for name in frame)
     return sum(int((own.index.str.count(",") * own).sum()) for own in counts)
 
@@ -275,19 +294,19 @@ def _line(fields: Sequence[str]) -> str:
 
 
 def _quote(text: str) -> str:
-    """Text as a field: in quotes where CSV needs them, and where it would read as a number or a boolean."""
+    """Return text as a field, in quotes if CSV needs them or it looks like a number or boolean."""
     if "," in text or '"' in text or text in ("True", "False") or _is_number(text):
         return '"' + text.replace('"', '""') + '"'
     return text
 
 
 def _split(line: bytes) -> list[str]:
-    """The fields of one line; csv.Error or UnicodeDecodeError where it is no such thing."""
+    """Return the fields of a line; csv.Error or UnicodeDecodeError if it cannot be read."""
     return next(csv.reader([line.decode().removesuffix("\n")], strict=True), [])
 
 
 def _width(line: bytes) -> int:
-    """How many fields a line has; 0 where it is damaged."""
+    """Return the number of fields of a line; 0 if it is damaged."""
     try:
         return len(_split(line)) if b'"' in line or not line.isascii() else line.count(b",") + 1
     except (csv.Error, UnicodeDecodeError):
@@ -306,7 +325,15 @@ def _is_number(text: str) -> bool:
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Replace the file `path` whole: the old one or the new one is there, never a part."""
+    """Replace a file as a whole, so that the old one or the new one exists, and never a part.
+
+    Args:
+        path: The file.
+        data: Its new content.
+
+    Raises:
+        InfoplaneError: If it cannot be written.
+    """
     temporary = path.with_name(path.name + TEMPORARY)
     try:
         with open(temporary, "wb") as file:
@@ -329,4 +356,5 @@ def _sync_folder(path: Path) -> None:
 
 
 def reason(error: OSError) -> str:
+    """Return why the operating system refused something, for the end of a sentence."""
     return error.strerror or str(error)

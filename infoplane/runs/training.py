@@ -1,4 +1,8 @@
-"""The training loop: R replicas of a network, recorded as they learn, in a run directory that survives a kill."""
+"""Train R replicas of a network, and record them while they learn.
+
+Everything is written to a run directory as it is measured, so that a run that was killed can be
+resumed.
+"""
 
 from __future__ import annotations
 
@@ -8,93 +12,76 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..channels.insertion import insert_channel
 from ..channels.models import noisy_layers, rate
 from ..errors import InfoplaneError
 from ..estimators import parse_estimator
 from ..estimators.tap import Tap
-from ..nn.activations import ACTIVATIONS
-from ..nn.networks import CNN, MLP, initialise
 from ..recording.probe import Probe
 from ..recording.recorder import Recorder
 from ..records import TABLES
 from ..streams import Streams, derive
 from ..threads import torch_threads
+from .build import build, choose_device
 from .directory import RunDir
 from .evaluation import evaluate, max_rows
 from .settings import Settings, snapshot_epochs
 from .task import Task, load
 
-__all__ = ["DivergedError", "Training", "build", "choose_device", "recorder_of", "same_data", "train"]
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int64
+
+__all__ = ["DivergedError", "Training", "recorder_of", "same_data", "train"]
 
 
 class DivergedError(InfoplaneError):
-    """Every replica holds NaN or infinite values; what was recorded before is in the run directory."""
+    """The error of `train` when every replica holds NaN or infinite values.
 
+    Everything that was recorded before is in the run directory.
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; auto takes a GPU where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InfoplaneError(
-            f"Device {name!r} is not there ({str(error).splitlines()[0]}); expected auto, cpu, or "
-            "cuda on a machine with a GPU."
-        ) from None
-    return device
-
-
-def build(settings: Settings, task: Task) -> nn.Module:
-    """The network of the settings, initialised, with its noisy layers."""
-    common = (settings.widths, task.outputs, settings.activation, settings.replicas, settings.bits)
-    model: nn.Module
-    if settings.model == "cnn":
-        model = CNN(task.x.shape[1:], settings.conv_channels, *common)
-    else:
-        model = MLP(task.x.shape[1], *common)
-    initialise(model, settings.init or ACTIVATIONS[settings.activation].init, settings.seeds)
-    model.to(task.x.device)
-    if settings.bits:  # the ranges that epoch 0 is measured with are those of a batch
-        streams = Streams([derive("range", seed) for seed in settings.seeds], task.x.device)
-        order = torch.take_along_dim(task.train, streams.permutations(task.train.shape[1]), -1)
-        rows = order[:, : settings.batch_size or order.shape[1]]
-        with torch.no_grad():
-            model(task.x[rows] if settings.replicas > 1 else task.x[rows[0]])
-    if settings.echo_at and settings.echo_mode == "chain":
-        options: dict[str, dict[str, Any]] = {
-            "echo": {
-                "max_scale": settings.max_scale,
-                "echoes": settings.echoes,
-                "scale": settings.scale,
-                "mixing": settings.mixing,
-                "shuffle": False,  # batches are drawn in random order
-            },
-            "gaussian": {"std": settings.noise_std, "scale": settings.scale},
-            "dropout": {"p": settings.dropout},
-        }
-        insert_channel(
-            model,
-            settings.noisy_layers,
-            task.x[:2],
-            settings.noise,
-            inplace=True,
-            **options[settings.noise],
-        )
-    return model
+    Example:
+        >>> import tempfile, warnings
+        >>> import infoplane as ip
+        >>> options = {"activation": "relu", "optimizer": "sgd", "lr": 1e30, "subset": 200}
+        >>> settings = ip.Settings(epochs=1, widths=(3,), replicas=1, estimators=(), **options)
+        >>> with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", ip.recording.NonFiniteWarning)
+        ...     try:
+        ...         run = ip.train(settings, f"{folder}/run", progress=False)
+        ...     except ip.runs.DivergedError as error:
+        ...         print(str(error).partition(" (")[0])
+        Every replica holds NaN or infinite values at epoch 1
+    """
 
 
 @dataclass
 class Training:
-    """The state of a run between two epochs: everything that a later epoch depends on."""
+    """The state of a run between two epochs: everything that a later epoch depends on.
+
+    Args:
+        settings: The settings of the run.
+        task: The data and the loss.
+        model: The network, with all replicas.
+        optimizer: The optimiser of its weights.
+        epoch: The number of epochs trained so far.
+        step: The number of training steps so far.
+        rates: (R,), the mean training rate over the last epoch, in nats. It is an approximation
+            above the first Echo layer.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> settings = ip.Settings(epochs=10, widths=(3,), replicas=2, subset=200, warmup=0)
+        >>> training = ip.runs.Training.start(settings, torch.device("cpu"))
+        >>> training.run_epoch()
+        >>> training.epoch, training.step, training.beta(training.epoch)
+        (1, 1, 0.03)
+    """
 
     settings: Settings
     task: Task
@@ -102,22 +89,35 @@ class Training:
     optimizer: torch.optim.Optimizer
     epoch: int = 0
     step: int = 0
-    #: (R,), mean training rate of the last epoch, nats; an approximation above the first Echo layer
     rates: Tensor = field(default_factory=lambda: torch.tensor(math.nan))
 
     @classmethod
     def start(cls, settings: Settings, device: torch.device, *, download: bool = False) -> Training:
+        """Load the data, and build the network and its optimiser, before the first epoch.
+
+        Args:
+            settings: The settings of the run.
+            device: The device of data and network.
+            download: Whether to fetch missing data.
+
+        Raises:
+            InfoplaneError: If the data cannot be read, or the settings do not fit them.
+        """
         task = load(settings, device, download=download)
         model = build(settings, task)
         if settings.optimizer == "adam":
-            # Fused Adam rounds the ends of a tensor differently, and a replica would depend on its neighbours.
+            # Fused Adam rounds the ends of a tensor differently, so that a replica would depend on
+            # its neighbours.
             optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, foreach=True)
         else:
             optimizer = torch.optim.SGD(model.parameters(), lr=settings.lr, foreach=True)
         return cls(settings, task, model, optimizer, rates=torch.full((settings.replicas,), math.nan, device=device))
 
     def beta(self, epoch: int) -> float:
-        """The weight of the rate in the loss of an epoch: 0 at first, then growing linearly, then the full beta."""
+        """Return the weight of the rate in the loss of an epoch, in nats per nat.
+
+        It is 0 at first, then grows linearly to the beta of the settings, and stays there.
+        """
         s = self.settings
         if s.warmup == 0.0:
             return s.beta
@@ -125,12 +125,17 @@ class Training:
 
     @cached_property
     def rated(self) -> bool:
-        """Whether there is a rate to train with."""
+        """Whether the network has a rate that the loss can contain."""
         return any(layer.rated for layer in noisy_layers(self.model).values())
 
     def batches(self, streams: Streams) -> Iterator[Tensor]:
-        """The minibatches of an epoch, (R, B) rows of the task, each replica's in an order drawn from its stream; a
-        last one too small for its echoes is left out."""
+        """Yield the minibatches of an epoch, (R, B) rows of the task, in the order of each replica.
+
+        A last batch that is too small for the echoes is left out.
+
+        Args:
+            streams: The random streams of the orders, one per replica.
+        """
         s, train = self.settings, self.task.train
         order = torch.take_along_dim(train, streams.permutations(train.shape[1]), -1)
         echoes = s.echoes if s.noise == "echo" and noisy_layers(self.model) else 0
@@ -138,8 +143,14 @@ class Training:
             if rows.shape[1] > echoes:
                 yield rows
 
-    def loss(self, rows: Tensor) -> Tensor:
-        """(R,): what a minibatch of this epoch is trained on, the mean loss and beta times the rate."""
+    def loss(self, rows: Int64[Tensor, "R B"]) -> Float[Tensor, " R"]:
+        """Return the training loss of a minibatch of this epoch, (R,).
+
+        It is the mean loss of the task plus beta times the rate.
+
+        Args:
+            rows: (R, B), the rows of each replica in the task.
+        """
         many = self.settings.replicas > 1
         x, y = self.task.at(rows)
         logits = self.model(x if many else x[0])
@@ -147,9 +158,10 @@ class Training:
         return loss + self.beta(self.epoch) * rate(self.model) if self.rated else loss
 
     def run_epoch(self) -> None:
-        """One epoch for all replicas, each in its own order and with its own noise.
+        """Train all replicas for one epoch, each in its own order and with its own noise.
 
-        The random streams start afresh in every epoch from (seed, epoch): a resumed run needs no random state.
+        The random streams start anew in every epoch from (seed, epoch), so that a resumed run needs
+        no random state.
         """
         streams = Streams([derive("epoch", seed, self.epoch) for seed in self.settings.seeds], self.task.x.device)
         layers = noisy_layers(self.model)
@@ -170,6 +182,7 @@ class Training:
         self.step += batches
 
     def state(self) -> dict[str, Any]:
+        """Return the state as a checkpoint holds it."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -179,6 +192,11 @@ class Training:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state` returned.
+
+        Raises:
+            InfoplaneError: If the state does not fit the settings.
+        """
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -201,27 +219,44 @@ def train(
     workers: int | None = None,
     download: bool = False,
 ) -> RunDir:
-    """Train and record: the run directory `out`, complete, is what is left (see `rundir`).
+    """Train a network and record its layers while it learns.
 
-    resume: go on with the run in `out` from its last checkpoint, with its own settings; it ends as if never killed.
-    force: replace the run in `out`. keep_weights: keep the weights of every snapshot in checkpoints/.
-    threads: of torch, on the CPU; default 1, for networks whose operations are too small to be shared, and the other
-    cores measure (workers: so many of them). A resumed run takes those it had: with another number it would not end
-    bit-equal. download: the data
-    set, where its files are not there.
-    Raises InfoplaneError for what cannot be done and DivergedError when no replica is left.
+    Args:
+        settings: The settings of the run. A resumed run keeps its own.
+        out: The run directory, which is made if it does not exist.
+        device: "auto" takes a GPU if there is one; or "cpu", "cuda".
+        resume: Continue the run in `out` from its last checkpoint. It ends as if it had never been
+            stopped.
+        force: Replace a run that is in `out`.
+        progress: Show a progress bar.
+        keep_weights: Keep the weights of every snapshot in checkpoints/.
+        threads: The number of torch threads on the CPU. The default is 1, because the operations of
+            small networks are too small to be shared. A resumed run keeps its number: with another
+            one it would not end equal to the bit.
+        workers: The number of threads that measure; by default one per core.
+        download: Fetch missing files of the data set.
+
+    Returns:
+        The run directory, complete.
+
+    Raises:
+        InfoplaneError: If the run cannot be made, resumed or written.
+        DivergedError: If every replica holds NaN or infinite values.
+
+    Example:
+        >>> import tempfile
+        >>> import infoplane as ip
+        >>> settings = ip.Settings(epochs=2, widths=(3,), replicas=2, subset=200, probe="train")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = ip.train(settings, f"{folder}/run", progress=False)
+        ...     sorted(set(run.read("measurements")["epoch"])), run.done
+        ([0, 1, 2], True)
     """
     if resume:
-        run = RunDir.open(out)
-        run.check_format()
-        try:
-            settings = Settings.fromdict(run.config["settings"])
-            keep_weights, threads = run.config["keep_weights"], run.config["threads"]
-            device = run.config["device"] if device == "auto" else device
-        except KeyError as error:
-            raise InfoplaneError(
-                f"{run.path}/config.json has no {error}; expected what `infoplane train` writes."
-            ) from None
+        run = _stopped(out)
+        settings = Settings.fromdict(run.config["settings"])
+        keep_weights, threads = run.config["keep_weights"], run.config["threads"]
+        device = run.config["device"] if device == "auto" else device
     threads = threads or 1
     where = choose_device(device)
     training = Training.start(settings, where, download=download)
@@ -238,12 +273,30 @@ def train(
     return run
 
 
+def _stopped(out: str | os.PathLike[str]) -> RunDir:
+    """Open a run to resume, and check that it says how it was trained."""
+    run = RunDir.open(out)
+    run.check_format()
+    for name in ("settings", "keep_weights", "threads", "device"):
+        if name not in run.config:
+            raise InfoplaneError(f"{run.path}/config.json has no {name!r}; expected what `infoplane train` writes.")
+    return run
+
+
 def same_data(run: RunDir, task: Task) -> None:
-    """InfoplaneError where the data are not those that the run was started with."""
+    """Check that a run was started with the data of a task.
+
+    Args:
+        run: The run.
+        task: The data that are to continue it, or to measure it on.
+
+    Raises:
+        InfoplaneError: If the data are different.
+    """
     if run.config.get("data", task.fingerprint) != task.fingerprint:
         raise InfoplaneError(
-            f"The data are not those that {run.path} was started with: its numbers, and its seeds, are of others. Give "
-            "it back its files (--data-root)."
+            f"The data are not those that {run.path} was started with, so that its numbers and seeds do not fit them. "
+            "Give the folder with its own files (--data-root)."
         )
 
 
@@ -251,9 +304,21 @@ def recorder_of(training: Training, probe: str | None = None, **options: Any) ->
     """Make the Recorder of a run.
 
     Args:
-        training: The run: its network, data and settings.
+        training: The run, with its network, data and settings.
         probe: "train", "test" or "all"; by default that of the settings.
-        options: Options of `Recorder`, in place of what the settings say.
+        **options: Options of `Recorder`, which replace those of the settings.
+
+    Raises:
+        InfoplaneError: As for `Recorder`.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> settings = ip.Settings(widths=(3,), replicas=2, subset=200, probe="train")
+        >>> training = ip.runs.Training.start(settings, torch.device("cpu"))
+        >>> recorder = ip.runs.recorder_of(training, estimators=["binning"])
+        >>> recorder.layers, len(recorder.snapshot(epoch=0)["measurements"])
+        (['hidden1', 'output'], 8)
     """
     settings, task = training.settings, training.task
     name = probe or settings.probe
@@ -273,18 +338,12 @@ def recorder_of(training: Training, probe: str | None = None, **options: Any) ->
 
 
 def _go(run: RunDir, training: Training, recorder: Recorder, keep_weights: bool, progress: bool) -> None:
+    """Train and record from the last checkpoint, or from the start, to the end."""
     settings = training.settings
     if run.done:
         return
-    names = run.checkpoints()
-    if "last" in names:
-        training.load_state(run.load_checkpoint())
-        run.cut(training.epoch)
-        deferred = any(e.deferred for e in recorder.estimators)
-        for name in names if deferred else ():
-            if name.startswith("epoch-") and int(name.removeprefix("epoch-")) <= training.epoch:
-                held = run.load_checkpoint(name)
-                recorder.held[held["epoch"], held["step"]] = held["model"]
+    if "last" in run.checkpoints():
+        _go_back(run, training, recorder)
     else:
         run.cut(-1)
         _record(run, training, recorder, keep_weights)
@@ -308,8 +367,24 @@ def _go(run: RunDir, training: Training, recorder: Recorder, keep_weights: bool,
     _finish(run, recorder)
 
 
+def _go_back(run: RunDir, training: Training, recorder: Recorder) -> None:
+    """Restore the last checkpoint, and remove the rows that are later."""
+    training.load_state(run.load_checkpoint())
+    run.cut(training.epoch)
+    if not any(e.deferred for e in recorder.estimators):
+        return
+    for name in run.checkpoints():
+        if name.startswith("epoch-") and int(name.removeprefix("epoch-")) <= training.epoch:
+            held = run.load_checkpoint(name)
+            recorder.held[held["epoch"], held["step"]] = held["model"]
+
+
 def _finish(run: RunDir, recorder: Recorder) -> None:
-    """The second pass, and the mark. Its rows are of past epochs: those that a kill left here are not written twice."""
+    """Take the second pass over all snapshots, and mark the run as complete.
+
+    The rows of that pass belong to past epochs, so a resumed run already has those that were
+    written before it was killed. They are not written twice.
+    """
     for table, rows in recorder.finish().items():
         key = list(TABLES[table].key)
         written = set(run.read(table)[key].itertuples(index=False, name=None))
@@ -318,7 +393,7 @@ def _finish(run: RunDir, recorder: Recorder) -> None:
 
 
 def _record(run: RunDir, training: Training, recorder: Recorder, keep_weights: bool) -> None:
-    """Measure, write the rows, and only then the checkpoint that stands for them."""
+    """Measure, write the rows, and only then write the checkpoint that stands for them."""
     model, settings = training.model, training.settings
     streams = Streams([derive("evaluate", s, training.epoch) for s in settings.seeds], training.task.x.device)
     metrics = evaluate(model, training.task, streams)
@@ -336,6 +411,6 @@ def _record(run: RunDir, training: Training, recorder: Recorder, keep_weights: b
     run.save_checkpoint(training.state())
     if all(math.isnan(float(str(row["loss"]))) for row in metrics):
         raise DivergedError(
-            f"Every replica holds NaN or infinite values at epoch {training.epoch} (lr {settings.lr:g}). What was "
-            f"recorded until then is in {run.path}. Try a smaller --lr."
+            f"Every replica holds NaN or infinite values at epoch {training.epoch} (lr {settings.lr:g}). The rows "
+            f"recorded until then are in {run.path}. Try a smaller --lr."
         )

@@ -1,8 +1,7 @@
-"""The types of settings: how a value is read and described.
+"""The types of settings, which read and describe values.
 
-Values come from Python, from files and from the command line.
-
-A setting is declared once, as an annotated field:
+Values come from Python, from files and from the command line. A setting is declared once, as an
+annotated field:
 
     epochs: Annotated[Whole, Field(ge=1), About("Training", "Number of epochs.")] = 400
 
@@ -46,15 +45,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class About:
-    """What a person is told of a setting.
+    """The description of a setting for its users.
 
     Args:
         group: The heading under which --help and the documentation list it.
         help: One line, without the default and without the choices.
-        expected: What values it takes, where its type and range do not say it.
-        default: Its default in words, where that is None or depends on another setting.
-        choices: The registry that its values are from, where its type is no Literal.
-        metavar: How --help writes its value, where the type does not say it.
+        expected: The values that it takes, in words, if its type and range do not say it.
+        default: Its default in words, if that is None or depends on another setting.
+        choices: The registry of its values, if its type is no Literal.
+        metavar: The form of its value in --help, if the type does not say it.
         names: Words that stand for a value.
     """
 
@@ -69,7 +68,14 @@ class About:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: its name, type, default and description."""
+    """One setting.
+
+    Args:
+        name: Its name in Python and in files.
+        hint: Its annotated type.
+        default: Its default value.
+        about: Its description.
+    """
 
     name: str
     hint: Any
@@ -83,6 +89,7 @@ class Setting:
 
     @property
     def shown_name(self) -> str:
+        """The name on the command line, with hyphens."""
         return self.name.replace("_", "-")
 
     @cached_property
@@ -92,12 +99,12 @@ class Setting:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The words that it can be; empty for a setting that takes other values too."""
+        """The words that it accepts; empty for a setting that takes other values too."""
         return get_args(self.kind) if get_origin(self.kind) is Literal else tuple(self.about.choices)
 
     @property
     def expected(self) -> str:
-        """What values it takes, in words: "a whole number of at least 1"."""
+        """The values that it takes, in words, such as "a whole number of at least 1"."""
         if self.about.expected:
             return self.about.expected
         if self.choices:
@@ -106,7 +113,7 @@ class Setting:
         return kinds.get(self.kind, "text") + _range(self.hint)
 
     def text(self, value: Any) -> str:
-        """The value as one would write it behind the option."""
+        """Return a value as one writes it on the command line."""
         if value in self.about.names.values():
             return next(name for name, named in self.about.names.items() if named == value)
         if isinstance(value, tuple):
@@ -119,8 +126,7 @@ class Setting:
         """Return the value in the setting's own type.
 
         Raises:
-            InfoplaneError: If it is of another type or out of range; says what arrived and what was
-                expected.
+            InfoplaneError: If it is of another type or out of range.
         """
         if isinstance(value, str):
             value = self.about.names.get(value, value)
@@ -141,7 +147,7 @@ class Setting:
 
 
 def fields_of(cls: type, extra: dict[str, Any]) -> dict[str, Setting]:
-    """Return `extra`, annotated types by name, and the fields of a dataclass, as settings."""
+    """Return the settings in `extra`, annotated types by name, and in the fields of a dataclass."""
     hints = extra | typing.get_type_hints(cls, include_extras=True)
     return {name: Setting(name, hint, getattr(cls, name, None), _about(hint)) for name, hint in hints.items()}
 
@@ -157,7 +163,7 @@ def such_that(holds: Callable[[Any], bool]) -> AfterValidator:
     return AfterValidator(check)
 
 
-# -- readers: ValueError for what they cannot read, which `Setting.read` puts into words
+# -- readers, which raise a ValueError without a message; `Setting.read` words the error
 
 
 def _real(value: Any) -> float:
@@ -237,7 +243,7 @@ Words = Annotated[tuple[Text, ...], BeforeValidator(_words)]
 
 
 def shown(value: Any) -> str:
-    """Return a value as an error shows it: short, whatever it is."""
+    """Return the text of any value for an error message, which is short."""
     try:
         return repr(value) if len(repr(value)) <= 80 else reprlib.repr(value)
     except Exception:  # a number of too many digits, or somebody's object

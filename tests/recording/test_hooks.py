@@ -75,7 +75,7 @@ def test_what_was_read_is_taken_inside_the_block_only(handwritten, bits):
     x, _ = bits
     trace = ip.Trace(handwritten, ["act"])
     expected = (
-        r"^Trace\.take\(\) was called outside the `with` block.* call it inside the block, after the forward pass\.$"
+        r"^Trace\.take\(\) was called outside the `with` block.* Call it inside the block, after the forward pass\.$"
     )
     with pytest.raises(ip.recording.TraceError, match=expected):
         trace.take()

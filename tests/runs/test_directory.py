@@ -111,12 +111,12 @@ def test_config_takes_what_json_can_say(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"a": [1.0, math.nan]}, r"config\.a\[1\] is nan, which JSON has no word for"),
+        ({"a": [1.0, math.nan]}, r"config\.a\[1\] is nan, which JSON cannot hold"),
         ({"a": {"b": -math.inf}}, r"config\.a\.b is -inf"),
         ({"a": numpy.float64("inf")}, r"config\.a is inf"),
-        ({"a": {1}}, r"config\.a is a set, which config\.json cannot hold: expected text, numbers"),
+        ({"a": {1}}, r"config\.a is a set, which config\.json cannot hold; expected text, numbers"),
         ({"a": numpy.zeros(2)}, r"config\.a is a ndarray"),
-        ({"a": {1: 2}}, r"config\.a has the key 1: a key of config\.json is a string"),
+        ({"a": {1: 2}}, r"config\.a has the key 1; expected a string, as all keys of config\.json are"),
     ],
 )
 def test_config_refuses_what_json_cannot_say(tmp_path, config, message):
@@ -127,7 +127,7 @@ def test_config_refuses_what_json_cannot_say(tmp_path, config, message):
 
 def test_a_run_is_not_overwritten(run):
     run.close()
-    with pytest.raises(InfoplaneError, match=r"holds another run\. Go on with it \(--resume\), replace it \(--force\)"):
+    with pytest.raises(InfoplaneError, match=r"holds another run\. Continue it \(--resume\), replace it \(--force\)"):
         RunDir.create(run.path, {})
     assert RunDir.open(run.path).config == run.config
 
@@ -177,7 +177,7 @@ def test_a_create_that_was_killed_can_be_repeated(tmp_path):
 
 
 def test_open_says_what_is_wrong(run, tmp_path):
-    with pytest.raises(InfoplaneError, match="is no run directory: it is not there"):
+    with pytest.raises(InfoplaneError, match="is no run directory: it does not exist"):
         RunDir.open(tmp_path / "absent")
     with pytest.raises(InfoplaneError, match="is no run directory: it is a file"):
         RunDir.open(run.path / "config.json")
@@ -284,18 +284,18 @@ def test_text_that_reads_as_a_number_stays_text(run):
     [
         (
             {"epoch": 1, "loss": 1.0},
-            r"does not fit metrics\.csv: columns missing: run, step, replica, .*; unknown: none",
+            r"does not fit metrics\.csv; columns missing: run, step, replica, .*; unknown: none",
         ),
         (metric(los=1.0), "columns missing: none; unknown: los"),
-        (metric(epoch=1.5), "epoch is 1.5: expected an integer"),
-        (metric(epoch=True), "epoch is True: expected an integer"),
-        ({**metric(), "epoch": None}, "epoch is None: expected an integer"),
-        (metric(loss=[1.0]), r"loss is \[1\.0\]: expected a number, or None where it is not known"),
-        (metric(loss="0.5"), "loss is '0.5': expected a number"),
-        (metric(loss=True), "loss is True: expected a number"),
+        (metric(epoch=1.5), "epoch is 1.5; expected an integer"),
+        (metric(epoch=True), "epoch is True; expected an integer"),
+        ({**metric(), "epoch": None}, "epoch is None; expected an integer"),
+        (metric(loss=[1.0]), r"loss is \[1\.0\]; expected a number, or None where it is not known"),
+        (metric(loss="0.5"), "loss is '0.5'; expected a number"),
+        (metric(loss=True), "loss is True; expected a number"),
         (metric(loss=torch.zeros(2)), "loss is tensor"),
-        (metric(split="a\nb"), r"split is 'a\\nb': expected text of one line"),
-        (metric(split=None), "split is None: expected text of one line"),
+        (metric(split="a\nb"), r"split is 'a\\nb'; expected text of one line"),
+        (metric(split=None), "split is None; expected text of one line"),
     ],
 )
 def test_a_row_that_does_not_fit_is_refused_whole(run, bad, message):
@@ -309,7 +309,7 @@ def test_a_row_that_does_not_fit_is_refused_whole(run, bad, message):
 def test_a_bad_first_row_fixes_nothing(run):
     with pytest.raises(InfoplaneError, match="columns missing: run"):
         run.append({"metrics": [{"loss": 1.0}]})
-    with pytest.raises(InfoplaneError, match=r"does not fit measurements\.csv: columns missing: probe"):
+    with pytest.raises(InfoplaneError, match=r"does not fit measurements\.csv; columns missing: probe"):
         run.append({"measurements": [metric()]})
     run.append({"metrics": [metric()]})
     assert len(run.read("metrics")) == 1
@@ -517,16 +517,16 @@ def test_a_save_that_fails_keeps_the_old_checkpoint(run, monkeypatch):
 
 
 def test_checkpoint_errors(run):
-    with pytest.raises(InfoplaneError, match=r"has no checkpoint 'last'. There: none"):
+    with pytest.raises(InfoplaneError, match=r"has no checkpoint 'last'. It has: none"):
         run.load_checkpoint()
     run.save_checkpoint({"w": torch.zeros(100)})
-    with pytest.raises(InfoplaneError, match=r"has no checkpoint 'lost'. There: last"):
+    with pytest.raises(InfoplaneError, match=r"has no checkpoint 'lost'. It has: last"):
         run.load_checkpoint("lost")
     file = run.path / "checkpoints" / "last.pt"
     whole = file.read_bytes()
     for damaged in (b"", whole[: len(whole) // 2], b"\0" * len(whole)):
         file.write_bytes(damaged)
-        with pytest.raises(InfoplaneError, match=r"Cannot read .*last\.pt: it is damaged or not ours"):
+        with pytest.raises(InfoplaneError, match=r"Cannot read .*last\.pt: it is damaged or no checkpoint of a run"):
             run.load_checkpoint()
     for name in ("", "../config", ".hidden", "a/b"):
         with pytest.raises(InfoplaneError, match="cannot name a checkpoint"):
@@ -546,7 +546,7 @@ def test_a_state_that_would_not_load_is_not_saved(run):
 def test_nothing_is_unpickled(run):
     (run.path / "checkpoints").mkdir()
     torch.save({"f": builtins.eval}, run.path / "checkpoints" / "last.pt")
-    with pytest.raises(InfoplaneError, match="damaged or not ours"):
+    with pytest.raises(InfoplaneError, match="damaged or no checkpoint of a run"):
         run.load_checkpoint()
 
 

@@ -97,6 +97,16 @@ def test_resuming_it_is_refused_and_says_what_to_do(old):
     assert {file: file.read_bytes() for file in old.rglob("*") if file.is_file()} == before
 
 
+def test_a_sweep_over_it_is_refused_with_the_same_message(old):
+    """Also where the settings are the same, for they have other names there."""
+    settings = ip.Settings.fromdict(json.loads((old / "config.json").read_text())["settings"])
+    before = {file: file.read_bytes() for file in old.rglob("*") if file.is_file()}
+    for processes in (1, 2):
+        with pytest.raises(InfoplaneError, match="was written by an earlier version of infoplane"):
+            ip.train_all({old.name: settings}, old.parent, processes=processes, progress=False)
+    assert {file: file.read_bytes() for file in old.rglob("*") if file.is_file()} == before
+
+
 def test_its_settings_have_the_names_of_today():
     said = json.loads((FOLDER / "relu" / "config.json").read_text())["settings"]
     settings = ip.Settings.fromdict(said)

@@ -193,7 +193,7 @@ def test_every_setting_says_what_it_is():
 
 @pytest.mark.parametrize("values", [None, [], "x", {1: 2}])
 def test_recorded_settings_that_are_none_are_refused(values):
-    with pytest.raises(InfoplaneError, match="expected their values by name"):
+    with pytest.raises(InfoplaneError, match="expected values by name"):
         Settings.fromdict(values)
 
 
@@ -205,5 +205,5 @@ def test_recorded_settings_are_read_under_their_former_names():
     assert Settings.fromdict(former) == now
     with pytest.raises(InfoplaneError, match="both 'noise' and 'channel'"):
         Settings.fromdict(former | {"noise": "echo"})
-    with pytest.raises(InfoplaneError, match="Unknown setting 'channel'; it is called 'noise' now"):
+    with pytest.raises(InfoplaneError, match="Unknown setting 'channel'; it is now called 'noise'"):
         Settings(channel="echo")

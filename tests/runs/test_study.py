@@ -116,7 +116,7 @@ def test_a_quick_study_leaves_the_figures_of_a_full_one_alone(tmp_path, monkeypa
         result = CliRunner().invoke(main, ["study", "fine", *options])
         assert result.exit_code == 0, result.output
         assert (tmp_path / folder / "fine.txt").read_text() == str("--quick" in options)
-        assert ("do not read anything off" in result.stdout) == ("--quick" in options)
+        assert ("do not use its numbers" in result.stdout) == ("--quick" in options)
 
 
 @pytest.mark.slow

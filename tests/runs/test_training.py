@@ -20,7 +20,8 @@ from infoplane.errors import InfoplaneError
 from infoplane.runs.evaluation import evaluate
 from infoplane.runs.settings import Settings
 from infoplane.runs.task import cross_entropy
-from infoplane.runs.training import Training, choose_device, train
+from infoplane.runs.build import choose_device
+from infoplane.runs.training import Training, train
 from infoplane.streams import Streams, derive
 
 
@@ -265,9 +266,9 @@ def test_weights_of_the_snapshots_are_kept_where_asked_for(tmp_path):
 
 def test_devices_that_are_not_there_are_refused():
     assert choose_device("auto").type in ("cpu", "cuda")
-    with pytest.raises(InfoplaneError, match="is not there"):
+    with pytest.raises(InfoplaneError, match="is not available"):
         choose_device("cuda:99")
-    with pytest.raises(InfoplaneError, match="is not there"):
+    with pytest.raises(InfoplaneError, match="is not available"):
         choose_device("gpu")
 
 
