@@ -497,7 +497,7 @@ def test_ranges_of_epochs(metrics):
 def test_what_the_new_plots_refuse(measurements, metrics):
     frame = make_certificates()
     cases = [
-        (lambda: loss(metrics[:0]), r"The frame holds no metrics; there is nothing to draw"),
+        (lambda: loss(metrics[:0]), r"The frame holds no metrics, so there is nothing to draw"),
         (lambda: loss(metrics.drop(columns=["path", "loss"])), r"lacks the columns path, loss: expected a frame of"),
         (lambda: loss(metrics, unit="bit"), r"Unknown unit 'bit'"),
         (lambda: loss(metrics, epochs=[3]), r"Unknown epoch '3'"),
@@ -560,7 +560,7 @@ def runs(tmp_path_factory, measurements, metrics):
                 if name == "plain" and table == "measurements":
                     frame = frame[~frame["estimator"].isin(["echo", "decoder"])]
                 if name != "empty" and not (name == "plain" and table in ("certificates", "taps", "gradients")):
-                    run.append(table, frame.to_dict("records"))
+                    run.append({table: frame.to_dict("records")})
     return folder
 
 
