@@ -560,8 +560,14 @@ def runs(tmp_path_factory, measurements, metrics):
                 if name == "plain" and table == "measurements":
                     frame = frame[~frame["estimator"].isin(["echo", "decoder"])]
                 if name != "empty" and not (name == "plain" and table in ("certificates", "taps", "gradients")):
-                    run.append({table: frame.to_dict("records")})
+                    run.append({table: complete(table, frame)})
     return folder
+
+
+def complete(table, frame):
+    """Return the rows of a frame with all columns of their table: unknown numbers are None, or 0 for whole numbers."""
+    empty = {name: None if kind in (float, bool) else kind() for name, kind in TABLES[table].columns.items()}
+    return [empty | row for row in frame.to_dict("records")]
 
 
 def call(*arguments):
