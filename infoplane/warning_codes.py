@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["LIMITS", "WARNINGS", "Warned"]
+__all__ = ["IMPOSSIBLE", "LIMITS", "WARNINGS", "Warned"]
 
 #: What the certificate of an exact rate asks of each of its values, by column: `seen` is the share seen_nats /
 #: value_nats, of which 0.01 nats more may be missing; bank_shift is in standard deviations for a first Echo layer,
@@ -292,3 +292,6 @@ WARNINGS: dict[str, Warned] = {
         "read I(Z_k;Z_k-1) beside it",
     ),
 }
+
+#: The warnings of a number that its quantity cannot be.
+IMPOSSIBLE = ("data-processing", "over-ceiling", "negative")

@@ -10,12 +10,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..channels.channel import Channel
 from ..errors import InfoplaneError, choose
 from ..streams import derive
 from .activations import ACTIVATIONS
 from .quantise import Quantise
-from .replicas import ReplicaConv2d, ReplicaLinear
+from .replicas import OwnWeights, ReplicaConv2d, ReplicaLinear
 
 __all__ = ["CNN", "INITS", "MLP", "Convolution", "Hidden", "Init", "Output", "initialise"]
 
@@ -223,7 +222,7 @@ def initialise(model: nn.Module, init: str, seeds: Sequence[int]) -> None:
     Each layer has a stream of its own, so that adding an Echo layer, or a layer above, leaves the others as they were.
     """
     chosen = INITS[choose(init, INITS, "initialisation")]
-    within = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, Channel))
+    within = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, OwnWeights))
     for name, module in model.named_modules():
         if not isinstance(module, ReplicaLinear | ReplicaConv2d) or name.startswith(within):
             continue

@@ -11,7 +11,11 @@ from torch.nn.functional import conv2d
 
 from ..errors import InfoplaneError
 
-__all__ = ["ReplicaConv2d", "ReplicaLinear"]
+__all__ = ["OwnWeights", "ReplicaConv2d", "ReplicaLinear"]
+
+
+class OwnWeights:
+    """Mark a module that draws its own weights, so that `networks.initialise` leaves them alone."""
 
 
 class ReplicaLinear(nn.Module):
