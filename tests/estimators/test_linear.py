@@ -172,7 +172,7 @@ def test_a_regression_has_a_gap_in_loss_only(tmp_path):
     table = ip.plot.PLOTS["gap"].draw(run.read("measurements"), metrics, estimator="linear", layers=["output"])
     assert "squared error" in table.axes[0].get_ylabel()
     mixed = metrics.assign(objective=["cross-entropy"] + ["squared error"] * (len(metrics) - 1))
-    with pytest.raises(InfoplaneError, match="one kind"):
+    with pytest.raises(InfoplaneError, match="the same loss"):
         ip.plot.PLOTS["loss"].draw(mixed)
     plane = ip.plot.PLOTS["plane"].draw(run.read("measurements"))
     assert any("I(X;Y)" in t.get_text() for t in plane.axes[0].texts)

@@ -498,7 +498,7 @@ def test_ranges_of_epochs(metrics):
 def test_what_the_new_plots_refuse(measurements, metrics):
     frame = make_certificates()
     cases = [
-        (lambda: loss(metrics[:0]), r"The frame holds no metrics; there is nothing to draw"),
+        (lambda: loss(metrics[:0]), r"The frame holds no metrics, so there is nothing to draw"),
         (lambda: loss(metrics.drop(columns=["path", "loss"])), r"lacks the columns path, loss: expected a frame of"),
         (lambda: loss(metrics, unit="bit"), r"Unknown unit 'bit'"),
         (lambda: loss(metrics, epochs=[3]), r"Unknown epoch '3'"),
@@ -544,12 +544,6 @@ def make_taps():
     return pd.DataFrame(rows)
 
 
-def whole(table: str, row: dict[str, object]) -> dict[str, object]:
-    """The row with all columns of its table."""
-    columns = TABLES[table].columns
-    return {name: row.get(name, {str: "", int: 0}.get(kind)) for name, kind in columns.items()}
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, measurements, metrics):
     """a/run and b/run with Echo layers, plain without, empty without rows."""
@@ -567,8 +561,14 @@ def runs(tmp_path_factory, measurements, metrics):
                 if name == "plain" and table == "measurements":
                     frame = frame[~frame["estimator"].isin(["echo", "decoder"])]
                 if name != "empty" and not (name == "plain" and table in ("certificates", "taps", "gradients")):
-                    run.append({table: [whole(table, row) for row in frame.to_dict("records")]})
+                    run.append({table: complete(table, frame)})
     return folder
+
+
+def complete(table, frame):
+    """Return the rows of a frame with all columns of their table: unknown numbers are None, or 0 for whole numbers."""
+    empty = {name: None if kind in (float, bool) else kind() for name, kind in TABLES[table].columns.items()}
+    return [empty | row for row in frame.to_dict("records")]
 
 
 def call(*arguments):

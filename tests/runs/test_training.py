@@ -17,10 +17,10 @@ import infoplane as ip
 from infoplane.channels.models import echo_layers
 from infoplane.data.icosahedron import icosahedron
 from infoplane.errors import InfoplaneError
+from infoplane.runs.build import choose_device
 from infoplane.runs.evaluation import evaluate
 from infoplane.runs.settings import Settings
 from infoplane.runs.task import cross_entropy
-from infoplane.runs.build import choose_device
 from infoplane.runs.training import Training, train
 from infoplane.streams import Streams, derive
 
