@@ -34,7 +34,8 @@ from .views import per_replica
 
 __all__ = ["Decoder", "DecoderInformation", "decoder_information"]
 
-#: AdamW's step size, and its weight decay where the number is of other points than those of the training.
+#: AdamW's step size, and its weight decay where the number is of other points than those of the
+#: training.
 LEARNING_RATE, DECAY = 1e-2, 0.1
 BATCH = 512
 #: Noisy draws of every input to train on, and as many others to evaluate on.

@@ -178,11 +178,13 @@ def _bounds(
         if not (high - low) / unit < 1e70:
             raise InfoplaneError(f"{where}: values / sqrt(noise_variance) span {2 * (high - low) / unit:.3g}.")
         total, own = kernel_sums(t, unit, None if classes is None else classes.ids[r], chunk)
-        # by NumPy: torch takes the logarithm of few numbers on several threads, which then spin (`ends_of`)
+        # by NumPy: torch takes the logarithm of few numbers on several threads, which then spin
+        # (`ends_of`)
         of_all, of_class = total.cpu().numpy(), own.cpu().numpy()
         row = [*np.log(n / of_all).mean(1)[::-1], (1 / of_all[1]).mean()]  # bounds exactly 0 where all points are one
         if label_entropy is not None:
-            # upper - sum_y p(y) lower_y = mean_i ln(own wide / all narrow) + H(Y), and the other way round
+            # upper - sum_y p(y) lower_y = mean_i ln(own wide / all narrow) + H(Y), and the other
+            # way round
             h = float(label_entropy[r])
             pair = np.log(of_class / of_all[::-1]).mean(1) + h
             row += [*pair.clip(0.0, h), np.log(of_class[1] / of_all[1]).mean() + h]

@@ -16,16 +16,18 @@ __all__ = ["kernel_sums"]
 Block = tuple[int, int, int, int, int]
 
 
-#: Two points further apart than this, in units of 2 s, need no exponential: they add less than N exp(-26) = N 5e-12 to
-#: a sum of at least 1.
+#: Two points further apart than this, in units of 2 s, need no exponential: they add less than N
+#: exp(-26) = N 5e-12 to a sum of at least 1.
 REACH = math.sqrt(2 * 26.0)
-#: Exponents of the wide kernel end here: the narrow one, its fourth power, is exp(-87), and below that float32 is
-#: denormal and four times as slow. What that adds is taken off the sums.
+#: Exponents of the wide kernel end here: the narrow one, its fourth power, is exp(-87), and below
+#: that float32 is denormal and four times as slow. What that adds is taken off the sums.
 FLOOR = -21.75
-#: From this many coordinates on float32 is tried first; what its error may change a sum by, in the mean over points.
+#: From this many coordinates on float32 is tried first; what its error may change a sum by, in the
+#: mean over points.
 MANY = 48
 ROUNDING = 5e-6
-#: Exponents with larger errors in float32 are not looked at: sums that are all error cannot be judged by themselves.
+#: Exponents with larger errors in float32 are not looked at: sums that are all error cannot be
+#: judged by themselves.
 MOST_ERROR = 0.1
 #: With larger ones in float64, coordinates are subtracted instead of multiplied.
 DOUBLE_ERROR = 1e-8
@@ -91,7 +93,8 @@ def kernel_sums(t: Tensor, unit: float, ids: Tensor | None, chunk: int | None) -
             half_part.copy_(torch.linalg.vector_norm(exact, dim=1).square_().mul_(-0.5))
         return x, half
 
-    # below "highest", the precision that a user may have set, products in float32 are rounded as bfloat16 or TF32
+    # below "highest", the precision that a user may have set, products in float32 are rounded as
+    # bfloat16 or TF32
     if cpu and d >= MANY and torch.get_float32_matmul_precision() == "highest":
         x, half = prepared(torch.float32)
         if _error(half) <= MOST_ERROR:

@@ -15,7 +15,8 @@ from .protocol import About, Estimator, Reading
 
 __all__ = ["LinearGaussian"]
 
-#: what the map that is read off, in double precision, can be wrong by, in nats (tests/estimators/test_linear.py)
+#: what the map that is read off, in double precision, can be wrong by, in nats
+#: (tests/estimators/test_linear.py)
 _ERROR = 1e-9
 
 

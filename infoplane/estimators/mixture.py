@@ -22,11 +22,14 @@ from .views import PATH_WARNINGS, View, estimates, views
 
 __all__ = ["Mixture", "MixtureInformation", "mixture_information"]
 
-#: A centre whose log-likelihood ratio to a point's own is below this adds less than exp(-40) = 4e-18 to a sum >= 1.
+#: A centre whose log-likelihood ratio to a point's own is below this adds less than exp(-40) =
+#: 4e-18 to a sum >= 1.
 LEAST = -40.0
-#: Exponents are cut here, to stay within float32. E p(z|j) / p(z|i) <= 1 under p(z|i): exp(80) has odds of exp(-80).
+#: Exponents are cut here, to stay within float32. E p(z|j) / p(z|i) <= 1 under p(z|i): exp(80) has
+#: odds of exp(-80).
 MOST = 80.0
-#: Above this |f|^2 / s^2, products of float64 lose more than 1e-6 nats to cancellation: differences are taken instead.
+#: Above this |f|^2 / s^2, products of float64 lose more than 1e-6 nats to cancellation: differences
+#: are taken instead.
 CANCELLING = 1e9
 #: Fewer neighbours than this within the noise, itself counted, and a point is thin.
 FEW = 5.0

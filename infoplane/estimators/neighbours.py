@@ -30,8 +30,8 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 _ALL = slice(None)
 
-#: A tree counts faster than blocks below so many units in all, on two cores at N = 1000 and 5000. Compiled loops over
-#: all pairs beat it from fewer units on, while the points are few enough.
+#: A tree counts faster than blocks below so many units in all, on two cores at N = 1000 and 5000.
+#: Compiled loops over all pairs beat it from fewer units on, while the points are few enough.
 TREE_UNITS = 8
 LOOP_UNITS, LOOP_POINTS = 4, 10_000
 #: False: 'auto' takes no compiled loops. For tests.
@@ -40,11 +40,12 @@ COMPILED = True
 FEW_UNITS = 5
 #: By this share of itself a value by classes may rise from half of the points to all of them.
 RISE = 0.03
-#: So many times as many neighbours show how far a value of pairs is low: by extrapolation it may be so by a share of
-#: itself, or by so many standard errors.
+#: So many times as many neighbours show how far a value of pairs is low: by extrapolation it may be
+#: so by a share of itself, or by so many standard errors.
 WIDER, LOW, ERRORS = 4, 0.14, 2.0
-#: Points near each other share neighbours, so their terms are not independent: sd / sqrt(N) alone is 0.6 to 1.0 of the
-#: spread over samples of Gaussian pairs (k = 3; 1 to 3 units a side; N = 500 and 2000), and falls as k grows.
+#: Points near each other share neighbours, so their terms are not independent: sd / sqrt(N) alone
+#: is 0.6 to 1.0 of the spread over samples of Gaussian pairs (k = 3; 1 to 3 units a side; N = 500
+#: and 2000), and falls as k grows.
 SHARED_NEIGHBOURS = math.sqrt(2.0)
 
 
@@ -415,9 +416,10 @@ def _by_tree(method: str, x: Tensor, units: int) -> bool:
     return method == "tree" or (method == "auto" and x.device.type == "cpu" and units < TREE_UNITS)
 
 
-# Distances to neighbours and numbers of points within them. A difference of two float64 numbers and the largest of
-# several are the same numbers however they are had, so trees, blocks and sorted columns agree to the last point: the
-# k-th neighbour itself lies on the edge, and is on the right side of it everywhere.
+# Distances to neighbours and numbers of points within them. A difference of two float64 numbers and
+# the largest of several are the same numbers however they are had, so trees, blocks and sorted
+# columns agree to the last point: the k-th neighbour itself lies on the edge, and is on the right
+# side of it everywhere.
 
 
 def _pair_tree(x: Floats, y: Floats, k: int, at: slice | Ints = _ALL) -> tuple[Tensor, Tensor]:

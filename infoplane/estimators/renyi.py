@@ -28,7 +28,8 @@ from .views import PATH_WARNINGS
 
 __all__ = ["Renyi", "RenyiInformation", "renyi_information"]
 
-#: What rounding may add to an exponent of the kernel, eps (|x| / sigma)^2; values as near as that are equal.
+#: What rounding may add to an exponent of the kernel, eps (|x| / sigma)^2; values as near as that
+#: are equal.
 ROUNDING = 1e-6
 
 
@@ -185,7 +186,8 @@ class Renyi(Estimator):
             found = _information(options, codes, classes, reading.seed_of)
             of_label = replace(sampled, quantity="I(T;Y)")
             for r, row in enumerate(rows):
-                # S(A o B) >= S(A): the Hadamard product with a correlation matrix only spreads the eigenvalues
+                # S(A o B) >= S(A): the Hadamard product with a correlation matrix only spreads the
+                # eigenvalues
                 row += self._numbers(of_label, found, found.entropy_y, r)
         return rows
 

@@ -39,7 +39,8 @@ __all__ = ["NWJ", "SMILE", "InfoNCE", "VariationalBound", "infonce", "nwj", "smi
 
 #: The critic: units of its two hidden layers, and numbers of an embedding.
 HIDDEN, EMBEDDED = 64, 32
-#: AdamW's step size, and its weight decay for the critic: half of a few thousand pairs is soon learnt by heart.
+#: AdamW's step size, and its weight decay for the critic: half of a few thousand pairs is soon
+#: learnt by heart.
 LEARNING_RATE, DECAY = 3e-3, 1.0
 #: Exponents end here, where SMILE does not clip them.
 LARGEST_EXPONENT = 700.0
@@ -368,7 +369,8 @@ def _bound(
         value, stderr = _over_products(kind, critic, theta, tested_u, tested_v)
         stderr = with_unseen(stderr, value + 2 * critic.limit, m)
         fitted, _ = _over_products(kind, critic, theta, trained_u, trained_v)
-        # the rows are in random order: those of one batch with all columns say how heavy the tail is
+        # the rows are in random order: those of one batch with all columns say how heavy the tail
+        # is
         terms = critic(theta, tested_u[:, :size], tested_v).flatten(1).double().clamp_(max=kind.clip)
         terms = (terms - terms.amax(1, keepdim=True)).exp_()
         heaviest = terms.topk(math.ceil(0.01 * terms.shape[1])).values.sum(1) / terms.sum(1)
