@@ -12,34 +12,36 @@ from torch import Tensor
 
 __all__ = ["kernel_sums"]
 
-#: 0 for one class or 1 for two; rows i0 to i1, columns j0 to j1
+#: A block of pairs: 0 for one class or 1 for two; rows i0 to i1; columns j0 to j1.
 Block = tuple[int, int, int, int, int]
 
 
-#: Two points further apart than this, in units of 2 s, need no exponential: they add less than N
-#: exp(-26) = N 5e-12 to a sum of at least 1.
+#: The distance, in units of 2 s, beyond which two points need no exponential. Together such points
+#: add less than N exp(-26) = N 5e-12 to a sum of at least 1.
 REACH = math.sqrt(2 * 26.0)
-#: Exponents of the wide kernel end here: the narrow one, its fourth power, is exp(-87), and below
-#: that float32 is denormal and four times as slow. What that adds is taken off the sums.
+#: The least exponent of the wide kernel. The narrow kernel, its fourth power, is then exp(-87);
+#: smaller float32 numbers are denormal and four times as slow. The sums are corrected for it.
 FLOOR = -21.75
-#: From this many coordinates on float32 is tried first; what its error may change a sum by, in the
-#: mean over points.
+#: With at least MANY coordinates float32 is tried first. ROUNDING is the largest share by which its
+#: error may change a sum, in the mean over points.
 MANY = 48
 ROUNDING = 5e-6
-#: Exponents with larger errors in float32 are not looked at: sums that are all error cannot be
-#: judged by themselves.
+#: Exponents with larger errors in float32 are not used at all, because sums that consist of errors
+#: cannot be judged.
 MOST_ERROR = 0.1
-#: With larger ones in float64, coordinates are subtracted instead of multiplied.
+#: With larger errors in float64, coordinates are subtracted instead of multiplied.
 DOUBLE_ERROR = 1e-8
-#: Points whose sums are made again in float64, to see what float32 did to them.
+#: The number of points whose sums are repeated in float64, to check those in float32.
 CHECKED = 16
-#: With more classes than this, columns of other classes are not searched for those within reach.
+#: With more classes than this, the columns of other classes are not searched for points within
+#: reach.
 SEARCHED_CLASSES = 16
-#: Numbers made float64 at a time: their copies stay in the cache.
+#: The number of values converted to float64 at a time, so that their copies stay in the cache.
 PIECE = 2**16
-#: False: torch sums on the CPU too, as it does on a GPU. For tests.
+#: Whether compiled loops are used on the CPU. Tests set it to False, and torch then sums as it does
+#: on a GPU.
 COMPILED = True
-#: The compiled loops are for classes of at least so many points, in the mean.
+#: The compiled loops are used for classes that have at least this many points on average.
 SMALLEST_CLASS = 32
 
 
@@ -93,8 +95,8 @@ def kernel_sums(t: Tensor, unit: float, ids: Tensor | None, chunk: int | None) -
             half_part.copy_(torch.linalg.vector_norm(exact, dim=1).square_().mul_(-0.5))
         return x, half
 
-    # below "highest", the precision that a user may have set, products in float32 are rounded as
-    # bfloat16 or TF32
+    # If the user has set a precision below "highest", products in float32 are rounded to bfloat16
+    # or TF32.
     if cpu and d >= MANY and torch.get_float32_matmul_precision() == "highest":
         x, half = prepared(torch.float32)
         if _error(half) <= MOST_ERROR:
@@ -148,8 +150,9 @@ def _sums(x: Tensor, half: Tensor, blocks: list[Block], *, by_differences: bool 
     one = torch.ones_like(half)
     left, right = torch.column_stack([x, half, one]), torch.column_stack([x, one, half]).T
     right = right if x.dtype == torch.float32 else right.contiguous()
-    sums = torch.zeros(2, 2, len(left), dtype=torch.float64, device=left.device)  # same class, other; wide, narrow
-    floors = torch.zeros(2, len(left), dtype=torch.float64, device=left.device)  # how many kernels are in each sum
+    # same class or other class; wide or narrow kernel; point
+    sums = torch.zeros(2, 2, len(left), dtype=torch.float64, device=left.device)
+    floors = torch.zeros(2, len(left), dtype=torch.float64, device=left.device)  # the number of kernels in each sum
     largest = max((i1 - i0) * (j1 - j0) for _, i0, i1, j0, j1 in blocks)
     exponents = left.new_empty(0 if left.dtype == torch.float32 else largest)
     kernels = torch.empty(2 * largest, device=left.device)
@@ -170,7 +173,8 @@ def _sums(x: Tensor, half: Tensor, blocks: list[Block], *, by_differences: bool 
         torch.mul(narrow, narrow, out=narrow)
         if j0 == i0:
             kernel.diagonal(dim1=1, dim2=2).fill_(1.0)
-        # at most 8 chunk float32 numbers, which torch adds pairwise; whole rows add up in float64
+        # At most 8 chunk float32 numbers are added here, pairwise by torch; whole rows add up in
+        # float64.
         sums[other, :, i0:i1] += kernel.sum(2)
         floors[other, i0:i1] += j1 - j0
         beside = max(j0, i1)  # the mirror image of the square on the diagonal is itself
@@ -178,8 +182,8 @@ def _sums(x: Tensor, half: Tensor, blocks: list[Block], *, by_differences: bool 
             sums[other, :, beside:j1] += kernel[:, :, beside - j0 :].sum(1)
             floors[other, beside:j1] += i1 - i0
     wide = sums[:, 0]
-    wide -= math.exp(FLOOR) * (floors - wide)  # nothing where all kernels are 1
-    torch.maximum(wide, sums[:, 1], out=wide)  # as it is of each pair; by rounding it may be less
+    wide -= math.exp(FLOOR) * (floors - wide)  # this is nothing where all kernels are 1
+    torch.maximum(wide, sums[:, 1], out=wide)  # it is so for each pair, but rounding may make it less
     return sums.sum(0), sums[0]
 
 
