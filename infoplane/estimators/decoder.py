@@ -94,7 +94,9 @@ def decoder_information(
 ) -> DecoderInformation:
     """Bound I(T;Y) from below with a decoder that is trained on N points.
 
-        mean_i ln [q(y_i|t_i) / p(y_i)],    p the shares of the classes among the points of this mean
+        mean_i ln [q(y_i|t_i) / p(y_i)]
+
+    Here p are the shares of the classes among the points of this mean.
 
     The decoder q is the sum of a softmax regression on the standardised codes and one hidden layer
     of ReLU units. For any q that was chosen without the points of the mean, the expectation of mean

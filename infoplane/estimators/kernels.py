@@ -1,4 +1,4 @@
-"""Sums of Gaussian kernels over all pairs of points: all the work of Kolchinsky and Tracey's bounds."""
+"""Sum Gaussian kernels over all pairs of points."""
 
 from __future__ import annotations
 
@@ -46,20 +46,28 @@ SMALLEST_CLASS = 32
 
 
 def kernel_sums(t: Tensor, unit: float, ids: Tensor | None, chunk: int | None) -> tuple[Tensor, Tensor]:
-    """sum_j of exp(-|x_i - x_j|^2 / 2) and of its fourth power, over all j and over those of the class of i.
+    """Sum exp(-|x_i - x_j|^2 / 2) and its fourth power over all j and over the class of i.
 
-    x = t / unit. t: (N, D). ids: (N,) or None, then there is one class. chunk: rows worked on at a time; None: as
-    suits. Returns two (2, N) float64 tensors, the points in an order of their own.
+    On a CPU, where there are few coordinates, the compiled loops do this (`compiled.tile_sums`).
+    Otherwise the points are sorted by class, so that the sums over a class are sums over whole
+    blocks. Within a class they are sorted along the longest axis of the layer, so that most pairs
+    out of reach are never computed; and each block above the diagonal also serves for its mirror
+    image.
 
-    On a CPU, and with few coordinates, the compiled loops do it (`compiled.tile_sums`).
+    The exponents are products in float64. In float32 their error, 2^-24 |x|^2, would be the same
+    for all points of a cluster and would enter the bounds in full (1e-3 nats for a saturated tanh
+    layer at s2 = 1e-3). Only where there are so many coordinates that the products dominate the
+    time is float32 tried first.
 
-    The points are sorted by class, so the sums of a class are those of whole blocks; within a class along the longest
-    axis of the layer, so that most pairs out of reach are never looked at; and a block above the diagonal serves for
-    its mirror image too.
+    Args:
+        t: The points, (N, D); x = t / unit.
+        unit: The unit of the points.
+        ids: The class of each point, (N,); with None there is one class.
+        chunk: The number of rows to work on at a time; None for a suitable one.
 
-    The exponents are products of float64: in float32 their error, 2^-24 |x|^2, is the same for all points of a
-    cluster and goes into the bounds whole (1e-3 nats for a saturated tanh layer at s2 = 1e-3). But where there are so
-    many coordinates that the products take the time, float32 is tried first.
+    Returns:
+        The sums over all points, and over those of the same class: (2, N) float64 each, first of
+        the kernel and then of its fourth power. The points are in an order of their own.
     """
     n, d = t.shape
     cpu = t.device.type == "cpu"
@@ -87,7 +95,7 @@ def kernel_sums(t: Tensor, unit: float, ids: Tensor | None, chunk: int | None) -
     blocks = list(_blocks(place[order].tolist(), ends, chunk))
 
     def prepared(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """x, (N, D), and -|x|^2 / 2, (N,), from float64."""
+        """Compute x, (N, D), and -|x|^2 / 2, (N,), in float64, and convert them."""
         x, half = t.new_empty(n, d, dtype=dtype), t.new_empty(n, dtype=dtype)
         for rows, x_part, half_part in zip(order.split(step), x.split(step), half.split(step), strict=True):
             exact = (t.index_select(0, rows).to(torch.float64) - mean).div_(unit)
@@ -108,21 +116,21 @@ def kernel_sums(t: Tensor, unit: float, ids: Tensor | None, chunk: int | None) -
 
 
 def _few(ids: Tensor | None, n: int) -> bool:
-    """Whether there are few classes: tiles of small ones would be mostly empty."""
+    """Whether there are few classes; the tiles of small classes would be mostly empty."""
     return ids is None or n >= SMALLEST_CLASS * (1 + int(ids.max()))
 
 
 def _error(half: Tensor) -> float:
-    """About what rounding does to the exponents of points within reach of each other."""
+    """Estimate what rounding does to the exponents of points within reach of each other."""
     eps = torch.finfo(half.dtype).eps / 2
     return eps * (math.sqrt(-2 * float(half.min())) + REACH) ** 2
 
 
 def _harmless(x: Tensor, half: Tensor, total: Tensor, step: int) -> bool:
-    """Whether what float32 did to the exponents is nothing to the sums, (2, N), that came of it.
+    """Whether the error that float32 made in the exponents is negligible in the sums (2, N).
 
-    By the size of the exponents, and, for coordinates whose errors are all of one sign add up, by sums in float64 of
-    some of the points.
+    This is judged by the size of the exponents. Because the errors of coordinates that all have the
+    same sign add up, the sums of some points are also compared with sums in float64.
     """
     if not _error(half) * float((total[0] - 1).clamp(0.0, 1.0).mean()) <= ROUNDING:
         return False
@@ -139,9 +147,14 @@ def _harmless(x: Tensor, half: Tensor, total: Tensor, step: int) -> bool:
 
 
 def _sums(x: Tensor, half: Tensor, blocks: list[Block], *, by_differences: bool = False) -> tuple[Tensor, Tensor]:
-    """The sums over all blocks, (2, N) each. x: (N, D); half: (N,), -|x|^2 / 2.
+    """Sum over all blocks, (2, N) each.
 
-    by_differences: of the coordinates, in float64, instead of a product: slow, and for any size of x.
+    Args:
+        x: The points, (N, D).
+        half: -|x|^2 / 2, (N,).
+        blocks: The blocks, as `_blocks` gives them.
+        by_differences: Whether to subtract the coordinates, in float64, instead of multiplying
+            them, which is slow but works for x of any size.
     """
     if COMPILED and x.device.type == "cpu" and not by_differences:
         from .compiled import block_sums
@@ -188,9 +201,12 @@ def _sums(x: Tensor, half: Tensor, blocks: list[Block], *, by_differences: bool 
 
 
 def _blocks(place: list[float], ends: list[int], chunk: int) -> Iterator[Block]:
-    """Blocks that hold every pair i <= j within reach: (0 for one class or 1 for two, i0, i1, j0, j1).
+    """Yield blocks that hold every pair i <= j within reach.
 
-    place: of each point on the axis, ascending within a class. ends: where the classes end.
+    Args:
+        place: The place of each point on the axis, ascending within a class.
+        ends: The end of each class.
+        chunk: The number of rows of a block.
     """
     start = 0
     for k, end in enumerate(ends):
@@ -214,8 +230,10 @@ def _blocks(place: list[float], ends: list[int], chunk: int) -> Iterator[Block]:
 
 
 def _longest_axis(some: Tensor) -> Tensor:
-    """(D,): about the first principal axis of some points (n, D), by a few steps of the power method. Any unit vector
-    would be right."""
+    """Approximate the first principal axis of points (n, D) by the power method.
+
+    Any unit vector would give the right sums; this one makes them fast.
+    """
     axis = torch.zeros_like(some[0])
     axis[(some.amax(0) - some.amin(0)).argmax()] = 1.0
     for _ in range(4):
