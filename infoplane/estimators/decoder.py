@@ -63,7 +63,7 @@ class DecoderInformation:
         >>> import torch
         >>> import infoplane as ip
         >>> t = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
-        >>> found = ip.estimators.decoder_information(t, (t[:, 0] > 0).long(), hidden=0, steps=100)
+        >>> found = ip.estimators.decoder_information(t, (t[:, 0] > 0).long(), hidden=0, steps=50)
         >>> found.n, bool(found.value < found.label_entropy)
         (150, True)
     """
@@ -136,7 +136,7 @@ def decoder_information(
         >>> import torch
         >>> import infoplane as ip
         >>> t = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
-        >>> found = ip.estimators.decoder_information(t, (t[:, 0] > 0).long(), steps=100)
+        >>> found = ip.estimators.decoder_information(t, (t[:, 0] > 0).long(), steps=50)
         >>> bool(0.3 < found.value < found.label_entropy)
         True
 
@@ -173,7 +173,7 @@ class Decoder(Estimator):
         >>> import infoplane as ip
         >>> codes = torch.randn(1, 400, 2, generator=torch.Generator().manual_seed(0))
         >>> reading = ip.estimators.Reading(layer="fc1", codes=codes)
-        >>> decoder = ip.estimators.Decoder(hidden=0, steps=100)
+        >>> decoder = ip.estimators.Decoder(hidden=0, steps=50)
         >>> [[number]] = decoder.measure(reading, labels=(codes[0, :, 0] > 0).long())
         >>> number.standing, number.value < number.ceiling
         ('lower', True)
