@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .errors import InfoplaneError, choose
 from .warning_codes import WARNINGS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "COLUMNS",
@@ -32,6 +35,7 @@ __all__ = [
     "Side",
     "Standing",
     "format_warnings",
+    "frame_of",
 ]
 
 Standing = Literal["exact", "upper", "lower", "estimate"]
@@ -335,3 +339,16 @@ TABLES: dict[str, Schema] = {
 #: The columns of the table of measurements, and the ones that tell one row from another.
 COLUMNS = tuple(TABLES["measurements"].columns)
 KEY = TABLES["measurements"].key
+
+
+def frame_of(table: str, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Make a frame of rows of a table: the columns of its schema, NaN where a number is not known."""
+    import pandas as pd
+
+    schema = TABLES[table]
+    columns: dict[str, Any] = {}
+    for name, kind in schema.columns.items():
+        values = [row[name] for row in rows]
+        dtype = {float: "float64", int: "int64", str: "str", bool: "boolean" if None in values else "bool"}[kind]
+        columns[name] = pd.array(values, dtype=dtype) if dtype == "boolean" else pd.Series(values, dtype=dtype)
+    return pd.DataFrame(columns, columns=list(schema.columns))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["LIMITS", "WARNINGS", "Warned"]
+__all__ = ["IMPOSSIBLE", "LIMITS", "WARNINGS", "Warned"]
 
 #: The limits that the certificate of an exact rate holds its values against, by column.
 #: `references` and `smallest_eigenvalue` are lower limits; the others that are not listed here are
@@ -332,3 +332,6 @@ WARNINGS: dict[str, Warned] = {
         "Read I(Z_k;Z_k-1) beside it.",
     ),
 }
+
+#: The warnings of a number that its quantity cannot be.
+IMPOSSIBLE = ("data-processing", "over-ceiling", "negative")

@@ -8,6 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from .shapes import enforce
+
+enforce()  # before a test module takes a function by its name
+
 Weights = Callable[[int], torch.Generator]
 
 

@@ -12,6 +12,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 import types
 import typing
@@ -19,11 +20,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jaxtyping
+from torch import Tensor
 
 import infoplane
 
 __all__ = ["enforce", "enforced"]
 
+_NAMES = ("Bool", "Float", "Float64", "Int", "Int64", "Real", "Shaped")
+_SHAPE = re.compile(rf"\b(?:{'|'.join(_NAMES)})\[Tensor")
 #: the functions that are held against their signatures, by qualified name
 enforced: set[str] = set()
 
@@ -51,7 +55,7 @@ def enforce() -> None:
 
 def _annotated(function: Callable[..., Any]) -> bool:
     own = inspect.unwrap(function)
-    return any("[Tensor" in str(hint) for hint in own.__annotations__.values())
+    return any(_SHAPE.search(str(hint)) for hint in own.__annotations__.values())
 
 
 def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,7 +89,7 @@ def _hints(of: Any) -> dict[str, Any]:
 
 @functools.cache
 def _names() -> dict[str, Any]:
-    return {name: getattr(jaxtyping, name) for name in ("Bool", "Float", "Float64", "Int", "Int64", "Real", "Shaped")}
+    return {name: getattr(jaxtyping, name) for name in _NAMES} | {"Tensor": Tensor}
 
 
 def _check(function: Callable[..., Any], what: str, hint: Any, value: Any) -> None:

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..errors import choose
-from ..recording.consistency import CODES
 from ..records import POINTS, UNITS
+from ..warning_codes import IMPOSSIBLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ def summary(measurements: pd.DataFrame, metrics: pd.DataFrame, unit: str = "bits
         rows.append(row)
     codes = measurements["warnings"].str.split(";").explode()
     return {
-        "impossible": {code: int((codes == code).sum()) for code in CODES if (codes == code).any()},
+        "impossible": {code: int((codes == code).sum()) for code in IMPOSSIBLE if (codes == code).any()},
         "measured": len(measurements),
         "epoch": int(last["epoch"].max()),
         "replicas": int(last["replica"].nunique()),

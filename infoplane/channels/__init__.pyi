@@ -1,6 +1,7 @@
 from .bank import Bank as Bank
 from .certificate import Certificate as Certificate
 from .certificate import certify as certify
+from .channel import Channel as Channel
 from .echo import echo as echo
 from .echo import echo_noise as echo_noise
 from .echo import stationary_moments as stationary_moments

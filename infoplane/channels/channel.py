@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, interpolate
 
 from ..errors import InfoplaneError
+from ..nn.replicas import OwnWeights
 from ..streams import Streams
 
 __all__ = ["Channel", "Crossing", "Phase"]
@@ -35,7 +36,7 @@ class Crossing(NamedTuple):
     z: Tensor
 
 
-class Channel(nn.Module):
+class Channel(OwnWeights, nn.Module):
     """A noisy layer behind any other, z = f + noise, that leaves the shape of what comes in as it is.
 
     A map of more than one axis is flattened, and one draw of the noise is one sample in all its coordinates.

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..channels.channel import Channel
 from ..errors import InfoplaneError, choose
 from ..streams import derive
 from .activations import ACTIVATIONS
 from .quantise import Quantise
-from .replicas import ReplicaConv2d, ReplicaLinear
+from .replicas import OwnWeights, ReplicaConv2d, ReplicaLinear
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -350,7 +349,7 @@ def initialise(model: nn.Module, init: str, seeds: Sequence[int]) -> None:
         True
     """
     chosen = INITS[choose(init, INITS, "initialisation")]
-    within = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, Channel))
+    within = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, OwnWeights))
     for name, module in model.named_modules():
         if not isinstance(module, ReplicaLinear | ReplicaConv2d) or name.startswith(within):
             continue

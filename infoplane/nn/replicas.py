@@ -16,7 +16,11 @@ from ..errors import InfoplaneError
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["ReplicaConv2d", "ReplicaLinear"]
+__all__ = ["OwnWeights", "ReplicaConv2d", "ReplicaLinear"]
+
+
+class OwnWeights:
+    """Mark a module that draws its own weights, so that `networks.initialise` leaves them alone."""
 
 
 class ReplicaLinear(nn.Module):

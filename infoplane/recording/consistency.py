@@ -11,10 +11,8 @@ from typing import TypeVar
 
 from ..records import OF_LABEL, Estimate, Measurement
 
-__all__ = ["CODES", "impossible", "mark"]
+__all__ = ["impossible", "mark"]
 
-#: The warnings that say so.
-CODES = ("data-processing", "over-ceiling", "negative")
 #: Nats, and standard errors, by which a number must be off.
 _SLACK, _ERRORS = 1e-3, 4.0
 #: Combined standard errors by which one estimate must be above another.
@@ -126,8 +124,8 @@ def _is_tap(e: Estimate) -> bool:
 
 def _through(e: Estimate) -> tuple[str, str]:
     """What a number must share with another to be compared: a draw of the noise is as good as the codes themselves."""
-    drawn = e.path == "sampled" or (e.path == "replicates" and e.quantity in OF_LABEL)
-    return "" if drawn else e.path, e.channel
+    apart = e.path == "noise-off" or (e.path == "replicates" and e.quantity == "I(X;T)")
+    return e.path if apart else "", e.channel
 
 
 def _is(e: Estimate, side: str) -> bool:

@@ -16,8 +16,7 @@ from ..channels.models import echo_layers, noisy_layers, plain, replica_axis, se
 from ..errors import InfoplaneError, choose
 from ..estimators.inputs import ends_of
 from ..estimators.protocol import Estimator, Noise, Reading
-from ..records import TABLES, Estimate, Measurement
-from ..runs.tables import frame_of
+from ..records import TABLES, Estimate, Measurement, frame_of
 from ..streams import Streams, derive
 from ..threads import cores, torch_threads
 from .consistency import mark

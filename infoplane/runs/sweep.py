@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from ..errors import InfoplaneError, choose
-from ..records import TABLES
+from ..records import TABLES, frame_of
 from .directory import RunDir
 from .settings import Settings, snapshot_epochs
-from .tables import frame_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,30 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InfoplaneError
-from ..records import TABLES, Schema
+from ..records import Schema, frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TEMPORARY", "Table", "frame_of", "reason", "write_whole"]
+__all__ = ["TEMPORARY", "Table", "reason", "write_whole"]
 
 #: what a file is called until it is whole
 TEMPORARY = ".part"
 #: fields that mean "not known" in a column of numbers; tables of format 1 have the second
 _UNKNOWN = ["", "nan"]
-
-
-def frame_of(table: str, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Make a frame of rows of a table: the columns of its schema, NaN where a number is not known."""
-    import pandas as pd
-
-    schema = TABLES[table]
-    columns: dict[str, Any] = {}
-    for name, kind in schema.columns.items():
-        values = [row[name] for row in rows]
-        dtype = {float: "float64", int: "int64", str: "str", bool: "boolean" if None in values else "bool"}[kind]
-        columns[name] = pd.array(values, dtype=dtype) if dtype == "boolean" else pd.Series(values, dtype=dtype)
-    return pd.DataFrame(columns, columns=list(schema.columns))
 
 
 class Table:
@@ -260,12 +247,13 @@ def _translated(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     off, null = channel.str.startswith("noise-off, "), channel.str.startswith("permuted, ")
     through = channel.str.removeprefix("permuted, ").str.startswith("echo, ")
     side = frame["params"].str.extract(bound, expand=False).fillna("")
-    side = side.mask(frame["estimator"].eq("kde") & frame["standing"].ne("estimate"), frame["standing"])
+    paired = frame["estimator"].eq("kde") | (frame["estimator"].eq("tap") & frame["quantity"].eq("I(Z;Y)"))
+    side = side.mask(paired & frame["standing"].isin(["upper", "lower"]), frame["standing"])
     path = frame["warnings"].str.split(";").map(lambda codes: "sampled" if "sampled-codes" in codes else "")
     return frame.assign(
         side=side.mask(null, "null"),
         path=path.mask(off, "noise-off").mask(through & frame["estimator"].eq("binning"), "replicates"),
-        channel=channel.str.replace(r"^(noise-off, )?(permuted, )?(echo, )?", "", regex=True),
+        channel=channel.str.replace(r"^(noise-off, )?(permuted, )?((echo|gaussian|dropout), )?", "", regex=True),
         params=frame["params"].str.replace(bound, "", regex=True),
     )
 

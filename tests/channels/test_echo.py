@@ -14,8 +14,7 @@ from torch import Tensor
 from infoplane.channels.echo import apply_scale, compose_scale, echo, echo_noise, moment_step, stationary_moments
 from infoplane.errors import InfoplaneError
 
-#: the module: the package has the function `echo` under the same name
-echo_module = importlib.import_module("infoplane.channels.echo")
+echo_module = importlib.import_module("infoplane.channels.echo")  # the name is the function's
 
 DOUBLE = torch.float64
 Array = np.ndarray

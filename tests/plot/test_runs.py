@@ -38,7 +38,8 @@ from infoplane.plot import (
 )
 from infoplane.plot.certificate import VERDICTS
 from infoplane.plot.style import name_colors, path_colors
-from infoplane.runs.directory import TABLES, RunDir
+from infoplane.records import TABLES
+from infoplane.runs.directory import RunDir
 from tests.plot.test_plot import arrows, make, scattered, words
 
 ROOT = Path(__file__).parents[2]
@@ -543,6 +544,12 @@ def make_taps():
     return pd.DataFrame(rows)
 
 
+def whole(table: str, row: dict[str, object]) -> dict[str, object]:
+    """The row with all columns of its table."""
+    columns = TABLES[table].columns
+    return {name: row.get(name, {str: "", int: 0}.get(kind)) for name, kind in columns.items()}
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, measurements, metrics):
     """a/run and b/run with Echo layers, plain without, empty without rows."""
@@ -560,7 +567,7 @@ def runs(tmp_path_factory, measurements, metrics):
                 if name == "plain" and table == "measurements":
                     frame = frame[~frame["estimator"].isin(["echo", "decoder"])]
                 if name != "empty" and not (name == "plain" and table in ("certificates", "taps", "gradients")):
-                    run.append(table, frame.to_dict("records"))
+                    run.append({table: [whole(table, row) for row in frame.to_dict("records")]})
     return folder
 
 
