@@ -183,7 +183,7 @@ def test_own_scale_never_enters() -> None:
 @pytest.mark.parametrize(("rows", "echoes"), [(8, 8), (64, 64), (1, 1), (5, 16)])
 def test_a_batch_too_small_is_refused(rows: int, echoes: int) -> None:
     f, s = batch(rows, 2, matrix=False)
-    with pytest.raises(InfoplaneError, match=rf"batch of {rows} rows .*{echoes} echoes.* at least {echoes + 1}"):
+    with pytest.raises(InfoplaneError, match=rf"batch of {rows} rows .*{echoes} echoes.* at least {echoes + 1} rows"):
         echo_noise(f, s, echoes=echoes)
 
 
