@@ -149,7 +149,7 @@ class Channel(OwnWeights, nn.Module):
             z = z.clone()
         return self._spread(z, h)
 
-    def code(self, h: Float[Tensor, "..."]) -> Float[Tensor, "R B K"]:
+    def code(self, h: Float[Tensor, "*any"]) -> Float[Tensor, "R B K"]:
         """Make the code that the channel acts on.
 
         Args:
@@ -203,7 +203,7 @@ class Channel(OwnWeights, nn.Module):
         cells = z.reshape(-1, h.shape[-axes - 1], *self.pool)
         return interpolate(cells, size=h.shape[-axes:], mode="nearest").reshape(h.shape)
 
-    def code_of_output(self, out: Float[Tensor, "..."]) -> Float[Tensor, "R B K"]:
+    def code_of_output(self, out: Float[Tensor, "*any"]) -> Float[Tensor, "R B K"]:
         """Recover z from the output of a layer that pools.
 
         Args:
