@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jaxtyping
+import torch
 from torch import Tensor
 
 import infoplane
@@ -65,6 +66,8 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():  # the compiler cannot trace the checks
+            return function(*args, **kwargs)
         result = function(*args, **kwargs)
         given = signature.bind(*args, **kwargs).arguments
         hints = _hints(own)

@@ -1,4 +1,4 @@
-"""Noisy layers whose information is known: Echo, Gaussian noise and dropout, and their certificates."""
+"""Noisy layers with known or bounded information (Echo, Gaussian, dropout), and certificates."""
 
 import lazy_loader
 

@@ -1,11 +1,11 @@
-"""The base of all noisy layers: how a code is made of the input, the phases of measuring, and what is watched."""
+"""The base class of all noisy layers: their code, the phases of measuring, and records of calls."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d, interp
 from ..errors import InfoplaneError
 from ..nn.replicas import OwnWeights
 from ..streams import Streams
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 __all__ = ["Channel", "Crossing", "Phase"]
 
@@ -26,33 +29,51 @@ class Crossing(NamedTuple):
 
     Args:
         f: (R, B, K), before the noise.
-        log_s: (R, B, K), the logarithm of the noise's scale: S of an Echo layer, the standard deviation of Gaussian
-            noise.
+        log_s: (R, B, K), the logarithm of the scale of the noise: s of an Echo layer, the standard
+            deviation of Gaussian noise.
         z: (R, B, K), after the noise, in the type in which it is handed on.
     """
 
-    f: Tensor
-    log_s: Tensor
-    z: Tensor
+    f: Float[Tensor, "R B K"]
+    log_s: Float[Tensor, "R B K"]
+    z: Float[Tensor, "R B K"]
 
 
 class Channel(OwnWeights, nn.Module):
-    """A noisy layer behind any other, z = f + noise, that leaves the shape of what comes in as it is.
+    """Base class of the noisy layers, z = f + noise, that keep the shape of their input.
 
-    A map of more than one axis is flattened, and one draw of the noise is one sample in all its coordinates.
+    A map with more than one axis is flattened into a code of K numbers, and all coordinates of a
+    code get the noise of one draw. A compiled model runs a noisy layer uncompiled (a break in the
+    graph), so that the compiler never rewrites the sampler or the rate.
 
-    features: K. replicas: R; inputs are then (R, B, K).
-    pool: (h, w) of a map's code, or (l,): the map, (B, C, H, W) or (B, C, L), is averaged over h x w areas, the channel
-        acts on these K = C h w numbers, and z is spread over the areas (nearest), so that the map keeps its shape.
+    A subclass sets `kind` and defines `scales`, `transmit` and `rate_of`.
 
-    Compiled models run it uncompiled (a break in the graph): sampler and rate are never the compiler's.
-    phase: "auto" as the mode of the module says; "draw" a fresh draw, "mean" the mean path, "off" f as it is, "replay"
-    what `replay` holds.
+    Args:
+        features: K, the number of coordinates of the code.
+        replicas: R. With more than one, inputs are (R, B, ...).
+        pool: (h, w), or (l,), for a feature map. The map, (B, C, H, W) or (B, C, L), is averaged
+            over h x w areas, the channel acts on these K = C h w numbers, and z is spread over the
+            areas (nearest), so that the map keeps its shape.
+
+    Attributes:
+        phase: "auto" follows the mode of the module; "draw" adds a fresh draw of the noise, "mean"
+            the mean of the noise, "off" nothing, and "replay" returns the content of `replay`.
+        watch: A list to which every call adds a `Crossing`, or None.
+        replay: The output in the phase "replay", whatever the input.
+        streams: The generators of the noise; None for PyTorch's global one.
+
+    Raises:
+        InfoplaneError: `features` or `pool` is impossible.
+
+    Example:
+        >>> import infoplane as ip
+        >>> issubclass(ip.Echo, ip.channels.Channel), ip.channels.Gaussian.kind
+        (True, 'gaussian')
     """
 
-    #: what stands in the column `channel`, one of `names.CHILDREN`
+    #: the text in the column `channel`, one of `names.CHILDREN`
     kind: ClassVar[str]
-    #: whether there is a rate to train with
+    #: whether the layer has a rate to train with
     rated: ClassVar[bool] = True
 
     def __init__(self, features: int, *, replicas: int = 1, pool: tuple[int, ...] | None = None) -> None:
@@ -63,37 +84,46 @@ class Channel(OwnWeights, nn.Module):
         if pool is not None and (len(pool) not in _POOLS or min(pool) < 1 or features % math.prod(pool)):
             raise InfoplaneError(
                 f"{name}: pool={pool}, features={features}; expected one or two sizes whose product divides the "
-                "features."
+                "number of features."
             )
         self.features = features
         self.pool = None if pool is None else tuple(pool)
         self.replicas = replicas
         self.streams: Streams | None = None
         self.phase: Phase = "auto"
-        #: a list to which every call adds what passed; None: nobody watches
         self.watch: list[Crossing] | None = None
-        #: what comes out in the phase "replay", whatever goes in
         self.replay: Tensor | None = None
         self._rate: Tensor | None = None
 
-    # -- what a channel is
+    # -- to be defined by a subclass
 
     def scales(self, f: Tensor) -> tuple[Tensor, Tensor]:
-        """The logarithm of the noise's scale, (R, B, K), and the scale itself, for f (R, B, K)."""
+        """Compute the logarithm of the scale of the noise, (R, B, K), and the scale itself."""
         raise NotImplementedError
 
     def transmit(self, f: Tensor, s: Tensor) -> Tensor:
-        """z for f and the scale of the noise, in the phases "auto", "draw" and "mean"."""
+        """Add noise of scale s to f, in the phases "auto", "draw" and "mean"."""
         raise NotImplementedError
 
     def rate_of(self, f: Tensor, log_s: Tensor) -> Tensor:
-        """(R,): what `rate` answers after a training call, nats."""
+        """Compute the rate of a training call, (R,), in nats."""
         raise NotImplementedError
 
-    # -- how it is run
+    # -- the call
 
-    def forward(self, h: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():  # asked first: importing the compiler to switch it off takes a second
+    def forward(self, h: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Add noise to the code of h.
+
+        Args:
+            h: (B, ...), or (R, B, ...) with replicas; K numbers per row, or a map to be pooled.
+
+        Returns:
+            z in the shape and type of h.
+
+        Raises:
+            InfoplaneError: The shape of h does not fit the layer.
+        """
+        if torch.compiler.is_compiling():  # asked first, because importing the compiler takes a second
             return cast(Tensor, torch.compiler.disable(self._through)(h))
         return self._through(h)
 
@@ -110,30 +140,43 @@ class Channel(OwnWeights, nn.Module):
                 z = self.transmit(f, s)
             if self.training and self.phase == "auto":
                 self._rate = self.rate_of(f, log_s)
-        # Under autocast what follows casts as it needs; a network that is itself of half precision wants its own type.
+        # Under autocast the next layer casts as it needs; a half-precision network needs its own.
         if not torch.is_autocast_enabled(h.device.type):
             z = z.to(h.dtype)
-        if self.watch is not None:  # copies, for what follows may work in place, on z as on what f is a view of
+        if self.watch is not None:  # copies, because the next layer may work in place on z or on h
             self.watch.append(Crossing(f.detach().clone(), log_s.detach(), z.detach().clone()))
         if self.phase == "replay":
             z = z.clone()
         return self._spread(z, h)
 
-    def code(self, h: Tensor) -> Tensor:
-        """Return the code that the channel acts on, (R, B, K) and at least float32, of the input h of the layer."""
+    def code(self, h: Float[Tensor, "*any"]) -> Float[Tensor, "R B K"]:
+        """Make the code that the channel acts on.
+
+        Args:
+            h: The input of the layer.
+
+        Returns:
+            f, (R, B, K), in float32 or float64.
+
+        Raises:
+            InfoplaneError: The shape of h does not fit the layer.
+        """
         if self.pool is not None:
             return self._pooled(h)
         name = type(self).__name__
         if self.replicas > 1 and (h.dim() < 3 or h.shape[0] != self.replicas):
             raise InfoplaneError(f"{name} got {tuple(h.shape)}; expected ({self.replicas}, B, {self.features}).")
-        # (1, B, K) from our own networks' replica axis, or (B, ...) from anybody's module
+        # (1, B, K) from a network with a replica axis, or (B, ...) from any other module
         stacked = self.replicas > 1 or (h.dim() == 3 and h.shape[0] == 1 and h.shape[2] == self.features)
         f = h.flatten(2) if stacked else h.flatten(1).unsqueeze(0)
         if f.shape[-1] != self.features:
-            raise InfoplaneError(f"{name} got {tuple(h.shape)}, {f.shape[-1]} numbers a row; expected {self.features}.")
+            raise InfoplaneError(
+                f"{name} got {tuple(h.shape)}, {f.shape[-1]} numbers per row; expected {self.features}."
+            )
         return f if f.dtype == torch.float64 else f.float()
 
     def _pooled(self, h: Tensor) -> Tensor:
+        """Average a map over areas: (R, B, K)."""
         assert self.pool is not None
         name, axes = type(self).__name__, len(self.pool)
         stacked = h.dim() == axes + 3
@@ -153,15 +196,22 @@ class Channel(OwnWeights, nn.Module):
         return f.reshape(self.replicas, -1, self.features)
 
     def _spread(self, z: Tensor, h: Tensor) -> Tensor:
-        """z (R, B, K) in the shape of h."""
+        """Bring z, (R, B, K), into the shape of h."""
         if self.pool is None:
             return z.reshape(h.shape)
         axes = len(self.pool)
         cells = z.reshape(-1, h.shape[-axes - 1], *self.pool)
         return interpolate(cells, size=h.shape[-axes:], mode="nearest").reshape(h.shape)
 
-    def code_of_output(self, out: Tensor) -> Tensor:
-        """z, (R, B, K), of what came out of a layer that pools: one place of every area."""
+    def code_of_output(self, out: Float[Tensor, "*any"]) -> Float[Tensor, "R B K"]:
+        """Recover z from the output of a layer that pools.
+
+        Args:
+            out: The output, a map.
+
+        Returns:
+            z, (R, B, K), read at one place of every area.
+        """
         assert self.pool is not None
         for axis, cells in zip(range(-len(self.pool), 0), self.pool, strict=True):
             area = interpolate(torch.arange(cells).float().view(1, 1, -1), size=out.shape[axis], mode="nearest")
@@ -170,7 +220,10 @@ class Channel(OwnWeights, nn.Module):
         return out.reshape(self.replicas, -1, self.features)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Channel:
-        """Move or convert, but never below float32: a model in .half() keeps its noisy layers in full precision."""
+        """Move or convert the layer, but never below float32.
+
+        A model in .half() keeps its noisy layers in full precision.
+        """
 
         def keep(t: Tensor) -> Tensor:
             out = fn(t)
@@ -179,30 +232,35 @@ class Channel(OwnWeights, nn.Module):
         return cast(Channel, super()._apply(keep, recurse))  # type: ignore[no-untyped-call]
 
     def streams_of(self, f: Tensor) -> Streams:
-        """Return the streams that the noise of f is drawn from."""
+        """Return the generators from which the noise of f is drawn.
+
+        Raises:
+            InfoplaneError: There is not one per replica.
+        """
         streams = self.streams or Streams([None] * self.replicas, f.device)
         if len(streams) != self.replicas:
             raise InfoplaneError(
-                f"{type(self).__name__} has {self.replicas} replicas and {len(streams)} random streams."
+                f"{type(self).__name__} has {self.replicas} replicas and {len(streams)} random streams; expected one "
+                "stream per replica."
             )
         return streams
 
     @property
-    def rate(self) -> Tensor:
-        """(R,), or a scalar for one replica: `rate_of` the last training call, with its graph, in nats."""
+    def rate(self) -> Float[Tensor, "*R"]:
+        """The rate of the last training call with its graph, (R,) or a scalar if R = 1, in nats."""
         if self._rate is None:
             raise InfoplaneError(
-                f"This {type(self).__name__} layer has no rate yet: call the model in training mode first."
+                f"This {type(self).__name__} layer has no rate yet; call the model in training mode first."
             )
         return self._rate.squeeze(0) if self.replicas == 1 else self._rate
 
     def __getstate__(self) -> dict[str, object]:
-        # The last rate holds a graph, and the streams hold generators: a copy of the layer starts without them.
+        # The rate holds a graph and the streams hold generators, so a copy starts without them.
         return self.__dict__ | {"_rate": None, "watch": None, "streams": None, "phase": "auto", "replay": None}
 
 
 def _full_precision(h: Tensor) -> AbstractContextManager[object]:
-    """float32 under autocast: bfloat16 would round s = .999 to 1."""
+    """Switch autocast off: bfloat16 would round s = .999 to 1."""
     if torch.is_autocast_enabled(h.device.type):
         return torch.autocast(h.device.type, enabled=False)
     return nullcontext()

@@ -170,8 +170,8 @@ def echo_noise(
         raise InfoplaneError(f"echo_noise: echoes={echoes}; expected a power of two (1, 2, 4, ..., 64, ...).")
     if rows < echoes + 1:
         raise InfoplaneError(
-            f"echo_noise: a batch of {rows} rows is too small for {echoes} echoes; expected at least {echoes + 1} rows. "
-            "Use a larger batch or fewer echoes."
+            f"echo_noise: a batch of {rows} rows is too small for {echoes} echoes; expected at least {echoes + 1} "
+            "rows. Use a larger batch or fewer echoes."
         )
     # type(...) is Tensor excludes the stand-ins that an export traces with
     plain = type(f) is type(s) is Tensor and f.dtype == s.dtype in _COMPILED_TYPES

@@ -1,15 +1,17 @@
-"""Channels of Gaussian noise, whose information is known through its bounds only: additive, and continuous dropout.
+"""Channels of Gaussian noise, additive or continuous dropout; their information is only bounded.
 
     z = f(x) + sigma(x) xi,    xi ~ N(0, I)
 
-I(Z;X) = h(Z) - E sum_i ln sigma_i(x) - K/2 ln(2 pi e), and h(Z), the entropy of a mixture of as many Gaussians as
-there are inputs, has no closed form. For any r(z), I(Z;X) <= E KL[p(z|x) || r(z)]; the least value that a product of
-Gaussians can give is `mean_field_bound`. All information in nats.
+I(Z;X) = h(Z) - E sum_i ln sigma_i(x) - K/2 ln(2 pi e), and h(Z), the entropy of a mixture of as
+many Gaussians as there are inputs, has no closed form. For any density r(z),
+I(Z;X) <= E KL[p(z|x) || r(z)]. The smallest value that a product of Gaussians can give is
+`mean_field_bound`. All information is in nats.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,20 +20,40 @@ from ..errors import InfoplaneError, choose
 from ..nn.replicas import ReplicaLinear
 from .channel import Channel
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 __all__ = ["SCALES", "Dropout", "Gaussian", "mean_field_bound"]
 
 SCALES = ("constant", "input")
 
 
-def mean_field_bound(f: Tensor, log_std: Tensor) -> Tensor:
-    """sum_i [ 1/2 ln Var(z_i) - E ln sigma_i(x) ] >= I(Z;X), (...), for x uniform on the rows; nats.
+def mean_field_bound(f: Float[Tensor, "*R N K"], log_std: Float[Tensor, "*any"]) -> Float[Tensor, "*R"]:
+    """Compute an upper bound on I(Z;X) for Gaussian noise.
 
-    f, log_std: (..., N, K), or log_std a shape that broadcasts. Var(z_i) = Var f_i + E sigma_i^2. It is E KL to the
-    product of Gaussians with the moments of z, equal to I where z is such a product. inf where a sigma_i(x) is 0 and
-    z_i still varies; a unit that never varies counts nothing.
+        sum_i [ 1/2 ln Var(z_i) - E ln sigma_i(x) ],    Var(z_i) = Var f_i + E sigma_i^2
 
-    Alemi, Fischer, Dillon, Murphy, Deep variational information bottleneck, ICLR 2017, equation 14, with the best r of
-    its family.
+    This is E KL[p(z|x) || r(z)] for the product r of Gaussians with the moments of z. It equals I
+    if z follows such a product.
+
+    Args:
+        f: The codes, (..., N, K). x is uniform on the rows.
+        log_std: ln sigma, of the shape of f or one that broadcasts to it.
+
+    Returns:
+        The bound, (...), in nats. It is inf where some sigma_i(x) is 0 and z_i still varies. A unit
+        that never varies adds nothing.
+
+    Example:
+        >>> import infoplane as ip
+        >>> import torch
+        >>> f = torch.tensor([[-1.0], [1.0]])  # 1/2 ln((1 + 1) / 1)
+        >>> round(float(ip.channels.mean_field_bound(f, torch.zeros(1))), 4)
+        0.3466
+
+    References:
+        Alemi, Fischer, Dillon & Murphy, "Deep variational information bottleneck", ICLR 2017,
+        equation 14, with the best r of its family.
     """
     log_std = log_std.expand_as(f)
     variance = f.var(-2, correction=0) + (2.0 * log_std).exp().mean(-2)
@@ -40,12 +62,35 @@ def mean_field_bound(f: Tensor, log_std: Tensor) -> Tensor:
 
 
 class Gaussian(Channel):
-    """z = f + sigma xi: the noisy layers of Goldfeld et al. (2019), or a variational bottleneck (Alemi et al. 2017).
+    """Additive Gaussian noise, z = f + sigma xi, in training and in eval mode.
 
-    std: sigma, the same for all units and inputs (scale="constant"), or where it starts (scale="input": ln sigma is an
-    affine function of f, learned). `rate` is `mean_field_bound` over the batch of the last training call: an upper
-    bound of the information, and what a loss can hold it down by. features, replicas, pool: see `Channel`. The noise is
-    on in eval mode too.
+    `rate` is `mean_field_bound` over the batch of the last training call, an upper bound on the
+    information that a loss can hold down.
+
+    Args:
+        features: K, the number of coordinates.
+        std: sigma, the same for all units and inputs (scale="constant"), or its starting value
+            (scale="input").
+        scale: "constant", or "input" for a learned sigma, whose logarithm is affine in f.
+        replicas: R; see `Channel`.
+        pool: The areas that a feature map is averaged over; see `Channel`.
+
+    Raises:
+        InfoplaneError: An option is not one of those above.
+
+    Example:
+        >>> import infoplane as ip
+        >>> import torch
+        >>> layer = ip.channels.Gaussian(2, std=0.5)
+        >>> z = layer(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))  # 1/2 ln(1 + 1 / 0.25), and 0
+        >>> round(layer.rate.item(), 4)
+        0.8047
+
+    References:
+        Goldfeld et al., "Estimating information flow in deep neural networks", ICML 2019 (constant
+        noise).
+        Alemi, Fischer, Dillon & Murphy, "Deep variational information bottleneck", ICLR 2017
+        (learned noise).
     """
 
     kind = "gaussian"
@@ -69,16 +114,19 @@ class Gaussian(Channel):
             self.head = ReplicaLinear(features, features, replicas)
             nn.init.constant_(self.head.bias, math.log(std))
 
-    def scales(self, f: Tensor) -> tuple[Tensor, Tensor]:
+    def scales(self, f: Float[Tensor, "R B K"]) -> tuple[Float[Tensor, "R B K"], Float[Tensor, "R B K"]]:
+        """Return ln sigma and sigma, (R, B, K) each."""
         log_std = torch.full_like(f, math.log(self.std)) if self.head is None else self.head(f)
         return log_std, log_std.exp()
 
-    def transmit(self, f: Tensor, s: Tensor) -> Tensor:
+    def transmit(self, f: Float[Tensor, "R B K"], s: Float[Tensor, "R B K"]) -> Float[Tensor, "R B K"]:
+        """Add noise of standard deviation s to f; in the phase "mean" return f."""
         if self.phase == "mean":
             return f
         return f + s * self.streams_of(f).normal(*f.shape[1:], dtype=f.dtype)
 
-    def rate_of(self, f: Tensor, log_s: Tensor) -> Tensor:
+    def rate_of(self, f: Float[Tensor, "R B K"], log_s: Float[Tensor, "R B K"]) -> Float[Tensor, " R"]:
+        """Return `mean_field_bound` over the batch, (R,), in nats."""
         return mean_field_bound(f, log_s)
 
     def extra_repr(self) -> str:
@@ -86,14 +134,32 @@ class Gaussian(Channel):
 
 
 class Dropout(Channel):
-    """z = f (1 + sqrt(p / (1 - p)) xi): continuous (Gaussian) dropout, under which I(Z;X) is finite.
+    """Continuous dropout, z = f (1 + sqrt(p / (1 - p)) xi), in training and in eval mode.
 
-    p: the share that is dropped, as of binary dropout of the same variance. A unit at 0 passes without noise: a ReLU
-    unit that is off is seen to be off, and then `mean_field_bound` is infinite. There is no `rate` to train with. The
-    noise is on in eval mode too: it is the channel.
+    Under this noise I(Z;X) is finite. A unit at 0 passes without noise: a ReLU unit that is off is
+    seen to be off, and `mean_field_bound` is then infinite. There is no rate to train with.
 
-    Srivastava et al., Dropout, JMLR 15 (2014), section 10; Adilova, Geiger, Fischer, Information plane analysis for
-    dropout neural networks, ICLR 2023.
+    Args:
+        features: K, the number of coordinates.
+        p: The share that binary dropout of the same variance would drop, between 0 and 1.
+        replicas: R; see `Channel`.
+        pool: The areas that a feature map is averaged over; see `Channel`.
+
+    Raises:
+        InfoplaneError: p is not between 0 and 1.
+
+    Example:
+        >>> import infoplane as ip
+        >>> import torch
+        >>> layer = ip.channels.Dropout(3, p=0.5)
+        >>> layer(torch.zeros(4, 3)).abs().max()
+        tensor(0.)
+
+    References:
+        Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting",
+        JMLR 15, 2014, section 10.
+        Adilova, Geiger & Fischer, "Information plane analysis for dropout neural networks", ICLR
+        2023.
     """
 
     kind = "dropout"
@@ -107,16 +173,19 @@ class Dropout(Channel):
             raise InfoplaneError(f"Dropout: p={p}; expected a number between 0 and 1, both excluded.")
         self.p = p
 
-    def scales(self, f: Tensor) -> tuple[Tensor, Tensor]:
+    def scales(self, f: Float[Tensor, "R B K"]) -> tuple[Float[Tensor, "R B K"], Float[Tensor, "R B K"]]:
+        """Return ln sigma and sigma, (R, B, K) each."""
         s = math.sqrt(self.p / (1.0 - self.p)) * f.abs()
         return s.log(), s
 
-    def transmit(self, f: Tensor, s: Tensor) -> Tensor:
+    def transmit(self, f: Float[Tensor, "R B K"], s: Float[Tensor, "R B K"]) -> Float[Tensor, "R B K"]:
+        """Add noise of standard deviation s to f; in the phase "mean" return f."""
         if self.phase == "mean":
             return f
         return f + s * self.streams_of(f).normal(*f.shape[1:], dtype=f.dtype)
 
-    def rate_of(self, f: Tensor, log_s: Tensor) -> Tensor:
+    def rate_of(self, f: Float[Tensor, "R B K"], log_s: Float[Tensor, "R B K"]) -> Float[Tensor, " R"]:
+        """Return NaN, (R,), because there is no rate to train with."""
         return torch.full((self.replicas,), math.nan, device=f.device)
 
     def extra_repr(self) -> str:

@@ -1,10 +1,10 @@
 """The names of noisy layers.
 
-A noisy layer is a child of the module that it follows. That module's name, `hidden2`, stands for
-what goes into the noisy layer, and the name of the child, `hidden2.echo` or `hidden2.noise`, for
-what comes out. Where there is a model, ask it (`models.noisy_layers`, `models.sent_to`), for a
-layer may have been put into it by hand under another name; a table has the names alone. Nothing
-here needs torch.
+A noisy layer is a child of the module that it follows. The name of that module, `hidden2`, stands
+for the input of the noisy layer, and the name of the child, `hidden2.echo` or `hidden2.noise`, for
+its output. A user may have put a layer into a model under another name, so use the functions of
+`models` (`noisy_layers`, `sent_to`) where there is a model. This module serves tables, which have
+only the names. It does not import torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 __all__ = ["CHILDREN", "NoisyName", "noisy_name"]
 
-#: The name of the child that a noisy layer is of the module it follows, by the kind of its channel.
+#: The name under which a noisy layer becomes a child of the module that it follows, by its kind.
 CHILDREN = {"echo": "echo", "gaussian": "noise", "dropout": "noise"}
 
 
@@ -21,10 +21,10 @@ class NoisyName(NamedTuple):
     """The parts of the name of a noisy layer.
 
     Args:
-        sent: the name of what goes into the layer, "hidden2".
-        output: the name of what comes out of it, "hidden2.echo".
-        kinds: the kinds of channel that it may be, ("echo",) or ("gaussian", "dropout"); which of
-            them it is stands in the column `channel` of its rows.
+        sent: The name of its input, "hidden2".
+        output: The name of its output, "hidden2.echo".
+        kinds: The kinds of channel that it may be, ("echo",) or ("gaussian", "dropout"). The column
+            `channel` of a row says which of them it is.
     """
 
     sent: str
@@ -33,7 +33,13 @@ class NoisyName(NamedTuple):
 
 
 def noisy_name(layer: str) -> NoisyName | None:
-    """Read the name of a layer as that of a noisy one; None if it is that of any other.
+    """Read the name of a noisy layer.
+
+    Args:
+        layer: The dotted name of a layer.
+
+    Returns:
+        The parts of the name, or None if the layer is not a noisy one.
 
     Example:
         >>> noisy_name("hidden2.echo")

@@ -1,4 +1,4 @@
-"""The Echo layers of a model one after the other: their order, what each hears of the others, their reference codes."""
+"""Several noisy layers in one model: their order, their dependence, and their reference codes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,24 @@ __all__ = ["execution_order", "fill_banks", "separating"]
 
 
 def execution_order(model: nn.Module, x: Tensor) -> list[str]:
-    """The names of the noisy layers in the order in which a forward pass reaches them, each once or InfoplaneError."""
+    """Find the order in which a forward pass reaches the noisy layers.
+
+    Args:
+        model: The model, which is left unchanged.
+        x: A few inputs, (N, ...) or (R, N, ...).
+
+    Returns:
+        The dotted names of the noisy layers.
+
+    Raises:
+        InfoplaneError: A layer runs more than once per forward pass.
+
+    Example:
+        >>> import infoplane as ip
+        >>> layers = [torch.nn.Linear(3, 2), ip.Echo(2), ip.channels.Gaussian(2)]
+        >>> execution_order(torch.nn.Sequential(*layers), torch.zeros(4, 3))
+        ['1', '2']
+    """
     order: list[str] = []
     with measuring(model, "off") as layers:
         handles = [
@@ -32,18 +49,29 @@ def execution_order(model: nn.Module, x: Tensor) -> list[str]:
     for name in order:
         if order.count(name) > 1:
             raise InfoplaneError(
-                f"The noisy layer {name!r} ran {order.count(name)} times in one forward pass; expected once. Its "
-                "rate would be of one of its calls: give each place a layer of its own."
+                f"The noisy layer {name!r} ran {order.count(name)} times in one forward pass; expected once, "
+                "because its rate would be the rate of only one call. Give each place a layer of its own."
             )
     return order
 
 
 def separating(model: nn.Module, x: Tensor, other: Tensor, held: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """For each noisy layer, the ones below through which all it knows of the input has passed; "" is for the output.
+    """Find the noisy layers that separate each noisy layer from the input.
 
-    Found by replaying: with the output of layer j held fixed, other inputs must leave what goes into layer k as it is.
-    A connection that skips layer j shows, and then R_j does not bound I(Z_k;X). With the weights it may open or close.
-    x, other: inputs, different in each row. held: z of the noisy layers, (R, B, K), in the order of execution.
+    Layer j separates layer k if all that k knows of the input has passed through j; R_j then bounds
+    I(Z_k;X). This is found by replaying: with the output of layer j held fixed, other inputs must
+    leave the input of layer k as it is. A connection that skips layer j shows. It may open or close
+    as the weights change.
+
+    Args:
+        model: The model, which is left unchanged.
+        x: Inputs, (B, ...) or (R, B, ...).
+        other: Inputs that differ from x in each row.
+        held: z of the noisy layers, (R, B, K), in the order of execution.
+
+    Returns:
+        The separating layers below each noisy layer, by its name; under "", those below the output
+        of the model.
     """
     order = list(held)
     passed: dict[str, list[str]] = {name: [] for name in (*order, "")}
@@ -73,22 +101,48 @@ def fill_banks(
     streams: Streams | None = None,
     batch_size: int | None = None,
 ) -> dict[str, Bank]:
-    """Give every Echo layer independent reference codes, made with the present weights from inputs x.
+    """Give every Echo layer independent reference codes, made with the present weights.
 
-    x: (N, ...), or (R, N, ...) for a model with a replica axis of its own. The law q of the echoes is that of x:
-    every x equally often, as often as gives at least `references` codes, in random order.
+    In eval mode the layers then draw their echoes from these codes, so predictions and rates do not
+    depend on the other inputs of a batch. The echoes follow the law of x: every input is used
+    equally often, in random order. The banks are not saved with the model, and go stale when the
+    weights change.
 
-    The k-th Echo layer gets its codes from a noisy pass of its own through the layers below it, because codes of one
-    batch share the echoes of the layer below: at B = 100 that gives .26 nats for .18 (tests/channels/test_bank.py).
-    Returns the banks by layer, in the order of execution. They are not saved with the model and go stale with training.
+    The k-th Echo layer gets its codes from a noisy pass of its own through the layers below,
+    because the codes of one batch share the echoes of the layer below. Using them would give .26
+    nats for .18 in one case with a batch of 100.
+
+    Args:
+        model: The model.
+        x: The inputs, (N, ...), or (R, N, ...) for a model with a replica axis of its own.
+        references: The least number of codes per layer. Inputs repeat if there are fewer.
+        streams: The random generators, one per replica. By default they are seeded from PyTorch's
+            global generator.
+        batch_size: Rows per forward pass; by default all.
+
+    Returns:
+        The banks by the name of their layer, in the order of execution.
+
+    Raises:
+        InfoplaneError: There are fewer than 2 inputs, or a layer runs more than once per pass.
+
+    Example:
+        >>> import infoplane as ip
+        >>> import torch
+        >>> x = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0))
+        >>> model = ip.insert_echo(torch.nn.Sequential(torch.nn.Linear(3, 2)), ["0"], x[:2])
+        >>> {name: bank.size for name, bank in ip.fill_banks(model.eval(), x).items()}
+        {'0.echo': 5000}
+        >>> model(x[:1]).shape  # one row is enough now
+        torch.Size([1, 2])
     """
     replicas, axis = replica_axis(model, x)
     size = x.shape[axis]
     if size < 2:
-        raise InfoplaneError(f"fill_banks: {size} inputs; expected at least 2, and for exact rates {references}.")
+        raise InfoplaneError(f"fill_banks: {size} inputs; expected at least 2, and {references} for exact rates.")
     echoes = echo_layers(model)
     order = [name for name in execution_order(model, x.narrow(axis, 0, min(size, 2))) if name in echoes]
-    if streams is None:  # seeded from the global stream, because that is forked in the passes below
+    if streams is None:  # seeded here, because the passes below fork the global generator
         streams = Streams(torch.randint(2**62, (replicas,)).tolist(), x.device)
     banks: dict[str, Bank] = {}
     for name in order:
@@ -110,6 +164,7 @@ def fill_banks(
 
 
 def _row_batches(x: Tensor, picks: Tensor, batch_size: int | None, replicas: int, axis: int) -> Iterator[Tensor]:
+    """Yield batches of x in the order of picks, (R, rows)."""
     step = batch_size or picks.shape[-1]
     for start in range(0, picks.shape[-1], step):
         chosen = picks[:, start : start + step]

@@ -112,7 +112,7 @@ def test_any_model_takes_them_and_its_keys_stay():
     noisy(X[:10])
     with pytest.raises(ip.InfoplaneError, match="no Echo layer"):
         ip.rate(noisy)
-    with pytest.raises(ip.InfoplaneError, match="child named 'noise' already"):
+    with pytest.raises(ip.InfoplaneError, match="already has a child named 'noise'"):
         ip.channels.insert_channel(noisy, ["1"], X[:2], "gaussian")
     with pytest.raises(ip.InfoplaneError, match="Did you mean 'gaussian'"):
         ip.channels.insert_channel(model, ["1"], X[:2], "gausian")

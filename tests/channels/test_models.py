@@ -392,7 +392,7 @@ def test_taps_and_echo_layers_act_inside_a_fused_transformer() -> None:
 def test_rows_that_are_places_of_a_sequence_are_refused() -> None:
     turned = built(lambda: Reader(turned=True)).eval()
     for x in (SEQUENCES[:2], SEQUENCES[:5]):  # as many places as inputs, too
-        with pytest.raises(InfoplaneError, match=r"gave \(5, .*expected one row an input.*batch_first=True"):
+        with pytest.raises(InfoplaneError, match=r"gave \(5, .*expected one row per input.*batch_first=True"):
             ip.insert_echo(turned, ["encoder.layers.0.linear1"], x)
     ip.insert_echo(turned, ["pool"], SEQUENCES[:5])
     ip.insert_echo(nn.Sequential(turned), ["0"], SEQUENCES[:5])  # (B, 4): what goes on inside is its own affair
