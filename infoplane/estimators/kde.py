@@ -240,7 +240,8 @@ def _bounds(
     variance = torch.as_tensor(noise_variance, dtype=torch.float64)
     if variance.shape not in ((), (1,), (replicas,)) or not bool(((variance > 0) & variance.isfinite()).all()):
         raise InfoplaneError(
-            f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or one per replica ({replicas})."
+            f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or "
+            f"one per replica ({replicas})."
         )
     check_chunk(where, chunk)
     label_entropy = None if classes is None else classes.entropy()

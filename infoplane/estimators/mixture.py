@@ -475,7 +475,8 @@ def _std_of_variance(where: str, noise_variance: float | Tensor, points: Tensor)
     variance = torch.as_tensor(noise_variance, dtype=torch.float64, device=points.device).detach()
     if variance.shape not in ((), (1,), (len(points),)) or not bool(((variance > 0) & variance.isfinite()).all()):
         raise InfoplaneError(
-            f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or one per replica ({len(points)})."
+            f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or "
+            f"one per replica ({len(points)})."
         )
     return variance.sqrt().view(-1, 1, 1)
 

@@ -29,17 +29,18 @@ __all__ = ["OBJECTIVES", "Tap", "TapFit", "fit_taps"]
 
 OBJECTIVES = ("label", "reconstruction")
 
-#: A direction is kept if its variance is more than this share of the widest one's, and more than
+#: A direction is kept if its variance exceeds this share of the largest variance, and exceeds what
 #: rounding makes.
 _NEGLIGIBLE = 1e-6
-#: The share of the steps at the full step size; it then falls to 0 in a straight line.
+#: The share of the steps at the full step size, which then falls linearly to 0.
 _FULL = 0.75
 _LARGEST_GRADIENT = 1.0
-#: By how many nats the objective may still fall from one tenth of the steps to the next (beyond so
-#: many standard errors of it), and the rate move: at a small beta the objective hardly sees it.
+#: A fit has settled if its objective falls by at most _SETTLED nats from one tenth of the steps to
+#: the next (beyond _SIGMAS standard errors), and its rate changes by at most _MOVED nats: at a
+#: small beta the objective hardly depends on the rate.
 _SETTLED, _SIGMAS, _MOVED = 0.02, 3.0, 0.1
-#: Noisy draws a point for the cross-entropy and the distortion, and of all points: few points have
-#: more draws each.
+#: The least numbers of noisy draws for the cross-entropy and the distortion: per point, and of all
+#: points together.
 _DRAWS, _ALL_DRAWS = 2, 4096
 
 
@@ -162,13 +163,15 @@ class Tap(Estimator):
 
     name = "tap"
     about = About(
-        quantity="I(Z;X), I(Z;Y) of the tap's code Z",
-        standing="exact where the certificate of the tap passes, else upper; I(Z;Y) lower and upper",
-        conditions="of the tap's own code, learned by its objective, not of the layer: no data-processing order from "
-        "layer to layer; a strong decoder of hard labels reads H(Y) everywhere for beta < 1; where noise lies below, "
-        "of the mean path",
-        cost="steps x batch x betas x (units^2 + units D), and a certificate for each beta",
-        source="Brekelmans, Moyer, Galstyan & Ver Steeg 2019",
+        quantity="It measures I(Z;X) and I(Z;Y) of the tap's code Z.",
+        standing="I(Z;X) is exact where the certificate of the tap passes, and otherwise an upper bound. I(Z;Y) has a "
+        "lower and an upper bound.",
+        conditions="The numbers describe the tap's own code, which is learned by its objective, and not the layer, so "
+        "there is no data-processing order from layer to layer. With hard labels, a strong decoder finds H(Y) "
+        "everywhere for beta < 1. Where noise lies at or below the layer, the tap reads it with the noise off.",
+        cost="The time grows with steps batch betas (units^2 + units D), plus a certificate for each beta.",
+        source="Brekelmans, Moyer, Galstyan & Ver Steeg, Exact rate-distortion in autoencoders via Echo noise, "
+        "NeurIPS 2019.",
     )
 
     def __post_init__(self) -> None:
@@ -353,11 +356,11 @@ def _fit(where: str, tap: Tap, points: Tensor, labels: Tensor | None, seeds: lis
     if n < 2:
         raise InfoplaneError(f"{where}: the layer has {n} point; expected at least 2.")
     if len(seeds) != replicas:
-        raise InfoplaneError(f"{where}: {len(seeds)} seeds for {replicas} replicas; expected one for each.")
+        raise InfoplaneError(f"{where}: {len(seeds)} seeds for {replicas} replicas; expected one per replica.")
     classes = None
     if tap.objective == "label":
         if labels is None:
-            raise InfoplaneError(f"{where}: there are no labels; expected some, or objective='reconstruction'.")
+            raise InfoplaneError(f"{where}: there are no labels; expected labels, or objective='reconstruction'.")
         classes = read_labels(where, labels, points)
     most = tap.units if tap.objective == "reconstruction" else None
     firsts = [_first_of_equals(t) for t in points]
@@ -366,7 +369,7 @@ def _fit(where: str, tap: Tap, points: Tensor, labels: Tensor | None, seeds: lis
     # together.
     fits: dict[int, list[TapFit]] = {}
     device = points.device
-    # whatever the caller has switched off or cast in this thread
+    # The caller may have switched off gradients or turned on autocast in this thread.
     with torch.inference_mode(False), torch.autocast(device.type, enabled=False):
         for size in sorted({t.shape[1] for t in whitened}):
             group = [r for r, t in enumerate(whitened) if t.shape[1] == size]
@@ -407,8 +410,8 @@ def _fit_alike(
     units = min(size, tap.units)
     many = len(tap.betas)
     rows = min(tap.batch, n)
-    echoes = min(tap.echoes, 1 << ((rows - 1).bit_length() - 1))  # a row hears so many others
-    # the same draws at every beta, so that what differs is beta
+    echoes = min(tap.echoes, 1 << ((rows - 1).bit_length() - 1))  # the echo of a row is made of other rows
+    # All betas get the same draws, so that only beta differs.
     streams = [Streams([derive(word, s) for s in seeds for _ in range(many)], t.device) for word in ("echo", "draw")]
     outputs = size if classes is None else classes.size
     branches = _Branches(tap, size, units, outputs, echoes, seeds).to(t.device)
@@ -454,7 +457,7 @@ def _train(tap: Tap, branches: _Branches, t: Tensor, classes: Classes | None, ro
         rates.append(rate.detach())
     late = slice(full - 2 * tenth, full)
     objective, rate = torch.stack(losses[late]).double().cpu(), torch.stack(rates[late]).double().cpu()
-    if classes is None:  # a squared error in nats: the rate that it is worth
+    if classes is None:  # a squared error is turned into the rate that it is worth, in nats
         objective = objective / beta.double().cpu()
     before, after = objective[:tenth], objective[tenth:]
     fell = before.mean(0) - after.mean(0)
@@ -485,7 +488,7 @@ def _measure(
 ) -> list[list[TapFit]]:
     """With weights frozen, and the echoes drawn from the codes of the probe itself: its law is theirs."""
     n, many = t.shape[1], len(tap.betas)
-    # A product of matrices may give equal rows results that differ in the last digit, and distinct
+    # A product of matrices may give equal rows results that differ in the last digit, but distinct
     # codes are counted.
     same = first.repeat_interleave(many, 0).unsqueeze(-1)
     f = torch.take_along_dim(branches.encode(t), same, 1)
