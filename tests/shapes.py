@@ -85,7 +85,10 @@ def _hints(of: Any) -> dict[str, Any]:
 
 @functools.cache
 def _names() -> dict[str, Any]:
-    return {name: getattr(jaxtyping, name) for name in ("Bool", "Float", "Float64", "Int", "Int64", "Real", "Shaped")}
+    return {
+        name: getattr(jaxtyping, name)
+        for name in ("Bool", "Float", "Float64", "Int", "Int64", "Integer", "Real", "Shaped")
+    }
 
 
 def _check(function: Callable[..., Any], what: str, hint: Any, value: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ from .fitting import floored, with_unseen
 from .inputs import Classes, is_count, is_positive, number, read_labels, read_points
 from .protocol import About, Estimator, Reading, Tables
 from .views import PATH_WARNINGS
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
 
 __all__ = ["OBJECTIVES", "Tap", "TapFit", "fit_taps"]
 
@@ -97,8 +100,8 @@ class TapFit:
 
 
 def fit_taps(
-    codes: Tensor,
-    labels: Tensor | None = None,
+    codes: Float[Tensor, "*R N D"],
+    labels: Integer[Tensor, "*#R N"] | None = None,
     *,
     betas: Sequence[float],
     objective: str = "label",
