@@ -27,7 +27,7 @@ import infoplane
 
 __all__ = ["enforce", "enforced"]
 
-_NAMES = ("Bool", "Float", "Float64", "Int", "Int64", "Real", "Shaped")
+_NAMES = ("Bool", "Float", "Float64", "Int", "Int64", "Integer", "Real", "Shaped")
 _SHAPE = re.compile(rf"\b(?:{'|'.join(_NAMES)})\[Tensor")
 #: the functions that are held against their signatures, by qualified name
 enforced: set[str] = set()

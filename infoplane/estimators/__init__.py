@@ -1,7 +1,7 @@
 """Estimators of the information in a layer.
 
-Each is a function of tensors, such as `kde_bounds`, and a class that carries its options for the Recorder, such as
-`KDE`. `ESTIMATORS` is their registry.
+Each is a function of tensors, such as `kde_bounds`, and a class that holds its options for the
+Recorder, such as `KDE`. `ESTIMATORS` is the registry of the classes.
 """
 
 import lazy_loader

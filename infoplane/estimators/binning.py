@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from .entropy import entropy_of_runs
 from .inputs import Classes, is_count, number, over_replicas, read_labels
 from .protocol import About, Estimator, Reading
 from .views import View, estimates, views
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64, Integer
 
 __all__ = ["BinnedEntropy", "Binning", "binned_entropy", "cell_numbers"]
 
@@ -59,23 +63,23 @@ class BinnedEntropy:
         (tensor(2., dtype=torch.float64), 4)
     """
 
-    entropy: Tensor
-    label_information: Tensor | None
-    label_entropy: Tensor | None
-    occupied: Tensor
-    clipped: Tensor
-    outlier_ratio: Tensor | None
+    entropy: Float64[Tensor, "*R"]
+    label_information: Float64[Tensor, "*R"] | None
+    label_entropy: Float64[Tensor, "*R"] | None
+    occupied: Float64[Tensor, "*R"]
+    clipped: Float64[Tensor, "*R"]
+    outlier_ratio: Float64[Tensor, "*R"] | None
     n: int
 
 
 @over_replicas("t")
 def binned_entropy(
-    t: Tensor,
+    t: Float[Tensor, "*R N D"],
     *,
     width: float | None = None,
     bins: int | None = None,
     range: Range = "layer",
-    labels: Tensor | None = None,
+    labels: Integer[Tensor, "*#R N"] | None = None,
     correction: str = "plug-in",
 ) -> BinnedEntropy:
     """Compute H(Tq) and I(Tq;Y) of the binned layer Tq = bin(t) by counting.
@@ -131,7 +135,7 @@ def binned_entropy(
 
 @over_replicas("t")
 def cell_numbers(
-    t: Tensor, *, width: float | None = None, bins: int | None = None, range: Range = "layer"
+    t: Float[Tensor, "*R N D"], *, width: float | None = None, bins: int | None = None, range: Range = "layer"
 ) -> npt.NDArray[np.int64]:
     """Number the cells that `binned_entropy` counts.
 

@@ -1,4 +1,7 @@
-"""Inner loops compiled by numba, for CPUs. Imported only where they run: numba takes half a second to import."""
+"""Run inner loops that numba compiles, on CPUs.
+
+This module is imported only where the loops run, because numba takes half a second to import.
+"""
 
 from __future__ import annotations
 
@@ -18,36 +21,43 @@ from ..threads import in_threads, torch_threads
 __all__ = ["TILE", "block_sums", "pair_neighbours", "tile_sums"]
 
 Floats = npt.NDArray[np.float64]
-#: 0 for one class or 1 for two; rows i0 to i1, columns j0 to j1
+#: A block of pairs: 0 for one class or 1 for two; rows i0 to i1; columns j0 to j1.
 Block = tuple[int, int, int, int, int]
 Ints = npt.NDArray[np.int64]
 
-#: Points in a tile, whose columns are then a loop of fixed length that the compiler lays out in
-#: vectors.
+#: The number of points in a tile. The loop over its columns then has a fixed length, and the
+#: compiler can vectorise it.
 TILE = 64
-#: Points in a square on the diagonal of products, which are the faster the larger they are.
+#: The number of points in a square on the diagonal. Larger products of matrices are faster, but
+#: count more pairs twice.
 SQUARE = 256
-#: The wide kernel is 2^-square in units of this module. N points whose square is larger than REACH
-#: + log2 N need no exponential: together they add less than 2^-REACH = 1e-6 to a sum of at least 1.
+#: The reach of the wide kernel, which is 2^-square in the units of this module. N points whose
+#: square is larger than REACH + log2 N need no exponential: together they add less than 2^-REACH =
+#: 1e-6 to a sum of at least 1.
 REACH = 20.0
-#: Coordinates up to this are held in float32, in which a point then moves by 4e-6 of the noise at
-#: most.
+#: The largest coordinate that is held in float32, which moves a point by at most 4e-6 of the noise.
 SINGLE = 64.0
 
-#: The compiler may reorder sums, and fuse products with them; infinities and nan stay what they
-#: are.
+#: The compiler may reorder sums and fuse products with them, but it keeps infinities and NaN.
 _FAST = {"contract", "reassoc", "nsz"}
 
 
 def tile_sums(t: Tensor, unit: float, ids: Tensor | None) -> tuple[Tensor, Tensor]:
-    """sum_j of exp(-|x_i - x_j|^2 / 2) and of its fourth power, over all j and over those of the class of i.
+    """Sum exp(-|x_i - x_j|^2 / 2) and its fourth power over all j and over the class of i.
 
-    x = t / unit. t: (N, D) on the CPU. ids: (N,) or None, then there is one class. Returns two (2, N) float64 tensors,
-    the points in an order of their own.
+    The points of a class are put in the order of a k-d tree and cut into tiles. Tiles and points
+    whose boxes are out of reach of a tile are skipped, and any other pair also serves for its
+    mirror image. The loops square differences of coordinates, so nothing cancels. Sums over 64
+    points are added in float32, and the rest in float64.
 
-    The points of a class are put in the order of a k-d tree and cut into tiles. A tile or a point whose box is out of
-    reach of a tile is passed over, and any other pair serves for its mirror image too. It is the differences of the
-    coordinates that are squared, so nothing cancels; sums over 64 points are added in float32, the rest in float64.
+    Args:
+        t: The points, (N, D) on the CPU; x = t / unit.
+        unit: The unit of the points.
+        ids: The class of each point, (N,); with None there is one class.
+
+    Returns:
+        The sums over all points, and over those of the same class: (2, N) float64 each, first of
+        the kernel and then of its fourth power. The points are in an order of their own.
     """
     points = t.numpy().astype(np.float64)
     points -= points.mean(0)
@@ -62,11 +72,11 @@ def tile_sums(t: Tensor, unit: float, ids: Tensor | None) -> tuple[Tensor, Tenso
         of += [len(orders)] * len(cuts)
         ends += [ends[-1] + cut for cut in cuts]
     starts = np.array(ends)
-    even = d + d % 2  # two coordinates are added at a time
+    even = d + d % 2  # the loops add two coordinates at a time
     rows = np.zeros((n, even), dtype)
     rows[:, :d] = points[np.concatenate(orders)]
     boxes = np.minimum.reduceat(rows, starts[:-1]), np.maximum.reduceat(rows, starts[:-1])
-    columns = np.full((len(of), even, TILE), np.inf, dtype)  # where a tile is not full, out of reach of all
+    columns = np.full((len(of), even, TILE), np.inf, dtype)  # empty places of a tile are out of reach of all points
     reach = dtype(REACH + math.log2(n))
     tile = np.repeat(np.arange(len(of)), np.diff(starts))
     columns[tile, :, np.arange(n) - starts[tile]] = rows
@@ -77,13 +87,20 @@ def tile_sums(t: Tensor, unit: float, ids: Tensor | None) -> tuple[Tensor, Tenso
 
 
 def block_sums(x: Tensor, half: Tensor, blocks: list[Block]) -> tuple[Tensor, Tensor]:
-    """The same sums where there are many coordinates, from products of matrices.
+    """Compute the sums of `tile_sums` from products of matrices, for many coordinates.
 
-    x: (N, D) on the CPU, float32 or float64, sorted by class; half: (N,), -|x|^2 / 2. blocks: (0 for one class or 1 for
-    two, i0, i1, j0, j1), all of the upper triangle; those of one class or of two that begin at the diagonal hold it.
+    Args:
+        x: The points, (N, D) float32 or float64 on the CPU, sorted by class.
+        half: -|x|^2 / 2, (N,).
+        blocks: The blocks (0 for one class or 1 for two, i0, i1, j0, j1), all of the upper
+            triangle. Those of one class, or of two, that begin at the diagonal include it.
+
+    Returns:
+        The sums over all points, and over those of the same class, as for `tile_sums`.
     """
 
     def pairs(block: Block) -> int:
+        """Count the pairs of a block."""
         _, i0, i1, j0, j1 = block
         return (i1 - i0) * (j1 - j0)
 
@@ -91,11 +108,12 @@ def block_sums(x: Tensor, half: Tensor, blocks: list[Block]) -> tuple[Tensor, Te
     in_order = sorted(parts, key=pairs, reverse=True)
 
     def part(k: int, threads: int) -> Floats:
+        """Compute the share of thread k."""
         if threads > 1:
-            torch.set_num_threads(1)  # here, for good: products are dealt out, and not shared
+            torch.set_num_threads(1)  # this thread keeps to one, because the products are divided among the threads
         sums = np.zeros((2, 2, len(x)))
         products = x.new_empty(pairs(in_order[0]))
-        turn = 2 * threads  # dealt out to and fro, about as much for each thread
+        turn = 2 * threads  # dealing to and fro gives each thread about the same amount of work
         for other, i0, i1, j0, j1 in in_order[k::turn] + in_order[turn - 1 - k :: turn]:
             block = products[: (i1 - i0) * (j1 - j0)].view(i1 - i0, j1 - j0)
             torch.mm(x[i0:i1], x[j0:j1].T, out=block)
@@ -103,12 +121,15 @@ def block_sums(x: Tensor, half: Tensor, blocks: list[Block]) -> tuple[Tensor, Te
             _block_sums(block.numpy(), *halves, i0 == j0, sums[other, :, i0:i1], sums[other, :, j0:j1])
         return sums
 
-    with torch_threads(torch.get_num_threads()):  # after the others' part, those that this thread had
+    with torch_threads(torch.get_num_threads()):  # restores the number of threads that `part` changes
         return _totals(in_threads(part, len(in_order)))
 
 
 def _halved(block: Block) -> Iterator[Block]:
-    """A block that begins with a square on the diagonal, in which each pair is twice, as blocks with small squares."""
+    """Cut a block that begins with a square on the diagonal into blocks with small squares.
+
+    Each pair occurs twice in such a square.
+    """
     other, i0, i1, j0, j1 = block
     if i0 != j0 or i1 - i0 <= SQUARE:
         yield block
@@ -122,17 +143,30 @@ def _halved(block: Block) -> Iterator[Block]:
 
 
 def _totals(sums: list[Floats]) -> tuple[Tensor, Tensor]:
-    """Over all points, and over those of the same class, (2, N), of what the threads have: (2, 2, N), same class and
-    other, wide and narrow."""
+    """Add the sums of the threads, (2, 2, N): same class or other class, wide or narrow kernel.
+
+    Returns:
+        The sums over all points, and over those of the same class, (2, N) each.
+    """
     total = torch.from_numpy(np.sum(sums, axis=0))
     wide = total[:, 0]
-    torch.maximum(wide, total[:, 1], out=wide)  # as it is of each pair; by rounding it may be less
+    torch.maximum(wide, total[:, 1], out=wide)  # it is so for each pair, but rounding may make it less
     return total.sum(0), total[0]
 
 
 def pair_neighbours(x: Floats, y: Floats, k: int, at: Ints) -> tuple[Tensor, Tensor]:
-    """Of the points `at`, (m,) distances to the k-th neighbour in (x, y); (2, m) numbers of other points nearer than
-    that in x, in y. Distances are maxima over coordinates; x and y: (N, D) float64."""
+    """Find the k-th neighbours of the points `at` in (x, y), and count nearer points in x and in y.
+
+    Args:
+        x: One variable, (N, D_x) float64.
+        y: The other variable, (N, D_y) float64.
+        k: The number of neighbours.
+        at: The points, (m,).
+
+    Returns:
+        The distances to the k-th neighbours, (m,), as maxima over coordinates, and the numbers of
+        other points nearer than that in x and in y, (2, m).
+    """
     sides = np.ascontiguousarray(x.T), np.ascontiguousarray(y.T)
     radius, counts = np.empty(len(at)), np.empty((2, len(at)), np.int64)
     in_threads(lambda first, threads: _count_nearer(*sides, k, at, first, threads, radius, counts), len(at))
@@ -140,7 +174,7 @@ def pair_neighbours(x: Floats, y: Floats, k: int, at: Ints) -> tuple[Tensor, Ten
 
 
 def _members(n: int, ids: Tensor | None) -> list[Ints]:
-    """Which points are in each class that has any."""
+    """List the points of each class that has any."""
     if ids is None:
         return [np.arange(n)]
     classes = ids.numpy()
@@ -150,8 +184,11 @@ def _members(n: int, ids: Tensor | None) -> list[Ints]:
 
 @njit(inline="always")
 def _power_of_two(x):
-    """2^x for -100 <= x <= 0 in float32, to 1e-7 of itself, and 1 for 0: a polynomial for the fraction, minimax in
-    relative error with its constant held at 1, and the whole part into the exponent."""
+    """Compute 2^x for -100 <= x <= 0 in float32, to a relative error of 1e-7, and exactly 1 for 0.
+
+    The whole part goes into the exponent. The fraction goes into a polynomial that is minimax in
+    relative error, with its constant fixed at 1.
+    """
     whole = np.float32(np.rint(x))
     f = x - whole
     p = np.float32(1.3274633365e-3) * f + np.float32(9.6719616796e-3)
@@ -164,7 +201,10 @@ def _power_of_two(x):
 
 @njit(inline="always")
 def _fourth_power(kernel):
-    """Of a kernel, but no denormal number: those take a hundred times as long."""
+    """Compute the fourth power of a kernel, but no denormal number.
+
+    Denormal numbers take a hundred times as long.
+    """
     square = max(kernel, np.float32(4e-10))
     square *= square
     return square * square
@@ -172,7 +212,7 @@ def _fourth_power(kernel):
 
 @njit(inline="always")
 def _apart(low, high, low_other, high_other):
-    """The square of the distance between two boxes, or a box and a point."""
+    """Compute the squared distance between two boxes, or between a box and a point."""
     square = low.dtype.type(0)
     for c in range(len(low)):
         gap = max(low_other[c] - high[c], low[c] - high_other[c], low.dtype.type(0))
@@ -182,9 +222,21 @@ def _apart(low, high, low_other, high_other):
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _tile_sums(columns, rows, low, high, starts, of, reach, first, step):
-    """(2, 2, N): same class, other; wide, narrow. The tiles first, first + step, ... against those from themselves on.
+    """Sum over the tiles first, first + step, ..., each against itself and the tiles after it.
 
-    columns: (L, D, TILE); rows: (N, D), the same points; low, high: (L, D); starts: (L + 1,); of: (L,) classes.
+    Args:
+        columns: The points by tile, (L, D, TILE).
+        rows: The same points, (N, D).
+        low: The lower corners of the tiles' boxes, (L, D).
+        high: Their upper corners, (L, D).
+        starts: The first point of each tile, and the end, (L + 1,).
+        of: The class of each tile, (L,).
+        reach: The square from which on two points need no exponential.
+        first: The first tile of this thread.
+        step: The number of threads.
+
+    Returns:
+        The sums, (2, 2, N): same class or other class; wide or narrow kernel.
     """
     tiles, d = low.shape
     sums = np.zeros((2, 2, len(rows)))
@@ -222,7 +274,7 @@ def _tile_sums(columns, rows, low, high, starts, of, reach, first, step):
                     narrow[j] += fourth
                 sums[other, 0, i] += sum_wide
                 sums[other, 1, i] += sum_narrow
-            if b > a:  # the mirror image of the tile on the diagonal is itself
+            if b > a:  # a tile on the diagonal is its own mirror image
                 for j in range(starts[b + 1] - starts[b]):
                     sums[other, 0, starts[b] + j] += wide[j]
                     sums[other, 1, starts[b] + j] += narrow[j]
@@ -231,9 +283,17 @@ def _tile_sums(columns, rows, low, high, starts, of, reach, first, step):
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _block_sums(products, half, other_half, diagonal, of_rows, of_columns):
-    """Add the sums of a block, wide and narrow, over its columns to of_rows, (2, n), and over its rows to of_columns,
-    (2, m). products: (n, m); half: (n,); other_half: (m,). diagonal: whether it begins with the square on the
-    diagonal, which is its own mirror image."""
+    """Add the sums of a block, wide and narrow, to those of its rows and of its columns.
+
+    Args:
+        products: The products of the rows and columns, (n, m).
+        half: -|x|^2 / 2 of the rows, (n,).
+        other_half: The same of the columns, (m,).
+        diagonal: Whether the block begins with the square on the diagonal, which is its own mirror
+            image.
+        of_rows: The sums of the rows, (2, n), over the columns.
+        of_columns: The sums of the columns, (2, m), over the rows.
+    """
     n, m = products.shape
     per_nat = products.dtype.type(1.4426950408889634)
     wide, narrow = np.empty(m, np.float32), np.empty(m, np.float32)
@@ -262,7 +322,10 @@ def _block_sums(products, half, other_half, diagonal, of_rows, of_columns):
 
 @njit(nogil=True, cache=True)
 def _count_nearer(x, y, k, at, first, step, radius, counts):
-    """For the points at[first], at[first + step], ...: into radius and counts. x: (D_x, N); y: (D_y, N)."""
+    """Do the work of `pair_neighbours` for the points at[first], at[first + step], ...
+
+    The results go into `radius` and `counts`. x is (D_x, N) and y is (D_y, N).
+    """
     n = x.shape[1]
     of_x, of_y = np.empty(n), np.empty(n)
     nearest = np.empty(k + 1)

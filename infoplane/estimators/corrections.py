@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from torch import Tensor
 from ..errors import InfoplaneError, choose
 from .entropy import entropy_of_counts
 from .inputs import INTEGERS
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64, Integer
 
 __all__ = ["CORRECTIONS", "corrected_entropy", "corrected_information"]
 
@@ -28,7 +32,12 @@ DEPTH = 45.0
 MOST_SYMBOLS = 1e250
 
 
-def corrected_entropy(counts: Tensor | Ints, method: str, *, symbols: float | Tensor | Floats | None = None) -> Tensor:
+def corrected_entropy(
+    counts: Integer[Tensor, "*R K"] | Integer[Ints, "*R K"],
+    method: str,
+    *,
+    symbols: float | Tensor | Floats | None = None,
+) -> Float64[Tensor, "*R"]:
     """Estimate the entropy of the law that the counted points are a sample of.
 
     Do not use a correction for a population that was counted whole: there the plug-in is the truth.
@@ -85,7 +94,12 @@ def corrected_entropy(counts: Tensor | Ints, method: str, *, symbols: float | Te
     return torch.from_numpy(entropy).to(device)[() if counts.ndim == 2 else 0]
 
 
-def corrected_information(table: Tensor | Ints, method: str, *, symbols: tuple[float, float] | None = None) -> Tensor:
+def corrected_information(
+    table: Integer[Tensor, "*R A B"] | Integer[Ints, "*R A B"],
+    method: str,
+    *,
+    symbols: tuple[float, float] | None = None,
+) -> Float64[Tensor, "*R"]:
     """Estimate I(A;B) = H(A) + H(B) - H(A,B) from counts of pairs, each entropy corrected.
 
     The errors of the three entropies do not cancel, and the value for independent variables may be

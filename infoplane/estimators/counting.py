@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ from .entropy import entropy_of_counts
 from .inputs import Classes, over_replicas, read_labels, read_points
 from .protocol import About, Estimator, Reading
 from .views import View, estimates, views
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Float64, Integer
 
 __all__ = ["CountedInformation", "Counting", "counted_information"]
 
@@ -54,17 +58,19 @@ class CountedInformation:
         (3, 4)
     """
 
-    information: Tensor
-    label_information: Tensor | None
-    label_entropy: Tensor | None
-    distinct: Tensor
-    levels: Tensor
-    quantised: Tensor
+    information: Float64[Tensor, "*R"]
+    label_information: Float64[Tensor, "*R"] | None
+    label_entropy: Float64[Tensor, "*R"] | None
+    distinct: Float64[Tensor, "*R"]
+    levels: Float64[Tensor, "*R"]
+    quantised: Bool[Tensor, "*R"]
     n: int
 
 
 @over_replicas("t")
-def counted_information(t: Tensor, labels: Tensor | None = None) -> CountedInformation:
+def counted_information(
+    t: Float[Tensor, "*R N D"], labels: Integer[Tensor, "*#R N"] | None = None
+) -> CountedInformation:
     """Compute I(X;T) = H(T) and I(T;Y) of a layer that is a function of X, exactly.
 
     X is uniform over the N points. Two points agree where all their values agree, bit for bit, with

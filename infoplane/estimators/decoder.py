@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,6 +31,9 @@ from .fitting import (
 from .inputs import Classes, is_count, number, over_replicas, read_labels, read_points
 from .protocol import About, Estimator, Reading
 from .views import per_replica
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Float64, Integer
 
 __all__ = ["Decoder", "DecoderInformation", "decoder_information"]
 
@@ -68,29 +71,29 @@ class DecoderInformation:
         (150, True)
     """
 
-    value: Tensor
-    stderr: Tensor
-    label_entropy: Tensor
-    fitted: Tensor
-    improved: Tensor
+    value: Float64[Tensor, "*R"]
+    stderr: Float64[Tensor, "*R"]
+    label_entropy: Float64[Tensor, "*R"]
+    fitted: Float64[Tensor, "*R"]
+    improved: Float64[Tensor, "*R"]
     n: int
 
     @property
-    def settled(self) -> Tensor:
+    def settled(self) -> Bool[Tensor, "*R"]:
         """Whether the decoder had settled after its last step, for each replica."""
         return is_settled(self.improved)
 
 
 @over_replicas("t")
 def decoder_information(
-    t: Tensor,
-    labels: Tensor,
+    t: Float[Tensor, "*R N D"],
+    labels: Integer[Tensor, "*#R N"],
     *,
     hidden: int = 32,
     steps: int = 500,
     seed: int | Sequence[int] = 0,
     population: bool = False,
-    draws: Tensor | None = None,
+    draws: Float[Tensor, "k *#R N D"] | None = None,
 ) -> DecoderInformation:
     """Bound I(T;Y) from below with a decoder that is trained on N points.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from .kernels import kernel_sums
 from .noise import check_noise, noise_label, noise_params, noise_variances
 from .protocol import About, Estimator, Reading
 from .views import View, estimates, views
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64, Integer, Real
 
 __all__ = ["KDE", "KDEBounds", "kde_bounds"]
 
@@ -46,18 +49,22 @@ class KDEBounds:
         (tensor(1., dtype=torch.float64), True)
     """
 
-    upper: Tensor
-    lower: Tensor
-    label_upper: Tensor | None
-    label_lower: Tensor | None
-    label_difference: Tensor | None
-    label_entropy: Tensor | None
-    self_weight: Tensor
+    upper: Float64[Tensor, "*R"]
+    lower: Float64[Tensor, "*R"]
+    label_upper: Float64[Tensor, "*R"] | None
+    label_lower: Float64[Tensor, "*R"] | None
+    label_difference: Float64[Tensor, "*R"] | None
+    label_entropy: Float64[Tensor, "*R"] | None
+    self_weight: Float64[Tensor, "*R"]
 
 
 @over_replicas("t")
 def kde_bounds(
-    t: Tensor, noise_variance: float | Tensor, labels: Tensor | None = None, *, chunk: int | None = None
+    t: Float[Tensor, "*R N D"],
+    noise_variance: float | Real[Tensor, "*#R"],
+    labels: Integer[Tensor, "*#R N"] | None = None,
+    *,
+    chunk: int | None = None,
 ) -> KDEBounds:
     """Bound I(X;T) and I(T;Y) for T = t_X + N(0, s2 I), with X uniform over the N points.
 
@@ -240,7 +247,8 @@ def _bounds(
     variance = torch.as_tensor(noise_variance, dtype=torch.float64)
     if variance.shape not in ((), (1,), (replicas,)) or not bool(((variance > 0) & variance.isfinite()).all()):
         raise InfoplaneError(
-            f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or one per replica ({replicas})."
+            f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or "
+            f"one per replica ({replicas})."
         )
     check_chunk(where, chunk)
     label_entropy = None if classes is None else classes.entropy()

@@ -6,7 +6,7 @@ import bisect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from scipy.special import stdtrit
@@ -19,6 +19,9 @@ from .inputs import Classes, check_chunk, is_count, over_replicas, read_labels, 
 from .noise import check_noise, noise_label, noise_params, noise_variances
 from .protocol import About, Estimator, Noise, Reading
 from .views import PATH_WARNINGS, View, estimates, views
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64, Integer, Real
 
 __all__ = ["Mixture", "MixtureInformation", "mixture_information"]
 
@@ -69,26 +72,26 @@ class MixtureInformation:
         (tensor(1., dtype=torch.float64), 2)
     """
 
-    information: Tensor
-    stderr: Tensor
-    interval: Tensor
-    label_information: Tensor | None
-    label_stderr: Tensor | None
-    label_interval: Tensor | None
-    label_entropy: Tensor | None
-    thin: Tensor | None
-    label_thin: Tensor | None
+    information: Float64[Tensor, "*R"]
+    stderr: Float64[Tensor, "*R"]
+    interval: Float64[Tensor, "*R"]
+    label_information: Float64[Tensor, "*R"] | None
+    label_stderr: Float64[Tensor, "*R"] | None
+    label_interval: Float64[Tensor, "*R"] | None
+    label_entropy: Float64[Tensor, "*R"] | None
+    thin: Float64[Tensor, "*R"] | None
+    label_thin: Float64[Tensor, "*R"] | None
     n: int
     population: bool
 
 
 @over_replicas("t")
 def mixture_information(
-    t: Tensor,
-    noise_variance: float | Tensor | None = None,
-    labels: Tensor | None = None,
+    t: Float[Tensor, "*R N D"],
+    noise_variance: float | Real[Tensor, "*#R"] | None = None,
+    labels: Integer[Tensor, "*#R N"] | None = None,
     *,
-    std: Tensor | None = None,
+    std: Float[Tensor, "*S"] | None = None,
     draws: int = 3,
     population: bool = False,
     seed: int | Sequence[int] = 0,
@@ -475,7 +478,8 @@ def _std_of_variance(where: str, noise_variance: float | Tensor, points: Tensor)
     variance = torch.as_tensor(noise_variance, dtype=torch.float64, device=points.device).detach()
     if variance.shape not in ((), (1,), (len(points),)) or not bool(((variance > 0) & variance.isfinite()).all()):
         raise InfoplaneError(
-            f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or one per replica ({len(points)})."
+            f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or "
+            f"one per replica ({len(points)})."
         )
     return variance.sqrt().view(-1, 1, 1)
 

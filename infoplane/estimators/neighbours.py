@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from .inputs import Classes, is_count, over_replicas, read_labels
 from .noise import check_noise, noise_params, pair
 from .protocol import About, Estimator, Reading
 from .views import per_replica
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Float64, Int64, Integer
 
 __all__ = ["KSG", "NeighbourInformation", "Ross", "ksg_information", "ross_information"]
 
@@ -84,17 +87,22 @@ class NeighbourInformation:
         (True, 0.0, 200)
     """
 
-    value: Tensor
-    stderr: Tensor
-    ties: Tensor
-    saturated: Tensor
-    dimensions: Tensor
-    n: Tensor
+    value: Float64[Tensor, "*R"]
+    stderr: Float64[Tensor, "*R"]
+    ties: Float64[Tensor, "*R"]
+    saturated: Bool[Tensor, "*R"]
+    dimensions: Int64[Tensor, "*R"]
+    n: Int64[Tensor, "*R"]
 
 
 @over_replicas("x", "y")
 def ksg_information(
-    x: Tensor, y: Tensor, *, k: int = 3, chunk: int | None = None, method: Method = "auto"
+    x: Float[Tensor, "*R N D_x"],
+    y: Float[Tensor, "*R N D_y"],
+    *,
+    k: int = 3,
+    chunk: int | None = None,
+    method: Method = "auto",
 ) -> NeighbourInformation:
     """Estimate I(X;Y) of the density that N pairs (x_i, y_i) are drawn from.
 
@@ -143,7 +151,12 @@ def ksg_information(
 
 @over_replicas("t")
 def ross_information(
-    t: Tensor, labels: Tensor, *, k: int = 3, chunk: int | None = None, method: Method = "auto"
+    t: Float[Tensor, "*R N D"],
+    labels: Integer[Tensor, "*#R N"],
+    *,
+    k: int = 3,
+    chunk: int | None = None,
+    method: Method = "auto",
 ) -> NeighbourInformation:
     """Estimate I(T;Y) of a continuous T and a class Y from N points.
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 from ..records import Estimate
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
     from torch import Tensor
 
     from ..theory.linear import LinearTask
@@ -85,11 +84,11 @@ class Noise:
     """
 
     kind: str
-    sent: Float[Tensor, "R N D"]
-    std: Float[Tensor, "R N D"] | None = None
+    sent: Tensor
+    std: Tensor | None = None
     quantity: str = "I(Z;X)"
     resend: Callable[[int], Tensor] | None = None
-    scale: Float[Tensor, "R N D"] | None = None
+    scale: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +126,13 @@ class Reading:
     """
 
     layer: str
-    codes: Float[Tensor, "R N D"]
-    clean: Float[Tensor, "R N D"] | None = None
+    codes: Tensor
+    clean: Tensor | None = None
     draw: Callable[[int], Tensor] | None = None
-    limits: tuple[Float[Tensor, "R D"], Float[Tensor, "R D"]] | None = None
+    limits: tuple[Tensor, Tensor] | None = None
     affine: Callable[[], Tensor | None] | None = None
     noise: Noise | None = None
-    inputs: Float[Tensor, "R N D_x"] | None = None
+    inputs: Tensor | None = None
     seeds: tuple[int, ...] = ()
     population: bool = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,6 +26,9 @@ from .inputs import (
 )
 from .protocol import About, Estimator, Reading
 from .views import PATH_WARNINGS
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64, Integer
 
 __all__ = ["Renyi", "RenyiInformation", "renyi_information"]
 
@@ -61,21 +65,21 @@ class RenyiInformation:
         (True, 50)
     """
 
-    information: Tensor
-    entropy_x: Tensor
-    entropy_y: Tensor
-    joint_entropy: Tensor
-    width_x: Tensor
-    width_y: Tensor | None
-    null_mean: Tensor | None
-    null_std: Tensor | None
+    information: Float64[Tensor, "*R"]
+    entropy_x: Float64[Tensor, "*R"]
+    entropy_y: Float64[Tensor, "*R"]
+    joint_entropy: Float64[Tensor, "*R"]
+    width_x: Float64[Tensor, "*R"]
+    width_y: Float64[Tensor, "*R"] | None
+    null_mean: Float64[Tensor, "*R"] | None
+    null_std: Float64[Tensor, "*R"] | None
     n: int
 
 
 @over_replicas("x")
 def renyi_information(
-    x: Tensor,
-    y: Tensor,
+    x: Float[Tensor, "*R N D"],
+    y: Float[Tensor, "*R N E"] | Integer[Tensor, "*#R N"],
     *,
     alpha: float = 1.01,
     width: float = 1.0,

@@ -1,11 +1,14 @@
-"""Echo taps: a noisy side branch of a layer whose information is known exactly, while the network stays as it is."""
+"""Measure a layer with Echo taps: noisy side branches whose information is known exactly.
+
+The network itself stays unchanged.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,38 +28,61 @@ from .inputs import Classes, is_count, is_positive, number, read_labels, read_po
 from .protocol import About, Estimator, Reading, Tables
 from .views import PATH_WARNINGS
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Integer
+
 __all__ = ["OBJECTIVES", "Tap", "TapFit", "fit_taps"]
 
 OBJECTIVES = ("label", "reconstruction")
 
-#: A direction is kept if its variance is more than this share of the widest one's, and more than
+#: A direction is kept if its variance exceeds this share of the largest variance, and exceeds what
 #: rounding makes.
 _NEGLIGIBLE = 1e-6
-#: The share of the steps at the full step size; it then falls to 0 in a straight line.
+#: The share of the steps at the full step size, which then falls linearly to 0.
 _FULL = 0.75
 _LARGEST_GRADIENT = 1.0
-#: By how many nats the objective may still fall from one tenth of the steps to the next (beyond so
-#: many standard errors of it), and the rate move: at a small beta the objective hardly sees it.
+#: A fit has settled if its objective falls by at most _SETTLED nats from one tenth of the steps to
+#: the next (beyond _SIGMAS standard errors), and its rate changes by at most _MOVED nats: at a
+#: small beta the objective hardly depends on the rate.
 _SETTLED, _SIGMAS, _MOVED = 0.02, 3.0, 0.1
-#: Noisy draws a point for the cross-entropy and the distortion, and of all points: few points have
-#: more draws each.
+#: The least numbers of noisy draws for the cross-entropy and the distortion: per point, and of all
+#: points together.
 _DRAWS, _ALL_DRAWS = 2, 4096
 
 
 @dataclass(frozen=True, slots=True)
 class TapFit:
-    """One side branch, fitted and then measured with its weights frozen.
+    """Hold one side branch that was fitted, and then measured with its weights frozen.
 
-    replica, beta: which one it is. directions: those of the layer that it was given; units: K, of its code.
-    rate: the certificate of I(Z;X), nats; None if the fit diverged, and then the other numbers are NaN.
-    cross_entropy: of the labels given single noisy draws of z, n in all, the decoder mixed with a share 1/n of the
-        shares of the classes, nats; and its standard error over the noise, with what rare errors that the draws do not
-        show may be worth (`fitting.with_unseen`) (label);
-    distortion: the squared error of the layer's whitened directions given z, summed over them, in units of the variance
-        of one, and its standard error (reconstruction); NaN under the other objective.
-    improved, moved: by how much the objective fell, and the rate moved, over the last tenth of the steps at the full
-        step size, from the tenth before, nats.
-    settled: by no more than 0.02 (and 3 standard errors of it) and 0.1.
+    Attributes:
+        replica: The replica that the branch belongs to.
+        beta: The weight of the rate in its objective.
+        directions: The number of directions of the layer that it was given.
+        units: The number of coordinates of its code, K.
+        rate: The certificate of I(Z;X), in nats. None if the fit diverged; the other numbers are
+            then NaN.
+        cross_entropy: Under the objective "label", the cross-entropy of the labels given single
+            noisy draws of z, in nats, with the decoder mixed with a share 1/n of the shares of the
+            classes for n draws in all; NaN under the other objective.
+        cross_entropy_stderr: Its standard error over the noise, including what rare errors that the
+            draws do not show could add (`fitting.with_unseen`).
+        distortion: Under the objective "reconstruction", the squared error of the layer's whitened
+            directions given z, summed over the directions, in units of the variance of one; NaN
+            under the other objective.
+        distortion_stderr: Its standard error.
+        improved: The fall of the objective over the last tenth of the steps at the full step size,
+            compared with the tenth before, in nats.
+        moved: The change of the rate over the same steps, in nats.
+        settled: Whether the objective fell by at most 0.02 nats (and 3 standard errors), and the
+            rate changed by at most 0.1 nats.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> t = torch.randn(100, 1, generator=torch.Generator().manual_seed(0))
+        >>> [fit] = ip.estimators.fit_taps(t, (t[:, 0] > 0).long(), betas=[0.1], units=1, steps=20)
+        >>> fit.replica, fit.beta, fit.units, fit.rate.value > 0
+        (0, 0.1, 1, True)
     """
 
     replica: int
@@ -74,8 +100,8 @@ class TapFit:
 
 
 def fit_taps(
-    codes: Tensor,
-    labels: Tensor | None = None,
+    codes: Float[Tensor, "*R N D"],
+    labels: Integer[Tensor, "*#R N"] | None = None,
     *,
     betas: Sequence[float],
     objective: str = "label",
@@ -88,34 +114,63 @@ def fit_taps(
     batch: int = 256,
     seeds: Sequence[int] | None = None,
 ) -> list[TapFit]:
-    """Fit an Echo side branch to frozen codes for every beta, and measure I(Z;X) of each.
+    """Fit an Echo side branch to frozen codes for every beta, and measure its I(Z;X).
 
-        z = f + S(f) e,    f = A t + b,    t the whitened codes,
+        z = f + S(f) e,    f = A t + b
 
-    with e an echo (`channels.echo`) and S diagonal: I(Z;X) = R = -E log |det S| where the certificate says so. R does
-    not see f, so A, b and S are learned with a decoder, linear plus `hidden` tanh units, that reads z:
+    Here t are the whitened codes, e is an echo (`channels.echo`) and S is diagonal. Then I(Z;X) = R
+    = -E log |det S|, where the certificate says so. R does not depend on f, so A, b and S are
+    learned together with a decoder that reads z: a linear map plus `hidden` tanh units. The
+    objectives are:
 
-        label:            cross-entropy of the labels + beta R
-        reconstruction:   squared error of t, summed over its directions, + beta R
+    - "label": cross-entropy of the labels + beta R.
+    - "reconstruction": squared error of t, summed over its directions, + beta R.
 
-    For Gaussian t the optimum of the latter is reverse water-filling at theta = beta / 2: R = -d/2 log theta and
-    distortion d theta. With constant scales a linear decoder (hidden=0) gives the same for every law: then the curve
-    shows the number of directions d and nothing else of the layer.
+    For Gaussian t, the optimum of the reconstruction is reverse water-filling at theta = beta / 2:
+    R = -d/2 log theta, with distortion d theta. With constant scales, a linear decoder (hidden=0)
+    gives the same for every law; the curve then shows the number of directions d and nothing else
+    about the layer.
 
-    codes: (N, D), or (R, N, D) for R replicas; they are never changed, nor is what they came from. labels: (N,) or
-    (R, N). betas: nats (label) or squared error (reconstruction) per nat of rate.
-    units: the most coordinates of z. t holds the principal directions of the codes, each scaled to variance 1, without
-    those of negligible variance (1e-6 of the widest); for a reconstruction only the `units` widest. Of up to three
-    coordinates a certificate sees all combinations; of more it may have to leave some unchecked, and takes seconds.
-    max_scale, echoes: see `channels.layer.Echo`; the rate is at least -log(max_scale) per coordinate.
-    steps, lr, batch: of Adam, from scratch; the step size falls to 0 over the last quarter, the gradient of each branch
-    is clipped at norm 1.
-    seeds: one a replica; the fit of a replica and beta depends on no other.
+    Args:
+        codes: The codes, (N, D), or (R, N, D) for R replicas. Neither they nor the network that
+            they came from are changed.
+        labels: Classes as integers, (N,) or (R, N), for the objective "label".
+        betas: The weights of the rate: nats ("label") or squared error ("reconstruction") per nat.
+        objective: "label" or "reconstruction".
+        units: The largest number of coordinates of z. t holds the principal directions of the
+            codes, each scaled to variance 1, without directions of negligible variance (1e-6 of the
+            widest); for a reconstruction, only the `units` widest. The certificate checks all
+            combinations of up to three coordinates. With more, it may have to leave some unchecked,
+            and takes seconds.
+        hidden: The number of tanh units of the decoder.
+        max_scale: The largest scale, as for `channels.Echo`. The rate is at least -log(max_scale)
+            per coordinate.
+        echoes: The number of echoes, as for `channels.Echo`.
+        steps: The number of steps of Adam, from scratch. The step size falls to 0 over the last
+            quarter, and the gradient of each branch is clipped at norm 1.
+        lr: The learning rate of Adam.
+        batch: The number of points per step.
+        seeds: One seed per replica. The fit of one replica and beta does not depend on the others.
 
-    Returns the fits of the first replica, in the order of betas, then those of the next.
-    Raises InfoplaneError for other shapes or types, values that are not finite, fewer than 2 points, missing labels.
+    Returns:
+        The fits of the first replica in the order of betas, then those of the next replica.
 
-    Brekelmans, Moyer, Galstyan & Ver Steeg, Exact rate-distortion in autoencoders via Echo noise (2019).
+    Raises:
+        InfoplaneError: If a tensor has another shape or type, if values are not finite, if there
+            are fewer than 2 points, or if labels are needed and missing.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> t = torch.randn(100, 1, generator=torch.Generator().manual_seed(0))
+        >>> labels = (t[:, 0] > 0).long()
+        >>> fits = ip.estimators.fit_taps(t, labels, betas=[0.01, 1.0], units=1, steps=60)
+        >>> fits[0].rate.rate > fits[1].rate.rate
+        True
+
+    References:
+        Brekelmans, Moyer, Galstyan & Ver Steeg, Exact rate-distortion in autoencoders via Echo
+        noise, NeurIPS 2019.
     """
     tap = Tap(
         choose(objective, OBJECTIVES, "objective of a tap"),  # type: ignore[arg-type]
@@ -133,20 +188,51 @@ def fit_taps(
 
 
 def _names(text: str) -> tuple[str, ...]:
+    """Read names that are separated by slashes."""
     return tuple(text.split("/"))
 
 
 @dataclass(frozen=True)
 class Tap(Estimator):
-    """`fit_taps` for the Recorder: every layer with a side branch for each beta, refitted at each snapshot.
+    """Tap the layers of a network for the Recorder, as `fit_taps` does.
 
-    The numbers are of the tap's own code: what a bottleneck of this form, learned by this objective, lets through of
-    the layer. They are not I(X;T), and no data-processing order holds from layer to layer. With hard labels the optimum
-    of cross-entropy + beta R is R = H(Y) and cross-entropy 0 at every layer for a strong decoder and beta < 1, so use
-    a small one (hidden=0 is softmax regression) and read R beside the cross-entropy over several betas.
+    Every layer gets a side branch for each beta, which is refitted at each snapshot.
 
-    objective, betas, units, hidden, max_scale, echoes, steps, lr, batch: see `fit_taps`.
-    layers: the names of those that are tapped; none for all.
+    The numbers describe the tap's own code: the information about the layer that a bottleneck of
+    this form transmits, when it is learned by this objective. They are not I(X;T), and no
+    data-processing order holds from layer to layer. With hard labels, a strong decoder and beta <
+    1, the optimum of cross-entropy + beta R is R = H(Y) and cross-entropy 0 at every layer. Choose
+    therefore a small decoder (hidden=0 is softmax regression), and read R together with the
+    cross-entropy over several betas.
+
+    Args:
+        objective: As for `fit_taps`.
+        betas: As for `fit_taps`.
+        units: As for `fit_taps`.
+        hidden: As for `fit_taps`.
+        max_scale: As for `fit_taps`.
+        echoes: As for `fit_taps`.
+        steps: As for `fit_taps`.
+        lr: As for `fit_taps`.
+        batch: As for `fit_taps`.
+        layers: The names of the layers to tap; empty for all.
+
+    Raises:
+        InfoplaneError: If an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> codes = torch.randn(1, 100, 1, generator=torch.Generator().manual_seed(0))
+        >>> reading = ip.estimators.Reading(layer="fc1", codes=codes)
+        >>> tap = ip.estimators.Tap(betas=(0.1,), units=1, steps=20)
+        >>> [numbers] = tap.measure(reading, labels=(codes[0, :, 0] > 0).long())
+        >>> [(number.quantity, number.side) for number in numbers]
+        [('I(Z;X)', ''), ('I(Z;Y)', 'lower'), ('I(Z;Y)', 'upper')]
+
+    References:
+        Brekelmans, Moyer, Galstyan & Ver Steeg, Exact rate-distortion in autoencoders via Echo
+        noise, NeurIPS 2019.
     """
 
     objective: Literal["label", "reconstruction"] = "label"
@@ -162,13 +248,15 @@ class Tap(Estimator):
 
     name = "tap"
     about = About(
-        quantity="I(Z;X), I(Z;Y) of the tap's code Z",
-        standing="exact where the certificate of the tap passes, else upper; I(Z;Y) lower and upper",
-        conditions="of the tap's own code, learned by its objective, not of the layer: no data-processing order from "
-        "layer to layer; a strong decoder of hard labels reads H(Y) everywhere for beta < 1; where noise lies below, "
-        "of the mean path",
-        cost="steps x batch x betas x (units^2 + units D), and a certificate for each beta",
-        source="Brekelmans, Moyer, Galstyan & Ver Steeg 2019",
+        quantity="It measures I(Z;X) and I(Z;Y) of the tap's code Z.",
+        standing="I(Z;X) is exact where the certificate of the tap passes, and otherwise an upper bound. I(Z;Y) has a "
+        "lower and an upper bound.",
+        conditions="The numbers describe the tap's own code, which is learned by its objective, and not the layer, so "
+        "there is no data-processing order from layer to layer. With hard labels, a strong decoder finds H(Y) "
+        "everywhere for beta < 1. Where noise lies at or below the layer, the tap reads it with the noise off.",
+        cost="The time grows with steps batch betas (units^2 + units D), plus a certificate for each beta.",
+        source="Brekelmans, Moyer, Galstyan & Ver Steeg, Exact rate-distortion in autoencoders via Echo noise, "
+        "NeurIPS 2019.",
     )
 
     def __post_init__(self) -> None:
@@ -188,13 +276,25 @@ class Tap(Estimator):
         _expect(is_count(self.batch, 2), "batch", self.batch, "a whole number of at least 2")
 
     def params(self, beta: float) -> str:
-        """Of the numbers at that beta: every option that changes them."""
+        """Every option that changes the numbers at a beta, for the column `params`."""
         words = f"objective={self.objective},beta={number(beta)},units={self.units},hidden={self.hidden}"
         words += f",max_scale={number(self.max_scale)},echoes={self.echoes}"
         return words + f",steps={self.steps},lr={number(self.lr)},batch={self.batch}"
 
     def fit(self, reading: Reading, labels: Tensor | None) -> list[list[TapFit]]:
-        """The side branches of each replica of a layer, in the order of betas; of the mean path where it is noisy."""
+        """Fit the side branches of a layer.
+
+        Args:
+            reading: The values of the layer; where it is noisy, its mean path is tapped.
+            labels: Classes as integers, (N,) or (R, N), or None.
+
+        Returns:
+            A list per replica of its fits, in the order of betas; empty for a layer that is not
+            tapped.
+
+        Raises:
+            InfoplaneError: As `fit_taps` does.
+        """
         if self.layers and reading.layer not in self.layers:
             return [[] for _ in reading.codes]
         where = f"Tap, layer {reading.layer!r}"
@@ -204,8 +304,19 @@ class Tap(Estimator):
         return [fits[r * many : (r + 1) * many] for r in range(len(points))]
 
     def estimates(self, reading: Reading, labels: Tensor | None, fits: list[list[TapFit]]) -> list[list[Estimate]]:
-        """I(Z;X) of each fit, as its certificate has it, and for the objective `label` H(Y) - CE <= I(Z;Y) <=
-        min(H(Y), I(Z;X)); of each replica, nats."""
+        """Make the numbers of each fit.
+
+        These are I(Z;X), as its certificate says, and for the objective "label" the bounds H(Y) -
+        CE <= I(Z;Y) <= min(H(Y), I(Z;X)).
+
+        Args:
+            reading: The values of the layer.
+            labels: Classes as integers, (N,) or (R, N), or None.
+            fits: The fits, as `fit` returns them.
+
+        Returns:
+            A list per replica of its numbers, in nats.
+        """
         entropies = [math.nan] * len(fits)
         if self.objective == "label" and labels is not None:
             entropies = read_labels("Tap", labels, reading.codes).entropy().tolist()
@@ -215,7 +326,14 @@ class Tap(Estimator):
         ]
 
     def table(self, fits: list[list[TapFit]]) -> list[list[dict[str, object]]]:
-        """What is known of each fit beside its estimates: for each replica, rows for a table of the taps."""
+        """Make the rows of each fit for the table of taps.
+
+        Args:
+            fits: The fits, as `fit` returns them.
+
+        Returns:
+            A list per replica of its rows, which hold what is known of a fit beside its estimates.
+        """
         return [
             [
                 {
@@ -240,23 +358,38 @@ class Tap(Estimator):
         ]
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """`estimates` of `fit`: I(Z;X) and, for the objective `label`, bounds on I(Z;Y) for each beta; nats."""
+        """Measure I(Z;X) and, for the objective "label", bounds on I(Z;Y) for each beta.
+
+        Args:
+            reading: The values of the layer.
+            labels: Classes as integers, (N,) or (R, N), or None.
+
+        Returns:
+            A list per replica of its numbers, in nats.
+
+        Raises:
+            InfoplaneError: As `fit_taps` does.
+        """
         return self.measure_with_tables(reading, labels)[0]
 
     def measure_with_tables(self, reading: Reading, labels: Tensor | None) -> tuple[list[list[Estimate]], Tables]:
-        """Fit the side branches once, and give their numbers and what else is known of each fit.
+        """Fit the side branches once, and return their numbers and their rows of "taps".
 
         Args:
-            reading: What the layer gave for the inputs of the probe.
-            labels: Classes as integers, of shape (N,) or (R, N); None if there are none.
+            reading: The values of the layer.
+            labels: Classes as integers, (N,) or (R, N), or None.
 
         Returns:
-            `estimates` of the fits, and under "taps" the rows of `table`.
+            The numbers of each replica, and under "taps" the rows of `table`.
+
+        Raises:
+            InfoplaneError: As `fit_taps` does.
         """
         fits = self.fit(reading, labels)
         return self.estimates(reading, labels, fits), {"taps": self.table(fits)}
 
     def _rows(self, reading: Reading, fit: TapFit, entropy: float) -> list[Estimate]:
+        """Make the numbers of one fit, with H(Y) given."""
         path: Path = "" if reading.clean is None else "noise-off"
         off = PATH_WARNINGS[path]
         slow = () if fit.settled else ("untrained",)
@@ -304,12 +437,13 @@ class Tap(Estimator):
 
 
 def _expect(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raise InfoplaneError if an option does not meet its condition."""
     if not condition:
         raise InfoplaneError(f"Tap: {name}={value!r}; expected {expected}.")
 
 
 class _Trend(NamedTuple):
-    """`improved`, `moved` and `settled` of TapFit, of each branch."""
+    """Hold `improved`, `moved` and `settled` of `TapFit`, for each branch."""
 
     improved: list[float]
     moved: list[float]
@@ -317,10 +451,11 @@ class _Trend(NamedTuple):
 
 
 class _Branches(nn.Module):
-    """The side branches of R replicas beside each other, branch r B + j that of replica r and beta j:
-    z = Echo(A t + b), and a decoder of z.
+    """Hold the side branches of R replicas beside each other.
 
-    They start as the first directions of t, with the decoder at 0 but for what its tanh units look at.
+    Branch r B + j belongs to replica r and beta j. It is z = Echo(A t + b), with a decoder of z. At
+    the start, A t + b are the first directions of t, and all weights of the decoder are 0, except
+    those that feed its tanh units.
     """
 
     def __init__(self, tap: Tap, inputs: int, units: int, outputs: int, echoes: int, seeds: Sequence[int]) -> None:
@@ -339,25 +474,27 @@ class _Branches(nn.Module):
                 weights.copy_(torch.randn(weights.shape[1:], generator=generator) / math.sqrt(units))
 
     def encode(self, t: Tensor) -> Tensor:
-        """(R B, N, K) of (R, N, d)."""
+        """Encode t, (R, N, d), as (R B, N, K)."""
         f: Tensor = self.encoder(t).unflatten(-1, (self.betas, -1)).transpose(1, 2).flatten(0, 1)
         return f
 
     def decode(self, z: Tensor) -> Tensor:
+        """Decode z, (R B, N, K)."""
         out: Tensor = self.straight(z) + self.joined(torch.tanh(self.bent(z)))
         return out
 
 
 def _fit(where: str, tap: Tap, points: Tensor, labels: Tensor | None, seeds: list[int]) -> list[TapFit]:
+    """Check the points, and fit the replicas that have branches of the same shape together."""
     replicas, n, _ = points.shape
     if n < 2:
         raise InfoplaneError(f"{where}: the layer has {n} point; expected at least 2.")
     if len(seeds) != replicas:
-        raise InfoplaneError(f"{where}: {len(seeds)} seeds for {replicas} replicas; expected one for each.")
+        raise InfoplaneError(f"{where}: {len(seeds)} seeds for {replicas} replicas; expected one per replica.")
     classes = None
     if tap.objective == "label":
         if labels is None:
-            raise InfoplaneError(f"{where}: there are no labels; expected some, or objective='reconstruction'.")
+            raise InfoplaneError(f"{where}: there are no labels; expected labels, or objective='reconstruction'.")
         classes = read_labels(where, labels, points)
     most = tap.units if tap.objective == "reconstruction" else None
     firsts = [_first_of_equals(t) for t in points]
@@ -366,7 +503,7 @@ def _fit(where: str, tap: Tap, points: Tensor, labels: Tensor | None, seeds: lis
     # together.
     fits: dict[int, list[TapFit]] = {}
     device = points.device
-    # whatever the caller has switched off or cast in this thread
+    # The caller may have switched off gradients or turned on autocast in this thread.
     with torch.inference_mode(False), torch.autocast(device.type, enabled=False):
         for size in sorted({t.shape[1] for t in whitened}):
             group = [r for r, t in enumerate(whitened) if t.shape[1] == size]
@@ -377,15 +514,18 @@ def _fit(where: str, tap: Tap, points: Tensor, labels: Tensor | None, seeds: lis
 
 
 def _first_of_equals(t: Tensor) -> Tensor:
-    """(N,): for each row of (N, D), which is the first that equals it."""
+    """Find for each row of (N, D) the first row that equals it, (N,)."""
     _, back = torch.unique(t, dim=0, return_inverse=True)
     rows = torch.arange(len(t), device=t.device)
     return torch.full_like(rows, len(t)).scatter_reduce(0, back, rows, "amin")[back]
 
 
 def _whitened(t: Tensor) -> Tensor:
-    """(N, d) float32 of (N, D): principal coordinates of variance 1, the widest first; of a constant layer one zero,
-    which makes a code that its certificate finds void."""
+    """Return the principal coordinates of points (N, D), scaled to variance 1, the widest first.
+
+    They are (N, d) float32. A constant layer gives a single 0, and so a code that its certificate
+    finds void.
+    """
     rounding = torch.finfo(t.dtype).eps
     t = t.double()
     centred = t / t.abs().amax().clamp(min=1e-300)
@@ -402,13 +542,13 @@ def _whitened(t: Tensor) -> Tensor:
 def _fit_alike(
     tap: Tap, t: Tensor, first: Tensor, classes: Classes | None, replicas: list[int], seeds: list[int]
 ) -> list[list[TapFit]]:
-    """The fits of replicas (R, N, d), all betas of all of them at once."""
+    """Fit all betas of replicas (R, N, d) at once."""
     n, size = t.shape[1:]
     units = min(size, tap.units)
     many = len(tap.betas)
     rows = min(tap.batch, n)
-    echoes = min(tap.echoes, 1 << ((rows - 1).bit_length() - 1))  # a row hears so many others
-    # the same draws at every beta, so that what differs is beta
+    echoes = min(tap.echoes, 1 << ((rows - 1).bit_length() - 1))  # the echo of a row is made of other rows
+    # All betas get the same draws, so that only beta differs.
     streams = [Streams([derive(word, s) for s in seeds for _ in range(many)], t.device) for word in ("echo", "draw")]
     outputs = size if classes is None else classes.size
     branches = _Branches(tap, size, units, outputs, echoes, seeds).to(t.device)
@@ -420,7 +560,7 @@ def _fit_alike(
 
 
 def _train(tap: Tap, branches: _Branches, t: Tensor, classes: Classes | None, rows: int, orders: Streams) -> _Trend:
-    """Adam on all branches side by side."""
+    """Run Adam on all branches side by side."""
     replicas, n, _ = t.shape
     many = len(tap.betas)
     beta = torch.tensor(tap.betas, device=t.device).repeat(replicas)
@@ -454,7 +594,7 @@ def _train(tap: Tap, branches: _Branches, t: Tensor, classes: Classes | None, ro
         rates.append(rate.detach())
     late = slice(full - 2 * tenth, full)
     objective, rate = torch.stack(losses[late]).double().cpu(), torch.stack(rates[late]).double().cpu()
-    if classes is None:  # a squared error in nats: the rate that it is worth
+    if classes is None:  # a squared error is turned into the rate that it is worth, in nats
         objective = objective / beta.double().cpu()
     before, after = objective[:tenth], objective[tenth:]
     fell = before.mean(0) - after.mean(0)
@@ -465,7 +605,7 @@ def _train(tap: Tap, branches: _Branches, t: Tensor, classes: Classes | None, ro
 
 
 def _clip(parameters: Sequence[Tensor], branches: int) -> None:
-    """The gradient of each branch at the largest norm, so that none depends on another."""
+    """Clip the gradient of each branch by itself, so that no branch depends on another."""
     gradients = [p.grad.view(branches, -1) for p in parameters if p.grad is not None]
     norm = torch.stack([g.square().sum(1) for g in gradients]).sum(0).sqrt()
     share = (_LARGEST_GRADIENT / norm.clamp(min=1e-30)).clamp(max=1.0)
@@ -483,9 +623,12 @@ def _measure(
     streams: Streams,
     trend: _Trend,
 ) -> list[list[TapFit]]:
-    """With weights frozen, and the echoes drawn from the codes of the probe itself: its law is theirs."""
+    """Measure the branches with weights frozen.
+
+    The echoes are drawn from the codes of the probe itself, so both have the same law.
+    """
     n, many = t.shape[1], len(tap.betas)
-    # A product of matrices may give equal rows results that differ in the last digit, and distinct
+    # A product of matrices may give equal rows results that differ in the last digit, but distinct
     # codes are counted.
     same = first.repeat_interleave(many, 0).unsqueeze(-1)
     f = torch.take_along_dim(branches.encode(t), same, 1)
@@ -535,9 +678,17 @@ def _measure(
 def _errors(
     branches: _Branches, draws: list[Tensor], t: Tensor, classes: Classes | None, many: int
 ) -> tuple[list[float], list[float]]:
-    """The cross-entropy of the labels, or the squared error of t without any, and its standard error, of each branch.
+    """Compute the cross-entropy of the labels, or the squared error of t, of each branch.
 
-    draws: k tensors (R B, N, K) of noisy codes. t: (R, N, d). many: B, the branches of a replica.
+    Args:
+        branches: The branches.
+        draws: The noisy codes, k tensors (R B, N, K).
+        t: The whitened codes, (R, N, d).
+        classes: The labels, or None.
+        many: The number of branches of a replica, B.
+
+    Returns:
+        The errors and their standard errors.
     """
     n, k = t.shape[1], len(draws)
     if classes is None:
@@ -558,6 +709,8 @@ def _errors(
 
 
 def _spread(terms: Tensor) -> Tensor:
-    """(B,): the standard error of the mean of terms (B, k, N), of which only the noise is random: the points are the
-    law."""
+    """Compute the standard error of the mean of terms (B, k, N), (B,).
+
+    Only the noise is random, because the points are the law.
+    """
     return (terms.var(1).mean(1) / (terms.shape[1] * terms.shape[2])).sqrt()

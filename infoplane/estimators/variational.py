@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +34,9 @@ from .inputs import is_count, number, over_replicas
 from .noise import check_noise, noise_params, pair
 from .protocol import About, Estimator, Reading
 from .views import per_replica
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Float64
 
 __all__ = ["NWJ", "SMILE", "InfoNCE", "VariationalBound", "infonce", "nwj", "smile"]
 
@@ -76,23 +79,28 @@ class VariationalBound:
         (150, 3.912, True)
     """
 
-    value: Tensor
-    stderr: Tensor
-    fitted: Tensor
-    improved: Tensor
-    heaviest: Tensor | None
+    value: Float64[Tensor, "*R"]
+    stderr: Float64[Tensor, "*R"]
+    fitted: Float64[Tensor, "*R"]
+    improved: Float64[Tensor, "*R"]
+    heaviest: Float64[Tensor, "*R"] | None
     log_k: float
     n: int
 
     @property
-    def settled(self) -> Tensor:
+    def settled(self) -> Bool[Tensor, "*R"]:
         """Whether the critic had settled after its last step, for each replica."""
         return is_settled(self.improved)
 
 
 @over_replicas("u", "v")
 def infonce(
-    u: Tensor, v: Tensor, *, batch: int = 256, steps: int = 500, seed: int | Sequence[int] = 0
+    u: Float[Tensor, "*R N D"],
+    v: Float[Tensor, "*R N E"],
+    *,
+    batch: int = 256,
+    steps: int = 500,
+    seed: int | Sequence[int] = 0,
 ) -> VariationalBound:
     """Bound I(U;V) from below with InfoNCE on N pairs; the value is at most ln K.
 
@@ -147,7 +155,14 @@ def infonce(
 
 
 @over_replicas("u", "v")
-def nwj(u: Tensor, v: Tensor, *, batch: int = 256, steps: int = 500, seed: int | Sequence[int] = 0) -> VariationalBound:
+def nwj(
+    u: Float[Tensor, "*R N D"],
+    v: Float[Tensor, "*R N E"],
+    *,
+    batch: int = 256,
+    steps: int = 500,
+    seed: int | Sequence[int] = 0,
+) -> VariationalBound:
     """Bound I(U;V) from below with the bound of Nguyen, Wainwright and Jordan on N pairs.
 
         1 + mean_i s(u_i, v_i) - mean_ij exp s(u_i, v_j)
@@ -194,7 +209,13 @@ def nwj(u: Tensor, v: Tensor, *, batch: int = 256, steps: int = 500, seed: int |
 
 @over_replicas("u", "v")
 def smile(
-    u: Tensor, v: Tensor, *, tau: float = 5.0, batch: int = 256, steps: int = 500, seed: int | Sequence[int] = 0
+    u: Float[Tensor, "*R N D"],
+    v: Float[Tensor, "*R N E"],
+    *,
+    tau: float = 5.0,
+    batch: int = 256,
+    steps: int = 500,
+    seed: int | Sequence[int] = 0,
 ) -> VariationalBound:
     """Estimate I(U;V) with SMILE on N pairs; the value is not a bound.
 

@@ -326,7 +326,7 @@ def test_outliers_and_the_range_of_the_layer():
         (torch.zeros(5, 2), {"labels": torch.zeros(5)}, "float32; expected a tensor of integers"),
         (torch.zeros(5, 2), {"labels": torch.zeros(5, dtype=torch.bool)}, "bool; expected a tensor of integers"),
         (torch.zeros(5, 2), {"labels": [0] * 5}, "labels are a list; expected"),
-        (torch.zeros(5, 2), {"labels": torch.zeros(5, dtype=torch.int64, device="meta")}, "on meta, expected cpu"),
+        (torch.zeros(5, 2), {"labels": torch.zeros(5, dtype=torch.int64, device="meta")}, "on meta; expected cpu"),
         (torch.zeros(5, 2), {"width": 0.0}, "width=0.0; expected a finite number above 0"),
         (torch.zeros(5, 2), {"width": -1}, "width=-1; expected a finite number above 0"),
         (torch.zeros(5, 2), {"width": math.nan}, "width=nan; expected"),
@@ -337,7 +337,7 @@ def test_outliers_and_the_range_of_the_layer():
         (torch.zeros(5, 2), {"bins": 0}, "bins=0; expected an integer of at least 1"),
         (torch.zeros(5, 2), {"bins": 2.5}, "bins=2.5; expected an integer"),
         (torch.zeros(5, 2), {"bins": True}, "bins=True; expected an integer"),
-        (torch.zeros(5, 2), {"bins": 3, "range": "run"}, r"give the run's range as \(low, high\)"),
+        (torch.zeros(5, 2), {"bins": 3, "range": "run"}, r"expected the range of the run as \(low, high\)"),
         (
             torch.zeros(5, 2),
             {"bins": 3, "range": (1.0, 0.0)},

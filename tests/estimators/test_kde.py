@@ -313,7 +313,7 @@ def test_rounding_of_equal_coordinates_that_adds_up(units, size):
         (torch.zeros(2, 5, 2), torch.tensor([1.0, 0.0]), None, r"or one per replica \(2\)"),
         (torch.zeros(5, 2), 1.0, torch.zeros(4, dtype=torch.int64), r"shape \(4,\); expected \(5,\)"),
         (torch.zeros(5, 2), 1.0, torch.zeros(5), "float32; expected a tensor of integers"),
-        (torch.zeros(5, 2), 1.0, torch.zeros(5, dtype=torch.int64, device="meta"), "on meta, expected cpu"),
+        (torch.zeros(5, 2), 1.0, torch.zeros(5, dtype=torch.int64, device="meta"), "on meta; expected cpu"),
     ],
 )
 def test_bad_input_is_named(t, s2, labels, says):

@@ -378,7 +378,7 @@ def test_bad_input():
         (lambda: ksg_information(x, y[None])): r"x has shape \(10, 2\) and y \(1, 10, 2\)",
         (lambda: ross_information(x, labels[:9])): r"labels have shape \(9,\); expected \(10,\)",
         (lambda: ksg_information(x, y.to("meta"))): "x is on cpu and y on meta; expected both on one device",
-        (lambda: ross_information(x, labels.to("meta"))): "labels are on meta, expected cpu",
+        (lambda: ross_information(x, labels.to("meta"))): "labels are on meta; expected cpu",
         (lambda: ksg_information(x, y.to(torch.complex64))): "y: the layer is a tensor of torch.complex64",
         (lambda: ksg_information(x.long(), y)): "x: the layer is a tensor of torch.int64",
         (lambda: ross_information(x, labels.double())): "labels are a tensor of torch.float64",

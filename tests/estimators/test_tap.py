@@ -466,7 +466,7 @@ def test_options_that_do_not_do_are_refused(options, message):
 
 def test_what_cannot_be_fitted_is_said():
     t, y = normal(50, 2), classes(50)
-    with pytest.raises(InfoplaneError, match="layer 'h': there are no labels; expected some, or objective='reconstr"):
+    with pytest.raises(InfoplaneError, match="layer 'h': there are no labels; expected labels, or objective='reconstr"):
         Tap().measure(Reading("h", t.unsqueeze(0)), None)
     with pytest.raises(InfoplaneError, match="1 point; expected at least 2"):
         fit_taps(t[:1], y[:1], betas=(0.1,))
