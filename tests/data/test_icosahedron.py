@@ -171,11 +171,11 @@ def test_a_split_draws_from_its_own_generator():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 0.5), r"Cannot split 0 points at 0\.5: expected points, and a fraction in \(0, 1\]"),
+        ((0, 0.5), r"Cannot split 0 points at 0\.5; expected points, and a fraction in \(0, 1\]"),
         ((10, 0.0), "Cannot split 10 points at 0"),
         ((10, 1.5), "Cannot split 10 points at 1.5"),
         ((10, math.nan), "Cannot split 10 points at nan"),
-        ((10, 0.01), "Nothing to train on: 0.01 of 10 points is less than one"),
+        ((10, 0.01), "There is nothing to train on: 0.01 of 10 points is less than one"),
     ],
 )
 def test_a_split_that_cannot_be(arguments, message):
@@ -184,7 +184,7 @@ def test_a_split_that_cannot_be(arguments, message):
 
 
 def test_labels_that_do_not_fit():
-    with pytest.raises(InfoplaneError, match=r"Cannot split 10 points by labels of shape \(9,\): expected \(10,\)"):
+    with pytest.raises(InfoplaneError, match=r"Cannot split 10 points by labels of shape \(9,\); expected \(10,\)"):
         split(10, 0.5, generator(), torch.zeros(9))
 
 

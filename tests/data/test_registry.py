@@ -216,7 +216,7 @@ X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 BAD = {
     "objects": ({"x": np.array([Bomb()] * 20, dtype=object), "y": np.arange(20) % 2}, "Python objects"),
     "no y": ({"x": X}, "expected arrays x and y"),
-    "too few labels": ({"x": X, "y": np.arange(19) % 2}, "one for each of the 20 inputs"),
+    "too few labels": ({"x": X, "y": np.arange(19) % 2}, "one label per input"),
     "fractions": ({"x": X, "y": X[:, 0]}, "expected classes"),
     "one class": ({"x": X, "y": np.ones(20)}, "at least two classes"),
     "no classes": ({"x": X, "y": np.arange(20)}, "classes that repeat"),
