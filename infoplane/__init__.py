@@ -1,4 +1,4 @@
-"""infoplane: information-plane analysis of supervised networks, with exact rates from Echo noise.
+"""Information-plane analysis of supervised networks, with exact rates from Echo noise.
 
     import infoplane as ip
     model = ip.insert_echo(model, after=["1", "3"], example=x[:2])
@@ -7,18 +7,19 @@
     recorder.snapshot(epoch)
     ip.plot.plane(recorder.frame())
 
-The names are listed once, in `__init__.pyi`, and loaded when they are first used: importing the
-package is cheap, and torch, pandas and matplotlib come only with a name that needs them. Everything
-else is in the namespaces: `ip.estimators.KDE`, `ip.channels.Gaussian`, `ip.analysis.fall_from_peak`.
+The names are listed once, in `__init__.pyi`, and loaded on first use. Importing the package is
+therefore cheap, and torch, pandas and matplotlib are imported only with a name that needs them.
+Everything else is in the namespaces: `ip.estimators.KDE`, `ip.channels.Gaussian`,
+`ip.analysis.fall_from_peak`.
 """
 
 import os
 
 import lazy_loader
 
-# On some processors MKL rounds by where its operands lie in memory, and a replica would not be
-# bit-equal to the network of its seed alone. This setting costs no time; MKL reads it at its first
-# product, so that it must come early.
+# On some processors the rounding of MKL depends on where its operands lie in memory, and a replica
+# would then not be bit-equal to the network of its seed alone. This setting costs no time. MKL
+# reads it at its first product, so it must be set early.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 __version__ = "0.1.0"

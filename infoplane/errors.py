@@ -1,4 +1,4 @@
-"""The error that the package raises for what it cannot do, and the nearest known word."""
+"""The error that the package raises, and the search for the nearest known word."""
 
 from __future__ import annotations
 
@@ -9,11 +9,42 @@ __all__ = ["InfoplaneError", "choose"]
 
 
 class InfoplaneError(ValueError):
-    """Something that was asked for cannot be done; the message says what arrived, what was expected and what to do."""
+    """The error raised for every request that cannot be met.
+
+    Its message says what arrived, what was expected and what to do.
+
+    Example:
+        >>> import infoplane as ip
+        >>> ip.Echo(4, echoes=3)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        infoplane.errors.InfoplaneError: Echo: echoes=3; expected a power of two (...).
+    """
 
 
 def choose(name: str, known: Iterable[str], what: str) -> str:
-    """`name` if it is one of `known`; otherwise an error with the nearest one and the whole list."""
+    """Return `name` if it is one of the known words.
+
+    Args:
+        name: The word.
+        known: The words that it may be.
+        what: The kind of word that it is, for the message.
+
+    Returns:
+        `name`.
+
+    Raises:
+        InfoplaneError: `name` is not known. The message names the nearest known word and all of
+            them.
+
+    Example:
+        >>> choose("tanh", ["tanh", "relu"], "activation")
+        'tanh'
+        >>> choose("rely", ["tanh", "relu"], "activation")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        infoplane.errors.InfoplaneError: Unknown activation 'rely'. Did you mean 'relu'? ...
+    """
     known = list(known)
     if name in known:
         return name

@@ -1,6 +1,7 @@
-"""What a number is: its value, standing, law, channel, ceiling and warnings.
+"""The records of numbers, and the schemas of the tables that hold them.
 
-Everything infoplane measures leaves it as a `Measurement`. Nothing here imports the rest of the package.
+An estimator returns each number as an `Estimate`; a `Measurement` adds where it was taken. This
+module imports nothing else of the package but the errors and the registry of warnings.
 """
 
 from __future__ import annotations
@@ -40,29 +41,60 @@ __all__ = [
 Standing = Literal["exact", "upper", "lower", "estimate"]
 STANDINGS: tuple[str, ...] = get_args(Standing)
 
-#: Which end of a bracket a number is; "null" is the baseline from permuted points; "" is a number by itself.
+#: Which end of a bracket a number is. "null" is the baseline from permuted points, and "" a number
+#: by itself.
 Side = Literal["", "upper", "lower", "null"]
 SIDES: tuple[str, ...] = get_args(Side)
 
-#: Which codes were measured where noise lies at or below the layer: the mean path with the noise switched off, one
-#: noisy draw per point, or several noisy replicates of every input. "" where the codes are a function of the input, or
-#: where a noisy layer's own channel is measured.
+#: Which codes were measured where noise lies at or below the layer: the mean path with the noise
+#: switched off, one noisy draw per point, or several noisy replicates of every input. "" where the
+#: codes are a function of the input, or where a noisy layer's own channel is measured.
 Path = Literal["", "noise-off", "sampled", "replicates"]
 PATHS: tuple[str, ...] = get_args(Path)
 
+#: The two laws of x that a number can be about: uniform on the measured points, or the law that
+#: they are a sample of.
 POINTS = "these N points"
 POPULATION = "population"
 
 #: The quantities that are information about the label.
 OF_LABEL = ("I(T;Y)", "I(Z;Y)")
 
-#: nats in one of each unit: divide a value in nats by it.
+#: The number of nats in one of each unit. Divide a value in nats by it.
 UNITS = {"bits": math.log(2.0), "nats": 1.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """One number as an estimator gives it, before it is known where and when it was taken. All values in nats."""
+    """One number as an estimator returns it, before it is known where and when it was taken.
+
+    Args:
+        quantity: What was measured, such as "I(X;T)", "I(T;Y)" or "I(Z;X)".
+        value: The number, in nats; NaN if it could not be measured.
+        standing: "exact" (up to `error`), an "upper" or "lower" bound, or an "estimate".
+        channel: The noise or the cells that make the quantity finite, such as "echo" or
+            "noise of variance 0.1".
+        estimator: The name of the estimator.
+        params: The estimator's parameters, as text.
+        side: Which end of a bracket the number is; "null" for the permuted baseline.
+        path: Which codes were measured, where noise lies at or below the layer.
+        n: The number of points.
+        law: The law of x that the number is about.
+        stderr: The standard error, in nats.
+        error: A bound on the known systematic error (truncation, finite reference), in nats:
+            |value - truth| <= error + k stderr.
+        ceiling: What the quantity cannot exceed under its law, in nats.
+        warnings: Codes of `WARNINGS`.
+
+    Raises:
+        InfoplaneError: The standing, the side, the path or a warning is not a known one.
+
+    Example:
+        >>> Estimate(
+        ...     quantity="I(X;T)", value=1.5, standing="lower", channel="echo", estimator="mine"
+        ... ).law
+        'these N points'
+    """
 
     quantity: str
     value: float
@@ -75,9 +107,7 @@ class Estimate:
     n: int = 0
     law: str = POINTS
     stderr: float = math.nan
-    #: what is known of the systematic error (truncation, finite reference): |value - truth| <= error + k stderr
     error: float = math.nan
-    #: what the quantity cannot exceed under its law
     ceiling: float = math.nan
     warnings: tuple[str, ...] = ()
 
@@ -91,7 +121,25 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement(Estimate):
-    """An `Estimate` with the place where it was taken: one row of the table of measurements."""
+    """An `Estimate` with the place where it was taken: one row of the table of measurements.
+
+    Args:
+        run: The name of the run.
+        epoch: The epoch of the snapshot.
+        step: The number of optimisation steps before it.
+        replica: The index of the replica.
+        probe: The name of the probe.
+        layer: The dotted name of the layer.
+
+    Example:
+        >>> import infoplane as ip
+        >>> row = ip.Measurement(
+        ...     quantity="I(Z;X)", value=2.5, standing="exact", channel="echo", estimator="echo",
+        ...     run="run", epoch=3, step=120, replica=0, probe="probe", layer="hidden1.echo",
+        ... ).row()
+        >>> row["layer"], row["quantity"], row["value_nats"]
+        ('hidden1.echo', 'I(Z;X)', 2.5)
+    """
 
     run: str
     epoch: int
@@ -101,13 +149,19 @@ class Measurement(Estimate):
     layer: str
 
     def row(self) -> dict[str, object]:
-        """Give the row of the table: units in the column names, warnings joined by ';'."""
+        """Return the table row: units in the column names, warnings joined by semicolons."""
         row = {_COLUMN_OF.get(f.name, f.name): getattr(self, f.name) for f in dataclasses.fields(self)}
         row["warnings"] = format_warnings(self.warnings)
         return {c: row[c] for c in COLUMNS}
 
 
 def format_warnings(codes: Iterable[str]) -> str:
+    """Join warning codes as a table holds them.
+
+    Example:
+        >>> format_warnings(["void", "tail"])
+        'void;tail'
+    """
     return ";".join(codes)
 
 
@@ -122,11 +176,15 @@ class Schema:
     """The schema of one table of a run.
 
     Args:
-        rows: Where one row stands for what: "one row per ...".
+        rows: What one row stands for: "one row per ...".
         columns: The type of each column, in order: str, int, float or bool. An empty field of a
             float or bool column means "not known"; text is never unknown, only empty.
         key: The columns that tell one row from another, and so are never unknown.
         absent: Why a run may have no such table.
+
+    Example:
+        >>> TABLES["metrics"].rows
+        'one row per epoch, replica, split and path through the network'
     """
 
     rows: str
@@ -135,11 +193,17 @@ class Schema:
     absent: str = ""
 
     def row(self, values: Mapping[str, object]) -> dict[str, object]:
-        """Complete a row: what `values` does not say is not known (None), or empty text.
+        """Complete a row.
+
+        Args:
+            values: The known values, by column.
+
+        Returns:
+            One value per column, in order. A column that `values` lacks is None, or empty text.
 
         Raises:
-            InfoplaneError: For a column that the table does not have, and for a column of the
-                key, or of whole numbers, that is missing.
+            InfoplaneError: The table does not have one of the columns, or a column of the key or
+                of whole numbers is missing.
         """
         for name in values:
             choose(name, self.columns, "column")
@@ -151,7 +215,7 @@ class Schema:
 _PLACE: dict[str, type] = {"run": str, "epoch": int, "step": int, "replica": int}
 _LAYER = _PLACE | {"probe": str, "layer": str}
 
-#: Every condition of the certificate of an exact rate, in the order in which it is read.
+#: The conditions of the certificate of an exact rate, in the order in which they are read.
 _CERTIFICATE: dict[str, type] = {
     "rate_nats": float,
     "value_nats": float,
@@ -186,8 +250,8 @@ _CERTIFICATE: dict[str, type] = {
     "warnings": str,
 }
 
-#: Every table of a run, by name; NAME.csv in its folder. What a snapshot measures, and what a run writes, reads and
-#: cuts, follows from this registry.
+#: Every table of a run, by name; NAME.csv in its folder. What a snapshot measures, and what a run
+#: writes, reads and cuts, follows from this registry.
 TABLES: dict[str, Schema] = {
     "measurements": Schema(
         rows="one row per number",
@@ -252,7 +316,7 @@ TABLES: dict[str, Schema] = {
             "moved_nats": float,
             "settled": bool,
         }
-        | {name: float if kind is int else kind for name, kind in _CERTIFICATE.items()},  # without a rate: unknown
+        | {name: float if kind is int else kind for name, kind in _CERTIFICATE.items()},  # a tap may lack a rate
         key=("run", "probe", "epoch", "step", "replica", "layer", "params"),
         absent="the run has no Echo taps (--echo-mode tap)",
     ),
@@ -272,7 +336,7 @@ TABLES: dict[str, Schema] = {
     ),
 }
 
-#: The columns of the table of measurements, and those that tell one row from another.
+#: The columns of the table of measurements, and the ones that tell one row from another.
 COLUMNS = tuple(TABLES["measurements"].columns)
 KEY = TABLES["measurements"].key
 

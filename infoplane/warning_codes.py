@@ -6,10 +6,16 @@ from dataclasses import dataclass
 
 __all__ = ["IMPOSSIBLE", "LIMITS", "WARNINGS", "Warned"]
 
-#: What the certificate of an exact rate asks of each of its values, by column: `seen` is the share seen_nats /
-#: value_nats, of which 0.01 nats more may be missing; bank_shift is in standard deviations for a first Echo layer,
-#: whose codes must be the same, and in standard errors for one above; coordinates is how many can be searched; void is
-#: in units of the coordinate's RMS, as near as float32 can tell; collapsed_nats is per coordinate, above the floor.
+#: The limits that the certificate of an exact rate holds its values against, by column.
+#: `references` and `smallest_eigenvalue` are lower limits; the others that are not listed here are
+#: upper limits.
+#:
+#: - `coordinates`: the largest number of coordinates whose combinations are searched.
+#: - `seen`: the least share seen_nats / value_nats; `unseen_nats` more may be missing.
+#: - `void`: in units of the coordinate's RMS, about as near as float32 can tell.
+#: - `collapsed_nats`: per coordinate, above the floor.
+#: - `bank_shift`: in standard deviations, for a first Echo layer, whose codes must be the same.
+#: - `bank_shift_above`: in standard errors, for a layer above noise.
 LIMITS = {
     "margin": 0.6,
     "coordinates": 64.0,
@@ -29,267 +35,301 @@ LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """One entry of the registry of warnings: what the code means, when it is raised and what to do about it."""
+    """One entry of the registry of warnings. Every text is a sentence or two.
+
+    Args:
+        meaning: What the warning says of the number.
+        threshold: When the warning is raised.
+        remedy: What to do about it.
+
+    Example:
+        >>> import infoplane as ip
+        >>> ip.WARNINGS["non-finite"].remedy
+        'Train with a smaller learning rate.'
+    """
 
     meaning: str
     threshold: str
     remedy: str
 
 
-#: Every warning a number can carry. Tables, plots and the README read this registry.
+#: Every warning that a number can carry. Tables, plots and `infoplane warnings` read this registry.
 WARNINGS: dict[str, Warned] = {
     # binning
     "mostly-unique": Warned(
-        "most rows have a cell of their own, so H(Tq) is near ln N whatever the layer does and I(T;Y) near H(Y)",
-        "occupied cells / N > 0.5",
-        "wider bins, or more points",
+        "Most points have a cell of their own, so H(Tq) is close to ln N and I(T;Y) is close to H(Y), whatever the "
+        "layer does.",
+        "The number of occupied cells is more than 0.5 N.",
+        "Use wider bins or more points.",
     ),
     "sparse-cells": Warned(
-        "few points a cell: the plug-in entropy is biased where the points are a sample",
-        "N / occupied cells < 5",
-        "wider bins, or more points",
+        "There are few points per cell, so the plug-in entropy is biased where the points are a sample.",
+        "There are fewer than 5 points per occupied cell.",
+        "Use wider bins or more points.",
     ),
     "outlier-range": Warned(
-        "a few outliers set the range of the bins, so nearly all values share a few bins",
-        "range > 3 x the 99.9th percentile of |value - median|",
-        "range='unit', equal-count bins, or a fixed width",
+        "A few outliers set the range of the bins, so nearly all values share a few bins.",
+        "The range is more than 3 times the 99.9th percentile of |value - median|.",
+        "Use range='unit', equal-count bins, or a fixed width.",
     ),
     "clipped": Warned(
-        "values outside the fixed range were put in the end bins", "any", "a range that holds all values"
+        "Values outside the fixed range were put in the end bins.",
+        "At least one value is outside the range.",
+        "Use a range that holds all values.",
     ),
     "moving-range": Warned(
-        "the bins follow the layer's range of this snapshot: values of different epochs are not comparable",
-        "range scope 'layer' or 'unit', or equal-count bins",
-        "a fixed width, a fixed range, or range='run'",
+        "The bins follow the range of the layer in this snapshot, so values of different epochs are not comparable.",
+        "The range has scope 'layer' or 'unit', or the bins have equal counts.",
+        "Use a fixed width, a fixed range, or range='run'.",
     ),
     # kernel density
     "self-weight": Warned(
-        "the kernel of a point is mostly itself: the value says how many points there are, not what the layer holds",
-        "mean of 1 / sum_j exp(-d_ij / 2 s2) > 0.2",
-        "a larger noise variance, scaled with the layer's RMS, or more points",
+        "The kernel sum of a point is mostly the point itself, so the value counts the points and says little about "
+        "the layer.",
+        "The mean over points of 1 / sum_j exp(-d_ij / 2 s2) is above 0.2, where d_ij is a squared distance and s2 "
+        "the noise variance.",
+        "Use a larger noise variance, scaled with the layer's RMS, or more points.",
     ),
     "at-ceiling": Warned(
-        "both bounds are at ln N: the bracket carries no information about the layer",
-        "both bounds within 1 % of ln N",
-        "a larger noise variance, scaled with the layer's RMS",
+        "Both bounds are at ln N, so the bracket carries no information about the layer.",
+        "Both bounds are within 1 % of ln N.",
+        "Use a larger noise variance, scaled with the layer's RMS.",
     ),
     # mixture Monte Carlo
     "thin-mixture": Warned(
-        "some points have too few neighbours within the noise: I(X;T) is biased down, towards ln N, and I(T;Y) up, "
-        "towards H(Y)",
-        "more than 1 % of the points with sum_j exp(-d_ij / 2 s2) < 5, where the points are a sample",
-        "more points, or a larger noise variance",
+        "Some points have too few neighbours within the noise, which biases I(X;T) down, towards ln N, and I(T;Y) up, "
+        "towards H(Y).",
+        "The points are a sample, and more than 1 % of them have sum_j exp(-d_ij / 2 s2) below 5.",
+        "Use more points or a larger noise variance.",
     ),
     "empty-mixture": Warned(
-        "most points have no neighbours within the noise: the value says how many points there are, and its interval "
-        "would be of nothing, so there is none",
-        "most points with sum_j exp(-d_ij / 2 s2) < 5, where the points are a sample",
-        "more points, a larger noise variance, or fewer units",
+        "Most points have no neighbours within the noise, so the value counts the points. It has no interval, because "
+        "an interval would mean nothing.",
+        "The points are a sample, and most of them have sum_j exp(-d_ij / 2 s2) below 5.",
+        "Use more points, a larger noise variance, or fewer units.",
     ),
     "no-density": Warned(
-        "the noise of the layer has no known density (Echo), or noise lies below it: the estimator has nothing to "
-        "work with, and its value is NaN",
-        "any such layer",
-        "read the exact rate; or ksg, infonce, binning with replicates",
+        "The noise of the layer has no known density (Echo), or there is noise below the layer. The estimator cannot "
+        "work without a density, and its value is NaN.",
+        "Every number of such a layer carries it.",
+        "Read the exact rate, or use ksg, infonce, or binning with replicates.",
     ),
     # nearest neighbours
     "ties": Warned(
-        "points repeat, and nearest-neighbour distances of 0 mean nothing",
-        "a k-th distance of 0",
-        "another estimator: kde, mixture or counting",
+        "Points repeat, and a distance of 0 to the nearest neighbours has no meaning.",
+        "The distance from some point to its k-th neighbour is 0.",
+        "Use another estimator: kde, mixture or counting.",
     ),
     "high-dimension": Warned(
-        "nearest neighbours are far away in many dimensions: the value is biased down",
-        "more than 5 units in what is sent or received",
-        "fewer units, or another estimator",
+        "In many dimensions the nearest neighbours are far away, so the value is biased down.",
+        "What is sent or what is received has more than 5 units.",
+        "Use fewer units or another estimator.",
     ),
     "sample-bias": Warned(
-        "the value would rise with more points: it is biased down, by 10 % or more",
-        "ksg: above its value with 4 times as many neighbours by 2 standard errors, and by extrapolation with "
-        "(k / N)^(2 / units) low by 14 % of itself; ross: above the mean of those of two halves of the points by 3 % "
-        "and by a standard error",
-        "more points, fewer units, or another estimator",
+        "The value would rise with more points: it is biased down by 10 % or more.",
+        "For ksg, the value is above the value with 4 times as many neighbours by 2 standard errors, and an "
+        "extrapolation with (k / N)^(2 / units) finds it low by 14 % of itself. For ross, it is above the mean of the "
+        "values of two halves of the points by 3 % and by a standard error.",
+        "Use more points, fewer units, or another estimator.",
     ),
     "saturated": Warned(
-        "the value is near the most that so many points can show: it grows with ln N, whatever the truth is",
-        "value > psi(N) - psi(k) - 1",
-        "more points, or another estimator",
+        "The value is near the most that this many points can show, so it grows with ln N whatever the truth is.",
+        "The value is above psi(N) - psi(k) - 1 nats, where psi is the digamma function.",
+        "Use more points or another estimator.",
     ),
     # matrix Renyi
     "kernel-width": Warned(
-        "the value is not Shannon's information, and its scale is set by the width of the kernel",
-        "any matrix Renyi value",
-        "compare values of one width only, and with the permuted null",
+        "The value is not Shannon's information, and the width of the kernel sets its scale.",
+        "Every value of the matrix Renyi estimator carries it.",
+        "Compare only values of the same width, and compare them with the permuted null.",
     ),
     "at-null": Warned(
-        "the value is no larger than with the points permuted, which holds nothing",
-        "value < mean + 2 standard deviations of the permuted values",
-        "another kernel width, or more points",
+        "The value is no larger than it is with the points permuted, where there is no information.",
+        "The value is below the mean plus 2 standard deviations of the permuted values.",
+        "Use another kernel width or more points.",
     ),
     # variational
     "at-log-k": Warned(
-        "the bound is near ln K, which it cannot exceed: the truth may be far above",
-        "value > ln K - 1 nat",
-        "a larger K, if there are as many held-out points",
+        "The bound is near ln K, which it cannot exceed, so the truth may be far above it.",
+        "The value is above ln K - 1 nat.",
+        "Use a larger K, if there are as many held-out points.",
     ),
     "heavy-tail": Warned(
-        "a few held-out pairs make most of the average of exponentials: the value, and its error, rest on them",
-        "the largest 1 % of the terms hold more than half of their sum",
-        "infonce, or more points",
+        "A few held-out pairs make up most of the average of exponentials, so the value and its error rest on them.",
+        "The largest 1 % of the terms hold more than half of their sum.",
+        "Use infonce or more points.",
     ),
     "not-a-bound": Warned(
-        "neither an upper nor a lower bound: smile clips its terms, and is low where the critic has not learned all "
-        "there is; kde-upper takes upper bounds from an upper bound, and may err either way",
-        "any value of smile, and I(T;Y) of kde-upper",
-        "infonce or nwj; the bracket of kde",
+        "The value is neither an upper nor a lower bound. smile clips its terms, and is low where the critic has not "
+        "learned everything; kde-upper subtracts upper bounds from an upper bound, and may err either way.",
+        "Every value of smile and every I(T;Y) of kde-upper carries it.",
+        "Use infonce, nwj, or the bracket of kde.",
     ),
     "untrained": Warned(
-        "the fit had not settled when its steps were used up",
-        "the last tenth of the steps improved the held-out (or fitted) objective by more than 0.02 nats; of a tap: the "
-        "last tenth at the full step size, also if its rate moved by more than 0.1 nats",
-        "more steps",
+        "The fit had not settled when it ran out of steps.",
+        "The last tenth of the steps improved the held-out (or fitted) objective by more than 0.02 nats. For a tap, "
+        "the last tenth at the full step size counts, and a rate that moved by more than 0.1 nats raises it too.",
+        "Use more steps.",
     ),
     # counting
     "not-quantised": Warned(
-        "nearly every point has values of its own, so counting says how many points there are",
-        "distinct rows / N > 0.5, and some unit's values neither repeat nor lie on a grid of at most 2^16 levels",
-        "a quantised network (--bits), or binning",
+        "Nearly every point has values of its own, so counting only says how many points there are.",
+        "There are more than 0.5 N distinct rows, and the values of some unit neither repeat nor lie on a grid of at "
+        "most 2^16 levels.",
+        "Use a quantised network (--bits) or binning.",
     ),
     "few-counts": Warned(
-        "too few points a symbol for the correction to be relied on",
-        "N / distinct symbols < 2",
-        "more points, or fewer symbols",
+        "There are too few points per symbol to rely on the correction.",
+        "There are fewer than 2 points per distinct symbol.",
+        "Use more points or fewer symbols.",
     ),
     # taps
     "tap": Warned(
-        "the information of the tap's own code, learned by its objective; not of the layer, and no data-processing "
-        "order holds from layer to layer",
-        "any tap",
-        "read it beside the tap's cross-entropy or distortion",
+        "This is the information of the tap's own code, which is learned by the tap's objective. It is not the "
+        "information of the layer, and no data-processing order holds from layer to layer.",
+        "Every number of a tap carries it.",
+        "Read it beside the tap's cross-entropy or distortion.",
     ),
     # one number beside another
     "data-processing": Warned(
-        "more than the layer below holds, which no function of that layer can: noise or bins of each layer alone are "
-        "no chain, and here it shows; or more of the label than of the input",
-        "value > that of the layer below, or of the input, through the same channel + 4 standard errors (3 between two "
-        "estimates) + 0.001 nats (between exact numbers their errors and 1e-9 of them)",
-        "read it as geometry; beside the input, ask for a standard error, or for more points",
+        "The value is more than the layer below holds, which is impossible for a function of that layer, or it is "
+        "more about the label than about the input. Noise or bins of each layer alone do not make a chain, and here "
+        "that shows.",
+        "The value is above the value of the layer below, or above that of the input, through the same channel by "
+        "more than 4 standard errors (3 between two estimates) and 0.001 nats. Between exact numbers the room is "
+        "their errors and 1e-9 of the value.",
+        "Read the values as geometry. Beside the value of the input, ask for a standard error or use more points.",
     ),
     "over-ceiling": Warned(
-        "the value is above what the quantity can be: the estimator errs",
-        "value > ceiling + 4 standard errors + error + 0.001 nats",
-        "another estimator, or more points",
+        "The value is above what the quantity can be, so the estimator errs.",
+        "The value is above the ceiling by more than 4 standard errors, the known error and 0.001 nats.",
+        "Use another estimator or more points.",
     ),
     "negative": Warned(
-        "the value is below 0, which no information is: the estimator errs, or there is nothing to find",
-        "value + 4 standard errors + error + 0.001 nats < 0, of anything but a lower bound",
-        "another estimator, or more points",
+        "The value is below 0, which information cannot be, so the estimator errs or there is nothing to find.",
+        "The value is below 0 by more than 4 standard errors, the known error and 0.001 nats, and it is not a lower "
+        "bound.",
+        "Use another estimator or more points.",
     ),
     # what kind of codes were measured
     "noise-off": Warned(
-        "noise lies below this layer; the number is of the mean path, with the noise switched off",
-        "any layer at or above a noisy one",
-        "read it as geometry; or ask for replicates",
+        "There is noise at or below this layer, and the number was measured on the mean path, with the noise off.",
+        "Every number of the mean path of a layer at or above a noisy one carries it.",
+        "Read it as geometry, or ask for replicates.",
     ),
     "replicate-bias": Warned(
-        "what is known of T given x comes from a few noisy replicates of each input, so I(X;T) is biased up",
-        "any finite number of replicates",
-        "more replicates",
+        "The law of T given x is known only from a few noisy replicates of each input, so I(X;T) is biased up.",
+        "Every number from a finite number of replicates carries it.",
+        "Use more replicates.",
     ),
     "sampled-codes": Warned(
-        "noise lies below this layer; the number is of one noisy draw a point, a sample of the noisy law",
-        "any layer at or above a noisy one",
-        "more points",
+        "There is noise at or below this layer, and the number was measured on one noisy draw per point, a sample of "
+        "the noisy law.",
+        "Every number of one noisy draw of a layer at or above a noisy one carries it.",
+        "Use more points.",
     ),
     "not-linear": Warned(
-        "the layer is no affine function of its input, or noise lies below it: there is no closed form",
-        "max |T - W x - b| of a unit > 1e-6 of its standard deviation on the probe",
-        "activation linear and no Echo layer below, or another estimator",
+        "The layer is not an affine function of its input, or there is noise below it, so there is no closed form.",
+        "max |T - W x - b| of some unit is above 1e-6 of its standard deviation on the probe.",
+        "Use the activation linear and no Echo layer below, or use another estimator.",
     ),
-    "non-finite": Warned("the layer held NaN or infinite values; nothing was measured", "any", "a smaller step"),
+    "non-finite": Warned(
+        "The layer held NaN or infinite values, so nothing was measured.",
+        "At least one value is NaN or infinite.",
+        "Train with a smaller learning rate.",
+    ),
     # echo
     "above-ceiling": Warned(
-        "the rate is more than some set of coordinates can hold: the information is what the ceiling says",
-        "rate > ceiling of a subset of coordinates",
-        "a larger beta, or more points",
+        "The rate is more than some set of coordinates can hold, so the ceiling is reported as the information.",
+        "The rate is above the ceiling of a subset of coordinates.",
+        "Use a larger beta or more points.",
     ),
     "near-ceiling": Warned(
-        "the rate is close to a ceiling, where I = R needs ever finer digits of z: an upper bound only",
-        "rate > 0.6 of the ceiling of a subset of coordinates",
-        "a larger beta, or more points",
+        "The rate is close to a ceiling, where I = R holds only in ever finer digits of z, so it is only an upper "
+        "bound.",
+        "The rate of a subset of coordinates is above 0.6 of its ceiling.",
+        "Use a larger beta or more points.",
     ),
     "resolution": Warned(
-        "part of the rate sits in digits finer than 1/1000 of the range of z: clustered codes, tiny scales",
-        "in 1000 cells a coordinate: rate > 0.6 of a subset's ceiling, or under 98 % of it (- 0.01 nats) is seen; or z "
-        "is handed on with digits coarser than a cell (a half-precision model)",
-        "a larger beta; for a half-precision model, autocast",
+        "Part of the rate is in digits finer than 1/1000 of the range of z, because codes cluster or scales are tiny.",
+        "With 1000 cells per coordinate, the rate of a subset is above 0.6 of its ceiling, or less than 98 % of the "
+        "rate (less 0.01 nats) is seen. It is raised too where z is handed on with digits coarser than a cell (in a "
+        "half-precision model).",
+        "Use a larger beta; instead of a half-precision model, use autocast.",
     ),
     "unchecked-subsets": Warned(
-        "too many subsets, or combinations, of coordinates to check each against its ceiling",
-        "1024 subsets of an entropy below the rate / 0.6, or so many coordinates with scales alike within 0.2 nats "
-        "that 60000 flats through random points would not find a common value (more than 4 to 8)",
-        "a larger beta, scale='input', or fewer coordinates",
+        "There are too many subsets or combinations of coordinates to hold each of them against its ceiling.",
+        "More than 1024 subsets have an entropy below their rate / 0.6, or so many coordinates (more than 4 to 8) have "
+        "scales alike within 0.2 nats that 60000 flats through random points could miss a common value.",
+        "Use a larger beta, scale='input', or fewer coordinates.",
     ),
     "wide": Warned(
-        "the code has too many coordinates for their combinations to be searched for ceilings: an upper bound only",
-        "more than 64 coordinates that are not constant",
-        "fewer units; for a feature map, a smaller pool",
+        "The code has too many coordinates to search their combinations for ceilings, so the rate is only an upper "
+        "bound.",
+        "More than 64 coordinates are not constant.",
+        "Use fewer units or, for a feature map, a smaller pool.",
     ),
     "dependent": Warned(
-        "coordinates of the code are linearly dependent and are counted more than once by the rate",
-        "smallest eigenvalue of Cov(z), scaled by E f_i^2, < 1e-6",
-        "fewer units",
+        "Coordinates of the code are linearly dependent, and the rate counts them more than once.",
+        "The smallest eigenvalue of Cov(z), scaled by E f_i^2, is below 1e-6.",
+        "Use fewer units.",
     ),
     "few-valued": Warned(
-        "a linear combination of coordinates takes few values, a ceiling that no coordinate shows",
-        "a share of pairs of points on parallel lines (triples on planes) > 20 % (10 %); equal scales: a share of "
-        "points on a flat > exp(-R / 0.6), R the rate of what the flat is short of",
-        "fewer units",
+        "A linear combination of coordinates takes few values, which is a ceiling that no single coordinate shows.",
+        "More than 20 % of the pairs of points lie on parallel lines, or more than 10 % of the triples on parallel "
+        "planes. With equal scales, more than a share exp(-R / 0.6) of the points lies on a flat, where R is the rate "
+        "of the directions across the flat.",
+        "Use fewer units.",
     ),
     "mixed": Warned(
-        "S is not diagonal: any subspace may have a ceiling, and not all can be checked, so the rate is called a bound",
-        "mixing 'rotation' or 'full'",
-        "mixing='diagonal'",
+        "S is not diagonal, so any subspace may have a ceiling and not all of them can be checked. The rate is "
+        "reported as an upper bound.",
+        "The layer has mixing 'rotation' or 'full'.",
+        "Use mixing='diagonal'.",
     ),
     "void": Warned(
-        "some coordinates of z are constant (a dead unit); they hold nothing and were dropped from the rate",
-        "max |f_i - v (1 - s_i)| <= 2.5e-7 of the coordinate's RMS, for some v",
-        "He initialisation with positive biases, or fewer units",
+        "Some coordinates of z are constant (a dead unit). They hold no information, and the rate leaves them out.",
+        "max |f_i - v (1 - s_i)| is at most 2.5e-7 of the coordinate's RMS, for some v.",
+        "Use He initialisation with positive biases, or fewer units.",
     ),
     "tail": Warned(
-        "the echoes were cut off before their tail was negligible",
-        "error term > 1e-3 nats",
-        "more echoes, or a smaller bound on s",
+        "The echoes were cut off before their tail was negligible.",
+        "The tail is worth more than 1e-3 nats.",
+        "Use more echoes or a smaller max_scale.",
     ),
     "few-reference": Warned(
-        "too few reference codes for a layer above the first",
-        "fewer than 4096 independent reference codes",
-        "references=4096 or more",
+        "There are too few reference codes for a layer above the first noisy one.",
+        "There are fewer than 4096 independent reference codes.",
+        "Use references=4096 or more.",
     ),
     "stale-bank": Warned(
-        "the reference codes were not made with the present parameters and inputs",
-        "a mean of f, f^2 or s off the probe's by 1e-4 standard deviations (first layer) or 5 standard errors (above)",
-        "refill the bank with the weights frozen",
+        "The reference codes were not made with the present parameters and inputs.",
+        "A mean of f, f^2 or s differs from the probe's by more than 1e-4 standard deviations (first layer) or 5 "
+        "standard errors (layers above).",
+        "Refill the bank with the weights frozen.",
     ),
     "batch-dependent": Warned(
-        "the codes of an input change with its batch mates or from call to call: the rate is of I(Z;(X,more))",
-        "f of one input differs between two passes by more than 1e-4 of its standard deviation, in any coordinate",
-        "eval-mode or frozen BatchNorm, no dropout below the layer",
+        "The codes of an input change with the other inputs of its batch or from call to call, so the rate is "
+        "I(Z;(X,M)), where M is whatever else the codes depend on, and only bounds I(Z;X).",
+        "f of one input differs between two passes by more than 1e-4 of its standard deviation, in any coordinate.",
+        "Use BatchNorm in eval mode or frozen, and no dropout below the layer.",
     ),
     "other-law": Warned(
-        "echoes come from one law and the inputs from another: I = R + h(z) - h(e), not R",
-        "bank filled from other inputs than the probe",
-        "let the probe be the law",
+        "The echoes come from one law and the inputs from another, so I = R + h(z) - h(e), which is not R.",
+        "The bank was filled from other inputs than the probe.",
+        "Let the probe be the law.",
     ),
     "collapsed": Warned(
-        "the rate sits on the floor -log r a coordinate: the layer has stopped carrying information",
-        "rate < floor + 0.02 nats a coordinate",
-        "a smaller beta, a longer warm-up",
+        "The rate is at its floor of -ln r per coordinate, where r is max_scale: the layer has stopped carrying "
+        "information.",
+        "The rate is less than 0.02 nats per coordinate above the floor.",
+        "Use a smaller beta or a longer warm-up.",
     ),
     "chain": Warned(
-        "no closed form exists for I(Z_k;X) above the first noisy layer: the least of the rates and ceilings so far",
-        "any Echo layer above the first",
-        "read I(Z_k;Z_k-1) beside it",
+        "There is no closed form for I(Z_k;X) above the first noisy layer, so the value is the least of the rates and "
+        "ceilings on the way to the layer, an upper bound.",
+        "Every I(Z;X) of an Echo layer above the first noisy one carries it.",
+        "Read I(Z_k;Z_k-1) beside it.",
     ),
 }
 

@@ -55,7 +55,7 @@ def _comment(name: str, value: object, modules: list[types.ModuleType]) -> str:
 
 def _entry(full: str, value: object, modules: list[types.ModuleType]) -> str:
     if inspect.isclass(value):
-        return f".. autoclass:: {full}\n   :members:\n"
+        return f".. autoclass:: {full}\n   :members:\n   :exclude-members: extra_repr, forward\n"
     if inspect.isroutine(value):
         return f".. autofunction:: {full}\n"
     comment = "\n".join(_plain([_comment(full.rpartition(".")[2], value, modules)]))

@@ -1,4 +1,7 @@
-"""Frames of a run in, frames out: means over replicas, falls, gaps and correlations. Does not load torch."""
+"""Frames of a run in, frames out: means over replicas, falls, gaps and correlations.
+
+Nothing in this package loads torch.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The generalisation gap of each replica beside its information, and their rank correlation."""
+"""The generalisation gap of each replica next to its information, and their rank correlation."""
 
 from __future__ import annotations
 
@@ -16,17 +16,34 @@ from .points import chosen, echo_places, layers_of, loss_unit, needs, points
 
 __all__ = ["GAPS", "RankCorrelation", "correlations", "gap_table", "rank_correlation"]
 
-#: the gaps that are looked at: columns of `gap_table`, and the metric each is of
+#: the gaps: a column of `gap_table`, and the column of metrics.csv that it is the difference of
 GAPS = {"gap_loss": "loss", "gap_error": "error"}
-#: replicas of one run from which its own correlation is given
+#: the fewest replicas of a run for which a correlation within the run is given
 _FEWEST = 4
-#: values that are alike to this share are one value: the order of their last digits says nothing
+#: values that differ by less than this relative amount count as equal, because the order of their
+#: last digits is rounding
 _ALIKE = 1e-9
 _METRICS = ("run", "epoch", "replica", "split", "path", *GAPS.values())
 
 
 class RankCorrelation(NamedTuple):
-    """Spearman's rho of n pairs, its interval (NaN if there is none), and why something is missing."""
+    """Spearman's rank correlation with its interval, as `rank_correlation` returns it.
+
+    Args:
+        rho: The correlation, from -1 to 1; NaN if it is not defined.
+        low: The lower end of the interval; NaN if there is no interval.
+        high: The upper end.
+        n: The number of pairs without NaN.
+        note: The reason why rho or its interval is missing; "" if neither is.
+
+    Example:
+        >>> import infoplane as ip
+        >>> found = ip.analysis.rank_correlation([1, 2, 3], [1, 3, 2])
+        >>> isinstance(found, ip.analysis.RankCorrelation)
+        True
+        >>> found.n, found.note
+        (3, 'no interval: fewer than 4 points')
+    """
 
     rho: float
     low: float
@@ -38,16 +55,20 @@ class RankCorrelation(NamedTuple):
 def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, level: float = 0.95) -> RankCorrelation:
     """Compute Spearman's rank correlation with an interval.
 
-    The interval is tanh(atanh(rho) ± z sqrt((1 + rho^2 / 2) / (n - 3))). It needs 4 pairs and |rho|
-    < 1; rho needs x and y that vary.
+    The interval is tanh(atanh(rho) ± z sqrt((1 + rho^2 / 2) / (n - 3))). It needs at least 4 pairs
+    and |rho| < 1. The correlation itself needs values of x and of y that vary.
 
     Args:
         x: Values, (n,).
-        y: Values, (n,). Pairs with NaN are left out, and ties take their mean rank.
-        level: The coverage of the interval.
+        y: Values, (n,). Pairs with NaN are left out, and tied values share their mean rank.
+        level: The coverage of the interval, between 0 and 1.
+
+    Returns:
+        The correlation, its interval, the number of pairs, and a note on what is missing.
 
     Example:
-        >>> round(rank_correlation([1, 2, 3, 4, 5], [1, 2, 3, 5, 4]).rho, 3)
+        >>> import infoplane as ip
+        >>> round(ip.analysis.rank_correlation([1, 2, 3, 4, 5], [1, 2, 3, 5, 4]).rho, 3)
         0.9
 
     References:
@@ -83,29 +104,47 @@ def gap_table(
     path: str | None = None,
     side: str = "mid",
 ) -> pd.DataFrame:
-    """Put the information of each layer beside the gap of its replica, test minus train.
+    """List the information of each layer next to the generalisation gap of its replica.
+
+    The gap is the value on test points minus the value on training points.
 
     Args:
-        measurements: A frame of measurements (`records.COLUMNS`, nats).
+        measurements: A frame of measurements (`records.COLUMNS`, in nats).
         metrics: The losses and errors of the same runs, as in metrics.csv.
         unit: The unit of the information and of a cross-entropy: "bits" or "nats".
-        layers: Names of layers to keep; default: all.
-        estimator: Default: "echo", I(Z;X), where there are Echo layers, and otherwise I(X;T) of the
-            first estimator.
-        epoch: Default: the last epoch that a run has in both frames.
-        path: The path of both losses through the network; default: "noisy", or "plain" where there
-            are no Echo layers.
-        side: The value of a bracket: "mid", "lower" or "upper".
+        layers: The names of the layers to keep; all by default.
+        estimator: The estimator to take. By default it is "echo", with I(Z;X), if there are Echo
+            layers, and otherwise the first estimator, with I(X;T).
+        epoch: The epoch; by default the last one that a run has in both frames.
+        path: The path of both losses through the network. By default it is "noisy", or "plain" if
+            there are no Echo layers.
+        side: The value that stands for a bracket: "mid", "lower" or "upper".
 
     Returns:
         One row per run, layer and replica, with the columns run; panel (the estimator, with its
-        parameters where it was run with several); quantity; layer; place (the layer, or of an Echo
-        layer its place in its run: Z1, Z2, ...); epoch; replica; value, lower and upper (`unit`);
-        standing (exact | upper | lower | bracket | estimate); warned; path, of the losses; gap_loss
-        (`unit`) and gap_error.
+        parameters if it was run with several); quantity; layer; place (the layer, or for an Echo
+        layer its place in its run: Z1, Z2, ...); epoch; replica; value, lower and upper (in
+        `unit`); standing (exact | upper | lower | bracket | estimate); warned; path (of the
+        losses); gap_loss (in `unit`) and gap_error.
 
     Raises:
-        InfoplaneError: The frames do not hold what was asked for.
+        InfoplaneError: If the frames do not hold what was asked for.
+
+    Example:
+        >>> import pandas as pd
+        >>> import torch
+        >>> import infoplane as ip
+        >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+        >>> recorder = ip.Recorder(torch.nn.Sequential(torch.nn.Linear(3, 2)), x)
+        >>> tables = recorder.snapshot(epoch=5)
+        >>> place = {"run": "run", "epoch": 5, "replica": 0, "path": "plain"}
+        >>> metrics = pd.DataFrame(
+        ...     [place | {"split": "train", "loss": 0.25, "error": 0.0},
+        ...      place | {"split": "test", "loss": 0.75, "error": 0.125}]
+        ... )
+        >>> table = ip.analysis.gap_table(recorder.frame(), metrics, unit="nats")
+        >>> table[["layer", "gap_loss", "gap_error"]].to_dict("records")
+        [{'layer': '0', 'gap_loss': 0.5, 'gap_error': 0.125}]
     """
     needs(metrics, _METRICS, "metrics")
     if estimator is None and "estimator" in measurements and "quantity" in measurements:
@@ -118,8 +157,8 @@ def gap_table(
     if missing := [run for run in dict.fromkeys(measurements["run"]) if run not in set(rows["run"])]:
         own = measurements[(measurements["run"] == missing[0]) & (measurements["quantity"] == "I(X;T)")]
         raise InfoplaneError(
-            f"{missing[0]} has no {quantity} by {estimator!r} of these layers, so there is nothing to hold its gap "
-            f"against. It has I(X;T) by {', '.join(dict.fromkeys(own['estimator'])) or 'no estimator'}."
+            f"{missing[0]} has no {quantity} of these layers by the estimator {estimator!r}, so its gap cannot be "
+            f"compared with it. It has I(X;T) by {', '.join(dict.fromkeys(own['estimator'])) or 'no estimator'}."
         )
     table = points(rows, side)
     names = ["run", "panel", "quantity", "layer", "epoch", "replica", "value", "lower", "upper", "standing", "warned"]
@@ -131,7 +170,7 @@ def gap_table(
         own = every[(every["estimator"] == "echo") & (every["quantity"] == quantity)]
         numbers = dict(zip(zip(own["run"], own["layer"], strict=True), echo_places(own), strict=True))
         table["place"] = [numbers[key] for key in zip(table["run"], table["layer"], strict=True)]
-    # place by place, and in each the runs in the order of the frame
+    # sort by place, and keep the order of the runs in the frame within each place
     order = (
         sorted(numbers.values(), key=lambda place: int(place[1:])) if estimator == "echo" else layers_of(measurements)
     )
@@ -140,21 +179,21 @@ def gap_table(
 
 
 def _at(measurements: pd.DataFrame, metrics: pd.DataFrame, epoch: int | None) -> pd.DataFrame:
-    """The measurements of one epoch per run: that one, or the last that has metrics too."""
+    """Return the measurements of one epoch per run: `epoch`, or the last one with metrics."""
     if "run" not in measurements or "epoch" not in measurements:
-        return measurements  # `chosen` says what it lacks
+        return measurements  # `chosen` reports the missing columns
     parts = []
     for run, rows in measurements.groupby("run", sort=False):
         both = sorted(set(rows["epoch"]) & set(metrics.loc[metrics["run"] == run, "epoch"]))
         if not both:
-            raise InfoplaneError(f"{run} has no epoch with both measurements and metrics; there is no gap to draw.")
+            raise InfoplaneError(f"{run} has no epoch with both measurements and metrics, so there is no gap to draw.")
         at = both[-1] if epoch is None else int(choose(str(epoch), map(str, both), f"epoch of {run}"))
         parts.append(rows[rows["epoch"] == at])
     return pd.concat(parts) if parts else measurements
 
 
 def _gaps(metrics: pd.DataFrame, path: str | None, scale: float) -> pd.DataFrame:
-    """test - train of one path per run: run, epoch, replica, path, gap_loss, gap_error."""
+    """Return test minus train per run: run, epoch, replica, path, gap_loss, gap_error."""
     parts = []
     for run, rows in metrics.groupby("run", sort=False):
         known = list(dict.fromkeys(rows["path"]))
@@ -171,19 +210,29 @@ def _gaps(metrics: pd.DataFrame, path: str | None, scale: float) -> pd.DataFrame
 
 
 def correlations(table: pd.DataFrame) -> pd.DataFrame:
-    """Correlate information with the gap, over all runs and within each.
+    """Correlate information with the generalisation gap, over all runs and within each run.
 
-    The interval over all points takes them for independent: replicas of one seed in several runs
-    share their split and are not.
+    The interval over all runs assumes independent points. Replicas with the same seed in several
+    runs share their split, so they are not independent.
 
     Args:
-        table: What `gap_table` gave.
+        table: A table that `gap_table` returned.
 
     Returns:
-        One row per panel, place, gap and run with at least 4 replicas, and one over all points of
-        all runs (run ""), with the columns panel, place, gap, run, rho, low, high, n (points with
-        both numbers), of (points) and note (see `rank_correlation`). A gap that no point has is
-        left out.
+        One row per panel, place, gap and run with at least 4 replicas, and one row over the points
+        of all runs (run ""). The columns are panel, place, gap, run, rho, low, high, n (the points
+        with both numbers), of (all points) and note (see `rank_correlation`). A gap that no point
+        has is left out.
+
+    Example:
+        >>> import pandas as pd
+        >>> import infoplane as ip
+        >>> table = pd.DataFrame(
+        ...     {"panel": "kde", "place": "hidden1", "run": "a", "value": [1.0, 2.0, 3.0, 4.0, 5.0],
+        ...      "gap_loss": [0.1, 0.2, 0.3, 0.5, 0.4], "gap_error": float("nan")}
+        ... )
+        >>> ip.analysis.correlations(table)[["gap", "rho", "n"]].round(2).to_dict("records")
+        [{'gap': 'gap_loss', 'rho': 0.9, 'n': 5}]
     """
     out = []
     for (panel, where), rows in table.groupby(["panel", "place"], sort=False):
@@ -192,7 +241,7 @@ def correlations(table: pd.DataFrame) -> pd.DataFrame:
                 continue
             groups = [("", rows)] + [(str(run), own) for run, own in rows.groupby("run", sort=False)]
             if len(groups) == 2:
-                groups = groups[:1]  # one run is all of them
+                groups = groups[:1]  # with one run, both groups would be the same
             for run, own in groups:
                 if run == "" or len(own) >= _FEWEST:
                     found = rank_correlation(own["value"], own[gap])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["fall_from_peak", "mean_over_replicas"]
 
 _LEVEL = 0.95
-#: what tells one number of a snapshot from another, but for the replica
+#: the columns that identify a number within a snapshot, apart from the replica
 _NUMBER = ("run", "layer", "estimator", "path", "channel", "params", "quantity", "side", "standing")
 
 
@@ -26,26 +26,28 @@ def mean_over_replicas(
 
     Args:
         frame: One row per replica in each group; by default measurements.
-        by: The columns that make a group; those that the frame lacks are left out.
-        value: The column.
+        by: The columns that define a group; columns that the frame lacks are ignored.
+        value: The column to average. NaN values are left out.
 
     Returns:
-        One row per group: the columns of `by`; mean; low and high, NaN for one replica; sd;
-        replicas, NaN values left out. All are in the unit of the column.
+        One row per group, with the columns of `by`, then mean, low and high (the interval; NaN for
+        a single replica), sd (the standard deviation) and replicas (their number). Mean, interval
+        and sd are in the unit of the column.
 
     Raises:
-        InfoplaneError: A replica has several rows in a group.
+        InfoplaneError: If a replica has several rows in one group.
 
     Example:
         >>> import pandas as pd
+        >>> import infoplane as ip
         >>> frame = pd.DataFrame({"run": "r", "replica": [0, 1, 2], "value_nats": [1.0, 2.0, 3.0]})
-        >>> mean_over_replicas(frame).round(2).to_dict("records")
+        >>> ip.analysis.mean_over_replicas(frame).round(2).to_dict("records")
         [{'run': 'r', 'mean': 2.0, 'low': -0.48, 'high': 4.48, 'sd': 1.0, 'replicas': 3}]
     """
     by = [column for column in by if column in frame]
     if (twice := frame.duplicated([*by, "replica"])).any():
         first = frame.loc[twice, [*by, "replica"]].iloc[0].to_dict()
-        raise InfoplaneError(f"mean_over_replicas: a replica has several rows of one group, {first}; expected one.")
+        raise InfoplaneError(f"mean_over_replicas: a replica has several rows in one group, {first}; expected one row.")
     groups = frame.groupby(by, sort=False, dropna=False)[value]
     out = groups.agg(mean="mean", sd="std", replicas="count").reset_index()
     half = _half_width(out["sd"].to_numpy(), out["replicas"].to_numpy())
@@ -55,22 +57,33 @@ def mean_over_replicas(
 def fall_from_peak(frame: pd.DataFrame, quantity: str = "I(X;T)") -> pd.DataFrame:
     """Measure how much each number falls from its peak to the last epoch.
 
-    The peak is that of the mean over replicas. The fall is the mean over replicas of the value at
-    that epoch less the value at the last one, so replicas that peak at other epochs do not add up
-    to a fall that the mean does not have. The largest of several noisy means is a little high, of
-    which the interval does not know.
+    The peak is the epoch with the largest mean over replicas. The fall is the value at that epoch
+    minus the value at the last epoch, averaged over replicas. Replicas that peak at different
+    epochs therefore cannot add up to a fall that their mean does not have. The largest of several
+    noisy means is a little too high, and the interval does not account for that.
 
     Args:
-        frame: Measurements.
-        quantity: The quantity to look at.
+        frame: Measurements, with values in nats.
+        quantity: The quantity to follow.
 
     Returns:
-        One row per number (run, layer, estimator, channel, side and so on), with the columns start,
-        peak, end, means in nats; peak_epoch; fall, low and high, its mean and 95 % interval (NaN
-        for one replica); replicas.
+        One row per number (run, layer, estimator, channel, side and so on). The columns start,
+        peak and end are means in nats; peak_epoch is the epoch of the peak; fall, low and high are
+        the mean fall and its 95 % interval (NaN for a single replica), in nats; replicas is the
+        number of replicas.
 
     Raises:
-        InfoplaneError: The frame does not hold the quantity.
+        InfoplaneError: If the frame does not hold the quantity.
+
+    Example:
+        >>> import pandas as pd
+        >>> import infoplane as ip
+        >>> frame = pd.DataFrame(
+        ...     {"layer": "hidden1", "quantity": "I(X;T)", "replica": 0, "epoch": [0, 10, 20],
+        ...      "value_nats": [1.0, 3.0, 2.5]}
+        ... )
+        >>> ip.analysis.fall_from_peak(frame)[["layer", "peak_epoch", "fall"]].to_dict("records")
+        [{'layer': 'hidden1', 'peak_epoch': 10, 'fall': 0.5}]
     """
     import pandas as pd
 
@@ -98,7 +111,7 @@ def fall_from_peak(frame: pd.DataFrame, quantity: str = "I(X;T)") -> pd.DataFram
 
 
 def _half_width(sd: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Of the interval of a mean of n values with this standard deviation; NaN for one value."""
+    """Return half the width of the interval of a mean of n values; NaN for a single value."""
     from scipy.stats import t
 
     n = n.astype(float)

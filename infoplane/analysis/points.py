@@ -1,4 +1,4 @@
-"""From rows of measurements to points: a choice of rows, brackets, means over replicas."""
+"""From rows of measurements to points of a figure: choose rows, join brackets, average replicas."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ __all__ = [
     "warned",
 ]
 
-#: which value of a bracket stands for it
+#: the value that can stand for a bracket
 ENDS = ("mid", "lower", "upper")
-#: the quantities that say something of the label, and not of the input
+#: the quantities about the label; all others are about the input
 LABEL = ("I(T;Y)", "I(Z;Y)")
-#: what a noisy layer calls its own information, in place of what an estimator of a layer calls it
+#: the name of a quantity for a noisy layer itself, by its name for an estimator of a layer
 OWN = {"I(X;T)": "I(Z;X)", "I(T;Y)": "I(Z;Y)"}
-#: the channel of a row that measures a noisy layer through the noise of that layer
+#: the channels of rows that measure a noisy layer through its own noise
 NOISE = ("echo", "gaussian", "dropout")
-#: the last part of the name of a noisy layer that was put behind another one
+#: the last part of the name of a noisy layer that was inserted after another layer
 _BEHIND = ("echo", "noise")
-#: whose numbers stand in the panel of another: the decoder's bound completes that of an Echo layer
+#: estimators whose numbers belong in the panel of another one: the decoder's lower bound on I(Z;Y)
+#: completes the upper bound of an Echo layer
 _PANEL_OF = {"decoder": "echo"}
 _POINT = ["run", "panel", "quantity", "layer", "epoch", "replica"]
 _TEXTS = ("side", "path", "channel", "params", "warnings")
@@ -50,23 +51,26 @@ def layers_of(frame: pd.DataFrame) -> list[str]:
 
 
 def noisy_layers(frame: pd.DataFrame) -> list[str]:
-    """Return the noisy layers of a frame: those with a number through their own noise."""
+    """Return the layers of a frame that have a number measured through their own noise."""
     return layers_of(frame[frame["channel"].isin(NOISE)])
 
 
 def base_layers(layers: Iterable[str]) -> dict[str, str]:
-    """Return, for each layer, the layer that it belongs to: for most layers, the layer itself.
+    """Return the layer that each layer belongs to: for most layers, the layer itself.
 
-    A noisy layer that was put behind a module bears the name of the module and one word more. It
-    belongs to that module, or where the frame has no number of it, to the nearest module around it
-    that the frame does have.
+    A noisy layer that was inserted after a module has the name of the module and one more word. It
+    belongs to that module. If the frame has no number for that module, the noisy layer belongs to
+    the nearest enclosing module that the frame has.
 
     Args:
         layers: The names of all layers of a frame.
 
+    Returns:
+        The name of the base layer, by the name of the layer.
+
     Example:
-        >>> base_layers(["hidden1", "hidden2", "hidden2.linear.echo", "1.noise"])
-        {'hidden1': 'hidden1', 'hidden2': 'hidden2', 'hidden2.linear.echo': 'hidden2', '1.noise': '1'}
+        >>> base_layers(["hidden1", "hidden1.linear.echo", "1.noise"])
+        {'hidden1': 'hidden1', 'hidden1.linear.echo': 'hidden1', '1.noise': '1'}
     """
     names = list(dict.fromkeys(layers))
     out = {}
@@ -83,9 +87,10 @@ def base_layers(layers: Iterable[str]) -> dict[str, str]:
 
 
 def echo_places(frame: pd.DataFrame) -> pd.Series:
-    """Return the place of the layer of each row among the Echo layers of its run: Z1, Z2, ...
+    """Return the place of each row's layer among the Echo layers of its run: Z1, Z2 and so on.
 
-    Runs may call the same place by different names (an Echo layer before a ReLU, or after a tanh).
+    The same place can have different names in different runs, because an Echo layer goes before a
+    ReLU but after a tanh.
     """
     number: dict[tuple[str, str], str] = {}
     for run, rows in frame.groupby("run", sort=False):
@@ -102,7 +107,19 @@ def in_unit(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
         unit: "bits" or "nats".
 
     Returns:
-        The frame with the columns value, stderr, error and ceiling in place of those.
+        The frame, with the columns value, stderr, error and ceiling in place of those four.
+
+    Raises:
+        InfoplaneError: If the unit is not known.
+
+    Example:
+        >>> import math
+        >>> import pandas as pd
+        >>> import infoplane as ip
+        >>> names = ["value_nats", "stderr_nats", "error_nats", "ceiling_nats"]
+        >>> frame = pd.DataFrame([dict.fromkeys(names, math.log(4))])
+        >>> ip.analysis.in_unit(frame, "bits").to_dict("records")
+        [{'value': 2.0, 'stderr': 2.0, 'error': 2.0, 'ceiling': 2.0}]
     """
     size = UNITS[choose(unit, UNITS, "unit")]
     names = {f"{name}_nats": name for name in ("value", "stderr", "error", "ceiling")}
@@ -113,26 +130,29 @@ def in_unit(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
 
 
 def loss_unit(metrics: pd.DataFrame, unit: str) -> tuple[float, str]:
-    """Return the divisor of a loss for `unit`, and the unit of the quotient: not of squared errors."""
+    """Return the number to divide a loss by, and the unit of the result.
+
+    A cross-entropy is converted from nats to `unit`. A squared error keeps its own unit.
+    """
     size = UNITS[choose(unit, UNITS, "unit")]
     objectives = set(metrics["objective"]) if "objective" in metrics else {"cross-entropy"}
     if len(objectives) > 1:
         raise InfoplaneError(
-            f"The runs have different losses, {' and '.join(sorted(objectives))}; expected runs of one kind to draw."
+            f"The runs have different losses, {' and '.join(sorted(objectives))}; expected runs with the same loss."
         )
     return (size, unit) if objectives <= {"cross-entropy"} else (1.0, objectives.pop())
 
 
 def needs(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
-    """Raise InfoplaneError where a frame lacks columns, or holds no rows of `what`."""
+    """Raise InfoplaneError if a frame of `what` is empty or lacks any of the columns."""
     if frame.empty:
-        raise InfoplaneError(f"The frame holds no {what}; there is nothing to draw.")
+        raise InfoplaneError(f"The frame holds no {what}, so there is nothing to draw.")
     if missing := [column for column in columns if column not in frame.columns]:
         raise InfoplaneError(f"The frame lacks the columns {', '.join(missing)}: expected a frame of {what}.")
 
 
 def warned(warnings: pd.Series, but: Iterable[str] = ()) -> pd.Series:
-    """Return whether each number has a warning other than those in `but`, from its codes."""
+    """Return whether each number has a warning other than those in `but`, given its codes."""
     but = {"", *but}
     return warnings.fillna("").map(lambda codes: not but.issuperset(codes.split(";"))).astype(bool)
 
@@ -145,41 +165,61 @@ def chosen(
     layers: Iterable[str] | None = None,
     epochs: Iterable[int] | None = None,
 ) -> pd.DataFrame:
-    """Return the rows that are asked for, with a column `panel` and one `end`.
+    """Select the rows that were asked for, and add the columns `panel` and `end`.
 
-    A panel is an estimator; where one was run with several parameters, an estimator and its
-    parameters. The end says which end of a bracket the number is: lower, upper, or both where it is
-    no bracket. The baselines from permuted points (side "null") are left out, for they are no
-    points of a figure.
+    A panel is an estimator, with its parameters if it was run with several. The end says which end
+    of a bracket the number is: lower, upper, or both if it is not part of a bracket. Baselines from
+    permuted points (side "null") are left out, because they are not points of a figure.
 
     Args:
         frame: Measurements (`records.COLUMNS`).
         unit: "bits" or "nats" (see `in_unit`).
-        estimator: A panel to keep; default: all.
-        layers: Names of layers to keep; default: all.
-        epochs: Epochs to keep; default: all.
+        estimator: The panel to keep; all by default.
+        layers: The names of the layers to keep; all by default.
+        epochs: The epochs to keep; all by default.
+
+    Returns:
+        The selected rows, in `unit`, with the columns `panel`, `end` and `ln_n` (ln N, in `unit`).
 
     Raises:
-        InfoplaneError: The frame is empty, lacks columns, has several probes or several values of
-            one point, or does not hold what was asked for.
+        InfoplaneError: If the frame is empty, lacks columns, has several probes or several values
+            for one point, or does not hold what was asked for.
     """
-    if missing := [column for column in COLUMNS if column not in frame.columns]:
-        raise InfoplaneError(f"The frame lacks the columns {', '.join(missing)}: expected a frame of measurements.")
-    if frame.empty:
-        raise InfoplaneError("The frame holds no measurements; there is nothing to draw.")
-    probes = list(dict.fromkeys(frame["probe"]))
-    if len(probes) > 1:
-        raise InfoplaneError(
-            f"The frame holds the probes {', '.join(map(str, probes))}, which are not to be averaged. Choose one, e.g. "
-            f"frame[frame.probe == {probes[0]!r}]."
-        )
-    frame = in_unit(frame, unit).reset_index(drop=True)  # frames put together repeat their labels
+    _check(frame)
+    frame = in_unit(frame, unit).reset_index(drop=True)  # concatenated frames repeat their index
     for name in _TEXTS:
         frame[name] = frame[name].fillna("").astype(str)
     frame = frame[frame["side"] != "null"].reset_index(drop=True)
     frame["panel"] = frame["estimator"].replace(_PANEL_OF)
     frame["end"] = _ends(frame)
     frame["ln_n"] = np.log(frame["n"].where(frame["n"] > 0)) / UNITS[unit]
+    frame = frame[_asked(frame, estimator, layers, epochs)].copy()
+    for panel, rows in frame.groupby("panel", sort=False):
+        settings = rows["params"]
+        if _clashing(rows).any() and panel not in _PANEL_OF.values() and settings.nunique() > 1:
+            frame.loc[rows.index, "panel"] = f"{panel}, " + settings
+    _check_single(frame)
+    return frame
+
+
+def _check(frame: pd.DataFrame) -> None:
+    """Raise InfoplaneError unless a frame holds measurements on a single probe."""
+    if missing := [column for column in COLUMNS if column not in frame.columns]:
+        raise InfoplaneError(f"The frame lacks the columns {', '.join(missing)}: expected a frame of measurements.")
+    if frame.empty:
+        raise InfoplaneError("The frame holds no measurements, so there is nothing to draw.")
+    probes = list(dict.fromkeys(frame["probe"]))
+    if len(probes) > 1:
+        raise InfoplaneError(
+            f"The frame holds the probes {', '.join(map(str, probes))}, which must not be averaged. Choose one of "
+            f"them, e.g. frame[frame.probe == {probes[0]!r}]."
+        )
+
+
+def _asked(
+    frame: pd.DataFrame, estimator: str | None, layers: Iterable[str] | None, epochs: Iterable[int] | None
+) -> pd.Series:
+    """Return which rows were asked for; every run must have some."""
     keep = pd.Series(True, index=frame.index)
     if estimator is not None:
         keep &= frame["panel"] == choose(estimator, dict.fromkeys(frame["panel"]), "estimator")
@@ -194,11 +234,11 @@ def chosen(
             f"{lost[0]} has none of the layers, estimators and epochs asked for. Its layers: "
             f"{', '.join(layers_of(own))}; its estimators: {', '.join(dict.fromkeys(own['panel']))}."
         )
-    frame = frame[keep].copy()
-    for panel, rows in frame.groupby("panel", sort=False):
-        settings = rows["params"]
-        if _clashing(rows).any() and panel not in _PANEL_OF.values() and settings.nunique() > 1:
-            frame.loc[rows.index, "panel"] = f"{panel}, " + settings
+    return keep
+
+
+def _check_single(frame: pd.DataFrame) -> None:
+    """Raise InfoplaneError if a point has several values."""
     again = _clashing(frame)
     if again.any():
         first = frame[again].iloc[0]
@@ -210,17 +250,16 @@ def chosen(
             f"{first['epoch']}, replica {first['replica']}, which differ in {', '.join(differ) or 'nothing'}. "
             "Keep one of them."
         )
-    return frame
 
 
 def _ends(frame: pd.DataFrame) -> np.ndarray:
-    """The end of a bracket that each row is: its side, that of a lone bound, or both."""
+    """Return the end of a bracket that each row is, from its side or its standing."""
     said = frame["side"].where(frame["side"] != "", frame["standing"])
     return np.where(said.isin(["upper", "lower"]), said, "both")
 
 
 def _clashing(frame: pd.DataFrame) -> pd.Series:
-    """Which rows say the same end of the same point as another."""
+    """Return which rows give the same end of the same point as another row."""
     clashing = pd.Series(False, index=frame.index)
     for end in ("lower", "upper"):
         own = frame[frame["end"].isin([end, "both"])]
@@ -229,17 +268,20 @@ def _clashing(frame: pd.DataFrame) -> pd.Series:
 
 
 def points(rows: pd.DataFrame, side: str = "mid") -> pd.DataFrame:
-    """Put the two ends of each bracket together.
+    """Join the two ends of each bracket.
 
     Args:
-        rows: What `chosen` gave.
-        side: The value of a bracket: "mid", "lower" or "upper".
+        rows: The rows that `chosen` returned.
+        side: The value that stands for a bracket: "mid", "lower" or "upper".
 
     Returns:
-        One row per run, panel, quantity, layer, epoch and replica, with the columns lower and upper
-        (the same for a number that is no bracket, NaN for an end that is not known); value, as
-        `side` says, or the only end; warned; ceiling; ln_n; standing (exact | upper | lower |
-        bracket | estimate).
+        One row per run, panel, quantity, layer, epoch and replica. The columns are lower and upper
+        (equal for a number that is not a bracket, NaN for an end that is not known); value (as
+        `side` says, or the only end there is); warned; ceiling; ln_n; standing (exact | upper |
+        lower | bracket | estimate).
+
+    Raises:
+        InfoplaneError: If `side` is not known.
     """
     choose(side, ENDS, "side")
     ends = {
@@ -257,22 +299,22 @@ def points(rows: pd.DataFrame, side: str = "mid") -> pd.DataFrame:
 
 
 def _standing(flags: dict[str, pd.Series]) -> np.ndarray:
-    """The standing of several numbers put together: exact only if all of them are."""
+    """Combine the standings of several numbers: exact only if all of them are exact."""
     kinds = [flags["is_estimate"], flags["is_upper"] & flags["is_lower"], flags["is_upper"], flags["is_lower"]]
     return np.select(kinds, ["estimate", "bracket", "upper", "lower"], "exact")
 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:
-    """Take the means over replicas, NaN left out.
+    """Take the means over replicas; NaN values are left out.
 
     Args:
-        table: What `points` gave.
+        table: The table that `points` returned.
 
     Returns:
-        One row per run, panel, quantity, layer and epoch: lower, upper, value; spread, the standard
-        deviation of value over replicas (NaN for one); ceiling and ln_n, the largest; standing,
-        exact only if every replica is; warned, if any replica is. An end of the bracket is NaN if a
-        replica lacks it.
+        One row per run, panel, quantity, layer and epoch. The columns are lower, upper and value
+        (means); spread (the standard deviation of value over replicas, NaN for a single one);
+        ceiling and ln_n (the largest); standing (exact only if every replica is); warned (true if
+        any replica is). An end of the bracket is NaN if any replica lacks it.
     """
     of = {kind: table["standing"] == kind for kind in ("exact", "upper", "lower", "estimate")}
     bracket = table["standing"] == "bracket"

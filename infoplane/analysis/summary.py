@@ -1,4 +1,4 @@
-"""What a run came to, as a table for people and as an object for programs."""
+"""The summary of a run, as a table for people and as an object for programs."""
 
 from __future__ import annotations
 
@@ -16,16 +16,46 @@ __all__ = ["columns", "render", "summary", "through"]
 
 
 def summary(measurements: pd.DataFrame, metrics: pd.DataFrame, unit: str = "bits") -> dict[str, Any]:
-    """The last epoch of a run: one row a layer, quantity and estimator, over replicas; losses, accuracies and gaps.
+    """Summarise the last epoch of a run.
 
-    A bracket is one row with `lower` and `upper`. value, lower, upper: means over replicas; spread: their standard
-    deviation. standing: how many replicas have each. impossible: how many of all `measured` numbers of the run have
-    each of the warnings that say so (`consistency`). All in `unit`; losses too, but of a regression. performance is
-    empty where nothing was trained.
+    Args:
+        measurements: The measurements of one run, in nats.
+        metrics: Its losses, accuracies and errors; an empty frame if nothing was trained.
+        unit: The unit of all information and cross-entropies in the result: "bits" or "nats".
+
+    Returns:
+        A dictionary that can be written as JSON:
+
+        - epoch, replicas, unit: The last epoch, the number of replicas, and the unit.
+        - numbers: One row per layer, quantity and estimator. A bracket is one row with `lower` and
+          `upper`, any other number has `value`; these are means over replicas, and their spreads
+          are standard deviations. `standing` and `warnings` count the replicas that have each.
+        - performance: Losses, accuracies and generalisation gaps per path through the network. The
+          loss of a regression is not in `unit`. Empty if nothing was trained.
+        - measured: The number of measurements over the whole run.
+        - impossible: How many of them have each of the warnings for numbers that cannot be right
+          (`recording.consistency`).
+
+    Raises:
+        InfoplaneError: If the unit is not known.
+
+    Example:
+        >>> import pandas as pd
+        >>> import torch
+        >>> import infoplane as ip
+        >>> x = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
+        >>> model = torch.nn.Sequential(torch.nn.Identity())
+        >>> recorder = ip.Recorder(model, x, estimators=["counting"])
+        >>> tables = recorder.snapshot(epoch=3)
+        >>> found = ip.analysis.summary(recorder.frame(), pd.DataFrame(), unit="bits")
+        >>> found["epoch"], found["measured"]
+        (3, 1)
+        >>> [(row["layer"], row["quantity"], float(row["value"])) for row in found["numbers"]]
+        [('0', 'I(X;T)', 1.0)]
     """
     scale = UNITS[choose(unit, UNITS, "unit")]
     last = measurements[measurements["epoch"] == measurements["epoch"].max()]
-    # a layer's rows together, what Echo noise knows of it first
+    # keep the rows of a layer together, with the numbers of its own Echo noise first
     place = {layer: i for i, layer in enumerate(last["layer"].unique())}
     last = last.assign(place=last["layer"].map(place), late=~last["channel"].eq("echo")).sort_values(
         ["place", "late"], kind="stable"
@@ -34,21 +64,7 @@ def summary(measurements: pd.DataFrame, metrics: pd.DataFrame, unit: str = "bits
     keys = ["layer", "quantity", "estimator", "path", "channel", "params", "baseline"]
     last = last.assign(baseline=last["side"].eq("null"), side=last["side"].where(last["side"].ne(""), last["standing"]))
     for key, group in last.groupby(keys, sort=False):
-        row: dict[str, Any] = dict(zip(keys, key, strict=True))
-        sides = {side: part["value_nats"] / scale for side, part in group.groupby("side", sort=False)}
-        if {"lower", "upper"} <= set(sides):
-            row |= {"lower": sides["lower"].mean(), "lower_spread": sides["lower"].std()}
-            row |= {"upper": sides["upper"].mean(), "upper_spread": sides["upper"].std()}
-        else:
-            row |= {"value": (group["value_nats"] / scale).mean(), "spread": (group["value_nats"] / scale).std()}
-        row["standing"] = group["standing"].value_counts(sort=False).sort_index().to_dict()
-        row["law"] = " or ".join(sorted(group["law"].unique()))
-        row["n"] = int(group["n"].max())
-        row["ceiling"] = group["ceiling_nats"].mean() / scale
-        codes = group.loc[group["warnings"] != "", ["replica", "warnings"]]
-        pairs = codes["warnings"].str.split(";").explode().to_frame().join(codes["replica"])
-        row["warnings"] = {c: int(p["replica"].nunique()) for c, p in pairs.groupby("warnings", sort=False)}
-        rows.append(row)
+        rows.append(dict(zip(keys, key, strict=True)) | _number(group, scale))
     codes = measurements["warnings"].str.split(";").explode()
     return {
         "impossible": {code: int((codes == code).sum()) for code in IMPOSSIBLE if (codes == code).any()},
@@ -61,7 +77,27 @@ def summary(measurements: pd.DataFrame, metrics: pd.DataFrame, unit: str = "bits
     }
 
 
+def _number(group: pd.DataFrame, scale: float) -> dict[str, Any]:
+    """Summarise one number over replicas; scale: nats per unit."""
+    row: dict[str, Any] = {}
+    sides = {side: part["value_nats"] / scale for side, part in group.groupby("side", sort=False)}
+    if {"lower", "upper"} <= set(sides):
+        row |= {"lower": sides["lower"].mean(), "lower_spread": sides["lower"].std()}
+        row |= {"upper": sides["upper"].mean(), "upper_spread": sides["upper"].std()}
+    else:
+        row |= {"value": (group["value_nats"] / scale).mean(), "spread": (group["value_nats"] / scale).std()}
+    row["standing"] = group["standing"].value_counts(sort=False).sort_index().to_dict()
+    row["law"] = " or ".join(sorted(group["law"].unique()))
+    row["n"] = int(group["n"].max())
+    row["ceiling"] = group["ceiling_nats"].mean() / scale
+    codes = group.loc[group["warnings"] != "", ["replica", "warnings"]]
+    pairs = codes["warnings"].str.split(";").explode().to_frame().join(codes["replica"])
+    row["warnings"] = {c: int(p["replica"].nunique()) for c, p in pairs.groupby("warnings", sort=False)}
+    return row
+
+
 def _performance(metrics: pd.DataFrame, scale: float) -> list[dict[str, Any]]:
+    """Return losses, accuracies and gaps at the last epoch, one row per path."""
     if metrics.empty:
         return []
     last = metrics[metrics["epoch"] == metrics["epoch"].max()]
@@ -81,7 +117,14 @@ def _performance(metrics: pd.DataFrame, scale: float) -> list[dict[str, Any]]:
 
 
 def render(result: dict[str, Any]) -> str:
-    """The summary as text: every number with its standing, law, channel, unit and warnings."""
+    """Render a summary as text: every number with its standing, law, channel and warnings.
+
+    Args:
+        result: The dictionary that `summary` returned.
+
+    Returns:
+        A table of the numbers, and one of losses and accuracies if something was trained.
+    """
     unit, replicas = result["unit"], result["replicas"]
     heads = ["layer", "quantity", unit, "standing", "estimator", "channel", "law", "warnings"]
     body = [
@@ -100,17 +143,23 @@ def render(result: dict[str, Any]) -> str:
     text = columns(heads, body)
     text += f"\n\n{unit}"
     if replicas > 1:
-        text += f"; mean ± standard deviation over {replicas} replicas; a number after a word: in how many of them"
-    text += "\nlaw: of these very points, unless it says population; what a warning means: infoplane warnings CODE"
+        text += (
+            f"; mean ± standard deviation over {replicas} replicas; a number after a word counts the replicas with it"
+        )
+    text += "\nlaw: numbers are about these very points unless it says population"
+    text += "; `infoplane warnings CODE` explains a warning"
     if result["impossible"]:
         found = ", ".join(f"{code} {n}" for code, n in result["impossible"].items())
-        text += f"\nof all {result['measured']} numbers of the run, those that cannot be what they say: {found}"
+        text += f"\nof all {result['measured']} numbers of the run, these cannot be right: {found}"
     performance = _performance_table(result["performance"], unit)
     return f"{text}\n\n{performance}" if performance else text
 
 
 def _performance_table(rows: list[dict[str, Any]], unit: str) -> str:
-    """Accuracies and losses; a regression has no accuracy, and its loss is not in nats. "" where there are none."""
+    """Render accuracies and losses; "" if there are none.
+
+    A regression has no accuracy, and its loss is not in nats.
+    """
     if not rows:
         return ""
     regression = rows[0]["objective"] != "cross-entropy"
@@ -123,7 +172,16 @@ def _performance_table(rows: list[dict[str, Any]], unit: str) -> str:
 
 
 def through(path: str, channel: str, baseline: bool = False) -> str:
-    """The channel of a number in words, with the codes that were sent through it where they are not plain ones."""
+    """Describe the channel of a number, and which codes were sent through it.
+
+    Args:
+        path: The path of the number ("" | noise-off | sampled | replicates).
+        channel: The name of the channel.
+        baseline: Whether the number is a baseline from permuted points.
+
+    Returns:
+        The words for a table; the path is left out if it is the usual one.
+    """
     words = ["permuted"] * baseline + [path] * (path in ("noise-off", "replicates")) + [channel]
     return ", ".join(words)
 
@@ -139,13 +197,14 @@ def _pm(value: float, spread: float) -> str:
 
 
 def _counted(counts: dict[str, int], replicas: int) -> str:
-    """ "exact", or "exact 4, upper 1" where replicas differ."""
+    """Return "exact", or "exact 4, upper 1" if replicas differ."""
     if all(n >= replicas for n in counts.values()):
         return ", ".join(counts)
     return ", ".join(f"{name} {n}" for name, n in counts.items())
 
 
 def columns(heads: list[str], body: list[list[str]]) -> str:
+    """Lay out rows of text in aligned columns, with a rule below the heads."""
     widths = [max(len(line[i]) for line in [heads, *body]) for i in range(len(heads))]
     lines = [heads, ["-" * w for w in widths], *body]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)

@@ -1,4 +1,4 @@
-"""Every estimator beside what is known exactly: channels with their truths, trials, and verdicts."""
+"""Estimators tried on channels whose information is known."""
 
 import lazy_loader
 

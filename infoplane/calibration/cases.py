@@ -1,4 +1,4 @@
-"""Channels that know their own information, in the form in which a Recorder would show them to an estimator."""
+"""Channels with known information, in the form in which a Recorder presents a layer."""
 
 from __future__ import annotations
 
@@ -31,13 +31,18 @@ __all__ = ["Case", "Shown", "Truth", "cases"]
 Floats = npt.NDArray[np.float64]
 
 INPUT, LABEL = "I(X;T)", "I(T;Y)"
-#: Passes of the Monte Carlo that is the truth of N points through Gaussian noise.
+#: The number of draws in the Monte Carlo truth of N points behind Gaussian noise.
 _REFERENCE_DRAWS = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What is known, in nats, and the standard error with which."""
+    """A known information.
+
+    Args:
+        value: The information, in nats.
+        stderr: Its standard error, in nats.
+    """
 
     value: float
     stderr: float = 0.0
@@ -47,8 +52,12 @@ class Truth:
 class Shown:
     """One draw of N points through a channel.
 
-    truths: by what is measured (INPUT, LABEL) and under which law (POINTS, POPULATION). known: what the channel says of
-    itself, which for an Echo layer is its rate with its certificate.
+    Args:
+        reading: The codes, as a Recorder presents them to an estimator.
+        truths: The known information by quantity (INPUT or LABEL) and law (POINTS or POPULATION).
+        labels: The class of each point, (N,); None if the channel has no labels.
+        known: Returns what the channel knows about itself. For an Echo layer this is its rate, with
+            its certificate.
     """
 
     reading: Reading
@@ -59,9 +68,15 @@ class Shown:
 
 @dataclass(frozen=True)
 class Case:
-    """channel: what it is. family: what it is drawn with. dimension: D; n: N. estimators: what is held against it.
+    """A channel, and the estimators that are tried on it.
 
-    show: seed -> one draw.
+    Args:
+        channel: The name of the channel.
+        family: The family of channels that it belongs to; a figure has one colour per family.
+        dimension: The number D of units.
+        n: The number N of points.
+        estimators: The estimators that are tried on it.
+        show: Makes one draw from a seed.
     """
 
     channel: str
@@ -73,7 +88,12 @@ class Case:
 
 
 def cases(estimators: Callable[[str, float, int, int], tuple[Estimator, ...]], *, thorough: bool) -> list[Case]:
-    """Every channel of the calibration. estimators: (family, noise variance, D, N) -> those that are tried on it."""
+    """List the channels of the calibration.
+
+    Args:
+        estimators: Returns the estimators to try, given (family, noise variance, D, N).
+        thorough: Whether to list more sizes N and more dimensions.
+    """
     found: list[Case] = []
 
     def add(channel: str, family: str, dimension: int, n: int, variance: float, show: Callable[[int], Shown]) -> None:
@@ -112,7 +132,7 @@ def _sizes(function: str, std: float, dimension: int, thorough: bool) -> tuple[i
     return (250, 1000, 4000) if (function, std) == ("tanh", 0.3) and dimension in (2, 10) else (1000,)
 
 
-# neurons side by side, rotated: I(X;T) = D times that of one
+# rotated layers of D separate neurons: I(X;T) is D times the information of one neuron
 
 FUNCTIONS: dict[str, Callable[[Floats], Floats]] = {
     "linear": lambda x: x,
@@ -131,13 +151,16 @@ def _neurons(function: str, std: float, dimension: int, n: int) -> Callable[[int
 
 
 def _of_points(f: Tensor, variance: float, seed: int) -> Truth:
-    """X uniform over these points themselves: the Monte Carlo is unbiased there, and its error is known."""
+    """Return the truth for X uniform over these points.
+
+    The Monte Carlo is unbiased for this law, and its error is known.
+    """
     found = mixture_information(f, variance, draws=_REFERENCE_DRAWS, population=True, seed=derive("truth", seed))
     return Truth(float(found.information), float(found.stderr))
 
 
 def _linear_net(dimension: int, n: int) -> Callable[[int], Shown]:
-    """Three linear layers in a row on correlated Gaussian inputs."""
+    """Three linear layers in a row, on correlated Gaussian inputs."""
 
     def show(seed: int) -> Shown:
         generator = _generator("linear", seed)
@@ -163,7 +186,10 @@ def _linear_net(dimension: int, n: int) -> Callable[[int], Shown]:
 
 
 def _binary(std: float, n: int) -> Callable[[int], Shown]:
-    """X = -1 or 1, and Y = X: n / 2 of each, so that these points are as the population is."""
+    """X = -1 or 1, and Y = X.
+
+    There are n / 2 points of each value, so the points represent the population exactly.
+    """
 
     def show(seed: int) -> Shown:
         y = torch.randperm(n, generator=_generator("binary", seed)) % 2
@@ -176,7 +202,10 @@ def _binary(std: float, n: int) -> Callable[[int], Shown]:
 
 
 def _bits(std: float) -> Callable[[int], Shown]:
-    """All patterns of 12 bits, each bit through noise of its own: these points are the population."""
+    """All patterns of 12 bits, with independent noise on each bit.
+
+    The points are the whole population.
+    """
 
     def show(seed: int) -> Shown:
         x, _ = icosahedron()
@@ -189,7 +218,10 @@ def _bits(std: float) -> Callable[[int], Shown]:
 
 
 def _quantised() -> Callable[[int], Shown]:
-    """The second layer of a 4-bit net on the 12-bit task, as initialised: what it holds is counted."""
+    """The second layer of a 4-bit network on the 12-bit task, with its initial weights.
+
+    Its information is counted.
+    """
 
     def show(seed: int) -> Shown:
         x, y = icosahedron()
@@ -215,7 +247,10 @@ def _quantised() -> Callable[[int], Shown]:
 
 
 def _entropy(symbols: Sequence[object]) -> float:
-    """By a sum of its own: a truth does not come from what it judges."""
+    """Return the plug-in entropy of symbols.
+
+    It has a sum of its own, because a truth must not come from the code that it judges.
+    """
     return -math.fsum(c / len(symbols) * math.log(c / len(symbols)) for c in Counter(symbols).values())
 
 
@@ -223,7 +258,7 @@ def _entropy(symbols: Sequence[object]) -> float:
 
 
 def _ring(n: int, generator: torch.Generator) -> Tensor:
-    """A ring with a gap: two dimensions, dependent, nothing like a Gaussian."""
+    """Draw from a ring with a gap: two dependent dimensions, far from a Gaussian."""
     angle = 5.0 * torch.rand(n, dtype=torch.float64, generator=generator)
     radius = 1.0 + 0.15 * torch.randn(n, dtype=torch.float64, generator=generator)
     return torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
@@ -238,7 +273,7 @@ def _uniform(n: int, generator: torch.Generator) -> Tensor:
 
 
 Law = Callable[[int, torch.Generator], Tensor]
-#: what goes in, and (bias, slope) of the log odds of s: s = .9155 sigmoid(bias + slope f)
+#: the law of the input, and the scale s = .9155 sigmoid(bias + slope f) as (bias, slope)
 ECHO: dict[str, tuple[Law, tuple[float, float]]] = {
     "Gaussian, s = 0.5": (_gaussian, (math.log(0.5 / 0.4155), 0.0)),
     "Gaussian, s = 0.1": (_gaussian, (math.log(0.1 / 0.8155), 0.0)),
@@ -255,7 +290,7 @@ def _echo(law: Law, scale: tuple[float, float], n: int) -> Callable[[int], Shown
 
     def show(seed: int) -> Shown:
         x = law(n, _generator("echo", seed)).float()
-        # what the rate is in the mean over the law: of a sample so large that its error is beside the point
+        # the mean rate over the law, from a sample so large that its error does not matter
         many = law(2_000_000, _generator("law", seed))
         per_row = -(torch.nn.functional.logsigmoid(bias + slope * many) + math.log(_MAX_SCALE)).sum(1)
         truth = Truth(float(per_row.mean()), float(per_row.std()) / math.sqrt(len(many)))
@@ -267,7 +302,10 @@ def _echo(law: Law, scale: tuple[float, float], n: int) -> Callable[[int], Shown
 
 
 def _echo_signs(s: float) -> Callable[[int], Shown]:
-    """X = -1 or 1: I = min(-ln s, ln 2), with the threshold at s = 1/2 (found by iterating the density)."""
+    """X = -1 or 1, where I = min(-ln s, ln 2).
+
+    The threshold at s = 1/2 was found by iterating the density of the noise.
+    """
 
     def show(seed: int) -> Shown:
         x = (torch.randperm(4096, generator=_generator("signs", seed)) % 2 * 2.0 - 1.0).unsqueeze(1)
@@ -308,7 +346,7 @@ def _shown_echo(
     return Shown(reading, truths, known=lambda: rates)
 
 
-#: Draws of every input that an estimator may ask for.
+#: The number of draws per input that an estimator may ask for.
 _REPLICATES = 64
 
 

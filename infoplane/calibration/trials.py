@@ -1,4 +1,4 @@
-"""Running the calibration: every channel, every estimator, every seed, over the cores of the machine."""
+"""Run the calibration: every channel, estimator and seed, in parallel over the cores."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = ["calibrate", "standard_estimators"]
 
-#: Which estimators are tried with which channels, as the command line names them; {s2} is the variance of the noise.
+#: The estimators that are tried per family of channels, as they are written on the command line;
+#: {s2} stands for the variance of the noise.
 _ADDITIVE = (
     *("kde:noise_variance={s2}", "mixture:noise_variance={s2}", "mean-field:noise_variance={s2}"),
     *("ksg:noise_variance={s2}", "infonce:noise_variance={s2},steps=200"),
     *("nwj:noise_variance={s2},steps=200", "smile:noise_variance={s2},steps=200", "renyi"),
 )
-#: A second a number: of neurons, tried with these numbers of units only.
+#: These estimators take a second per number, so neurons are tried with these numbers of units only.
 _COSTLY, _COSTLY_UNITS = ("nwj", "smile"), (1, 5, 20)
 _OF_ECHO = (
     "ksg",
@@ -55,13 +56,30 @@ _TRIED: dict[str, tuple[str, ...]] = {
     "echo": _OF_ECHO,
     "echo, two points": _OF_ECHO,
 }
-#: (which case, which seed, thorough)
+#: (index of the case, seed, thorough)
 Task = tuple[int, int, bool]
 _QUANTITY = {"I(X;T)": INPUT, "I(Z;X)": INPUT, "I(T;Y)": LABEL, "I(Z;Y)": LABEL}
 
 
 def standard_estimators(family: str, variance: float, dimension: int, n: int) -> tuple[Estimator, ...]:
-    """What is tried on the channels of a family: all that can say something of it."""
+    """List the estimators that apply to a family of channels.
+
+    Args:
+        family: The family: neurons, linear net, binary, 12 bits, quantised, echo, or
+            echo, two points.
+        variance: The variance of the noise of the channel.
+        dimension: The number of units.
+        n: The number of points.
+
+    Returns:
+        The estimators, set up for that noise.
+
+    Example:
+        >>> import infoplane as ip
+        >>> found = ip.calibration.standard_estimators("quantised", 0.001, 3, 4096)
+        >>> [estimator.name for estimator in found]
+        ['counting', 'binning', 'binning', 'decoder']
+    """
     tried = [
         text
         for text in _TRIED[family]
@@ -78,20 +96,39 @@ def calibrate(
     processes: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Every estimator on channels whose information is known: one row a channel, seed and number.
+    """Try every estimator on channels whose information is known.
 
-    thorough: more sizes N, more dimensions and more seeds (2, or 10). only: families of channels, all if empty.
-    processes: default: one a core; each works on one thread.
-    Columns: those of a number (`records.Estimate`), channel_name, family, dimension, points, seed, truth_nats and its
-    standard error, error_nats (value - truth; what the number itself says of its error is allowed_nats), seconds,
-    megabytes (what the peak of the process's memory grew by) and the verdict.
+    Args:
+        thorough: Whether to try more sizes N, more dimensions and more seeds.
+        seeds: The number of draws of each channel; by default 2, or 10 if `thorough`.
+        only: The families of channels to try; all if empty.
+        processes: The number of processes, each with one thread; by default one per core.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        One row per channel, seed and number. The columns are those of a number
+        (`records.Estimate`) and channel_name, family, dimension, points, seed, truth_nats,
+        truth_stderr_nats (the standard error of the truth), error_nats (the value minus the
+        truth), allowed_nats (the bound on its error that the number states), seconds, megabytes
+        (the growth of the peak memory of the process) and verdict.
+
+    Raises:
+        InfoplaneError: If no channel is of the families in `only`.
+
+    Example:
+        >>> import infoplane as ip
+        >>> options = {"seeds": 1, "processes": 1, "progress": False}
+        >>> frame = ip.calibration.calibrate(only=["quantised"], **options)
+        >>> counted = frame[frame["estimator"] == "counting"]
+        >>> dict(zip(counted["quantity"], counted["verdict"], strict=True))
+        {'I(X;T)': 'right', 'I(T;Y)': 'right'}
     """
     import pandas as pd
 
     chosen = [at for at, case in enumerate(_all(thorough)) if not only or case.family in only]
     if not chosen:
         known = ", ".join(dict.fromkeys(case.family for case in _all(thorough)))
-        raise InfoplaneError(f"No channel is of the families {', '.join(only)}; known: {known}.")
+        raise InfoplaneError(f"No channel is of the families {', '.join(only)}; the known families are: {known}.")
     count = seeds if seeds is not None else 10 if thorough else 2
     work = [(at, seed, thorough) for at in chosen for seed in range(count)]
     workers = min(processes or cores(), len(work))
@@ -114,9 +151,9 @@ def _run(work: list[Task], workers: int) -> Iterator[tuple[Task, list[dict[str, 
             for task in work:
                 yield task, _trial(task)
         return
-    # spawned and not forked: a fork of a process with threads of torch hangs
+    # spawn the processes, because a fork of a process with torch threads hangs
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_alone) as pool:
-        # what takes longest first, so that no core ends alone
+        # the longest tasks go first, so that all cores finish at about the same time
         pending = {pool.submit(_trial, task): task for task in sorted(work, key=_cost, reverse=True)}
         for done in as_completed(pending):
             yield pending[done], done.result()
@@ -132,7 +169,7 @@ def _alone() -> None:
 
 
 def _trial(task: Task) -> list[dict[str, Any]]:
-    """All estimators on one draw of one channel."""
+    """Try all estimators on one draw of one channel."""
     at, seed, thorough = task
     case = _all(thorough)[at]
     shown = case.show(seed)
@@ -166,7 +203,7 @@ def _judged(found: Iterable[Estimate], shown: Shown, seconds: float, megabytes: 
     for e in found:
         law = POPULATION if e.law == POPULATION else POINTS
         what = _QUANTITY.get(e.quantity)
-        # the permuted null of a kernel is of nothing, and the bound for a stand-in channel is of that channel
+        # the truth applies neither to a permuted baseline nor to a bound for a stand-in channel
         own = e.side != "null" and e.channel not in stand_ins
         truth = shown.truths.get((what, law), Truth(math.nan)) if what and own else Truth(math.nan)
         row = {f.name: getattr(e, f.name) for f in fields(Estimate)}
@@ -193,7 +230,11 @@ def _judged(found: Iterable[Estimate], shown: Shown, seconds: float, megabytes: 
 
 
 def _peak(*, reset: bool = False) -> float:
-    """The most memory this process has held, MB; NaN where the system does not say. reset: from now on."""
+    """Return the peak memory of this process, in MB; NaN if the system does not tell.
+
+    Args:
+        reset: Whether to start the measurement of the peak anew first.
+    """
     with contextlib.suppress(OSError):
         if reset:
             with open("/proc/self/clear_refs", "w") as file:

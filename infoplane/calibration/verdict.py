@@ -1,4 +1,4 @@
-"""Whether a number is what it says, given the truth of its own law."""
+"""Judge whether a number is what it claims to be, given the truth under its own law."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
 __all__ = ["VERDICTS", "render", "summarise", "verdict"]
 
-#: What a number can turn out to be, the best first.
+#: The verdicts on a number and their meanings, the best one first.
 VERDICTS = {
     "right": "exact, and within its error; or a bound on the right side of the truth",
-    "near": "an estimate within 10 % of the truth, or 4 standard errors, or 0.02 nats",
-    "warned": "an estimate further off, with a warning that says so",
-    "refused": "no number, with the reason",
+    "near": "an estimate within 10 %, 4 standard errors or 0.02 nats of the truth",
+    "warned": "an estimate further off, with a warning that it may be",
+    "refused": "no number, but a reason",
     "UNWARNED": "an estimate further off, without a warning",
-    "WRONG": "called exact and off by more than its error, or a bound on the wrong side",
+    "WRONG": "called exact but off by more than its error, or a bound on the wrong side",
 }
 
-#: Warnings that say what a number is of, and not that it may be off.
+#: Warnings that say what a number is about, and not that it may be wrong.
 _OF_WHAT = frozenset({"noise-off", "sampled-codes", "chain", "moving-range", "tap"})
 
-#: What any verdict allows, nats and standard errors; and an estimate, as a share of the truth and in nats.
+#: The tolerances: for every verdict in nats and in standard errors, and for an estimate as a share
+#: of the truth and in nats.
 _SLACK, _ERRORS, _SHARE, _NATS = 1e-3, 4.0, 0.1, 0.02
 
 
@@ -42,9 +43,28 @@ def verdict(
     truth_stderr: float = 0.0,
     warnings: tuple[str, ...] = (),
 ) -> str:
-    """A word of VERDICTS. All numbers in nats; error: what the number says of its systematic error.
+    """Judge a number against the truth.
 
-    truth: of the law that the number is of; NaN where none is known, and then there is no verdict ("").
+    Args:
+        value: The number, in nats.
+        standing: Its standing: exact, upper, lower or estimate.
+        truth: The truth under the law of the number, in nats; NaN if it is not known.
+        stderr: The standard error of the number, in nats; NaN if it has none.
+        error: The bound on its systematic error that the number states, in nats.
+        truth_stderr: The standard error of the truth, in nats.
+        warnings: The warning codes of the number.
+
+    Returns:
+        A key of `VERDICTS`, or "" if the truth is not known.
+
+    Example:
+        >>> import infoplane as ip
+        >>> ip.calibration.verdict(1.3, "upper", truth=1.0)
+        'right'
+        >>> ip.calibration.verdict(1.3, "exact", truth=1.0)
+        'WRONG'
+        >>> ip.calibration.verdict(1.3, "estimate", truth=1.0, warnings=("high-dimension",))
+        'warned'
     """
     if math.isnan(value):
         return "refused"
@@ -65,8 +85,24 @@ def verdict(
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row an estimator, quantity and standing: how many numbers had each verdict, the largest errors of those not
-    warned of, and time and memory at the most."""
+    """Count the verdicts per estimator, quantity and standing.
+
+    Args:
+        frame: A table that `calibrate` returned.
+
+    Returns:
+        One row per estimator, quantity and standing. The columns are numbers (how many there are),
+        one count per verdict, largest_error_unwarned (in nats, among the numbers without a
+        warning), seconds_at_most and megabytes_at_most.
+
+    Example:
+        >>> import infoplane as ip
+        >>> options = {"seeds": 1, "processes": 1, "progress": False}
+        >>> frame = ip.calibration.calibrate(only=["quantised"], **options)
+        >>> table = ip.calibration.summarise(frame)
+        >>> table.loc[table["estimator"] == "counting", ["quantity", "right"]].to_dict("records")
+        [{'quantity': 'I(X;T)', 'right': 1}, {'quantity': 'I(T;Y)', 'right': 1}]
+    """
     rows = []
     for (estimator, quantity, standing), own in frame.groupby(["estimator", "quantity", "standing"], sort=False):
         counts = own["verdict"].value_counts()
@@ -87,7 +123,25 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def render(frame: pd.DataFrame, unit: str = "nats") -> str:
-    """The calibration as text: a line a channel and number, means over seeds; then the verdicts by estimator."""
+    """Render a calibration as text.
+
+    Args:
+        frame: A table that `calibrate` returned.
+        unit: "bits" or "nats".
+
+    Returns:
+        One line per channel and number, with means over seeds, and then the verdicts per estimator.
+
+    Raises:
+        InfoplaneError: If the unit is not known.
+
+    Example:
+        >>> import infoplane as ip
+        >>> options = {"seeds": 1, "processes": 1, "progress": False}
+        >>> frame = ip.calibration.calibrate(only=["quantised"], **options)
+        >>> ip.calibration.render(frame, unit="bits").splitlines()[0].split()[:6]
+        ['channel', 'D', 'N', 'estimator', 'quantity', 'truth']
+    """
     size = UNITS[choose(unit, UNITS, "unit")]
     judged = frame[frame["verdict"].ne("")]
     keys = ["channel_name", "dimension", "n", "estimator", "quantity", "standing"]
@@ -119,7 +173,8 @@ def render(frame: pd.DataFrame, unit: str = "nats") -> str:
     return "\n\n".join(
         [
             text,
-            f"means over {seeds} draws of each channel; of these points or of their population, as each number says",
+            f"Means over {seeds} draws of each channel. Each number is judged under its own law: of the points, or of "
+            "their population.",
             columns(heads, body),
             meanings,
         ]

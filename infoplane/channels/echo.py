@@ -1,17 +1,22 @@
-"""Echo noise: a noisy channel whose rate I(Z;X) is known exactly for arbitrary inputs.
+"""Echo noise: a noisy channel with a known rate, for inputs of any law.
 
     z = f(x) + S(x) e,    e = f(x0) + S(x0) [ f(x1) + S(x1) [ f(x2) + ... ] ],    x, x0, x1, ... iid
 
-The noise e and the output Z have the same law, so I(Z;X) = -E log |det S(x)| (Brekelmans, Moyer, Galstyan, Ver Steeg,
-"Exact Rate-Distortion in Autoencoders via Echo Noise", 2019, theorem 1). All information in nats.
+The noise e and the output Z have the same law. Where that law has a density of finite entropy, the
+information is I(Z;X) = -E log |det S(x)|, the rate; otherwise the rate is an upper bound. All
+information is in nats. For what the package reports as exact, see `Echo`.
 
-S is given either as its diagonal (..., B, K) or as a matrix for each row (..., B, K, K).
+S is given either as its diagonal, (..., B, K), or as one matrix per row, (..., B, K, K).
+
+References:
+    Brekelmans, Moyer, Galstyan & Ver Steeg, "Exact Rate-Distortion in Autoencoders via Echo Noise",
+    2019, theorem 1.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,22 +24,56 @@ from torch.nn.functional import hardshrink
 
 from ..errors import InfoplaneError
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64, Int
+
 __all__ = ["EchoSample", "apply_scale", "compose_scale", "echo", "echo_noise", "moment_step", "stationary_moments"]
 
 _COMPILED_TYPES = (torch.float32, torch.float64)
-#: False: sums on the CPU are built by doubling too, as on a GPU. Set by the tests, which hold both against direct sums.
+#: Whether compiled loops build the sums on a CPU. The tests switch them off, to hold the doubling
+#: that runs on a GPU against direct sums too.
 _USE_LOOPS = True
 
 
-def apply_scale(s: Tensor, v: Tensor) -> Tensor:
-    """S v for each row: s is (..., B, K), a diagonal, or (..., B, K, K); v is (..., B, K)."""
+def apply_scale(s: Float[Tensor, "... K"], v: Float[Tensor, "*batch B K"]) -> Float[Tensor, "*batch B K"]:
+    """Multiply a vector by S, row by row.
+
+    Args:
+        s: S, (..., B, K) for a diagonal, or (..., B, K, K).
+        v: (..., B, K).
+
+    Returns:
+        S v, (..., B, K).
+
+    Example:
+        >>> apply_scale(torch.tensor([[0.5, 0.1]]), torch.tensor([[2.0, 3.0]]))
+        tensor([[1.0000, 0.3000]])
+    """
     if s.dim() == v.dim():
         return s * v
     return (s @ v.unsqueeze(-1)).squeeze(-1)
 
 
-def compose_scale(log_s: Tensor, left: Tensor | None = None, right: Tensor | None = None) -> Tensor:
-    """S = left diag(exp log_s) right', as its diagonal (..., B, K) where no factor is given, else (..., B, K, K)."""
+def compose_scale(
+    log_s: Float[Tensor, "*batch B K"],
+    left: Float[Tensor, "... K K"] | None = None,
+    right: Float[Tensor, "... K K"] | None = None,
+) -> Float[Tensor, "*batch B K"] | Float[Tensor, "*batch B K K"]:
+    """Compose S = left diag(s) right'.
+
+    Args:
+        log_s: The logarithm of s, (..., B, K).
+        left: An orthogonal matrix, (K, K) or (..., B, K, K); None for the identity.
+        right: The same.
+
+    Returns:
+        The diagonal of S, (..., B, K), if neither factor is given; otherwise S, (..., B, K, K).
+
+    Example:
+        >>> compose_scale(torch.zeros(1, 2), left=torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+        tensor([[[0., 1.],
+                 [1., 0.]]])
+    """
     s = log_s.exp()
     if left is None and right is None:
         return s
@@ -43,17 +82,18 @@ def compose_scale(log_s: Tensor, left: Tensor | None = None, right: Tensor | Non
 
 
 class _Doubling(torch.autograd.Function):
-    """b_i = f_i + s_i [f_{i+1} + s_{i+1} [...]], M terms, and the product a_i of their scales, cyclically in i.
+    """The sums b_i = f_i + s_i [f_{i+1} + s_{i+1} [...]] of M terms, built by doubling.
 
-    A sum of 2m terms is one of m terms plus a_i times the one m places on. Written out with its gradient because the
-    graph of thirty small operations costs several times what they do.
+    The index i is cyclic, and a_i is the product of the M scales. A sum of 2m terms is a sum of m
+    terms plus a_i times the sum that starts m places later. The gradient is written by hand,
+    because the autograd graph of thirty small operations costs several times what they do.
     """
 
     @staticmethod
     def forward(ctx: Any, f: Tensor, s: Tensor, echoes: int) -> tuple[Tensor, Tensor]:
         kept: list[Tensor] = []
         b, a, shift = f, s, 1
-        # Products below this are 0: they end as denormal numbers, which take ten times as long to work with.
+        # Smaller products become 0: denormal numbers take ten times as long to work with.
         least = torch.finfo(s.dtype).tiny ** 0.5
         while shift < echoes:
             b_on, a_on = b.roll(-shift, -2), a.roll(-shift, -2)
@@ -76,18 +116,48 @@ class _Doubling(torch.autograd.Function):
         return grad_b, grad_a, None
 
 
-def echo_noise(f: Tensor, s: Tensor, *, echoes: int, end: Tensor | None = None, order: Tensor | None = None) -> Tensor:
-    """The noise of every row, from `echoes` other rows of the same batch, without replacement, itself excluded.
+def echo_noise(
+    f: Float[Tensor, "*batch B K"],
+    s: Float[Tensor, "*batch B K"] | Float[Tensor, "*batch B K K"],
+    *,
+    echoes: int,
+    end: Float[Tensor, "... K"] | None = None,
+    order: Int[Tensor, "*batch B"] | None = None,
+) -> Float[Tensor, "*batch B K"]:
+    """Sum the echo noise of every row, from M other rows of the same batch.
 
-    Row i of the batch hears the rows that follow it in `order` (cyclically): e_i = f_1 + S_1 [f_2 + S_2 [... end]].
-    For a diagonal S on a CPU, compiled loops build all B sums in O(B K); on a GPU, and for matrices, they are built
-    together by doubling, in O(B K log M) time and O(B K) memory per doubling.
+    Row i hears the M rows that follow it in `order`, cyclically, and so never itself:
 
-    f: (..., B, K); s: (..., B, K) or (..., B, K, K), norms below 1.
-    echoes: M, a power of two, at most B - 1 (at M = B a row would hear itself).
-    end: (..., B, K), what the innermost bracket holds: a draw of the stationary law of e, or as much of it as is known.
-        None ends the sum at 0, which is biased unless E f = 0 (see `stationary_moments`).
-    order: (..., B), a permutation of the rows; None: as they stand, for rows that already come in random order.
+        e_i = f_1 + S_1 [ f_2 + S_2 [ ... f_M + S_M end ] ]
+
+    If the rows are iid and in random order, each row alone has exactly the law of the M-term sum;
+    only different rows are dependent. For a diagonal S on a CPU, compiled loops build all B sums in
+    O(B K). On a GPU, and for matrices, doubling builds them in O(B K log M) time and O(B K) memory
+    per doubling.
+
+    Args:
+        f: The codes, (..., B, K).
+        s: S, (..., B, K) for a diagonal, or (..., B, K, K); its norm must be below 1.
+        echoes: M, a power of two and at most B - 1. (With M = B a row would hear itself.)
+        end: The content of the innermost bracket, (..., B, K): a draw from the stationary law of e,
+            or an approximation of it. None ends the sum at 0, which biases the information unless
+            E f = 0.
+        order: A permutation of the rows, (..., B). None takes the rows as they are, which is right
+            if they already come in random order.
+
+    Returns:
+        e, (..., B, K).
+
+    Raises:
+        InfoplaneError: The shapes do not fit, M is not a power of two, the batch is too small, or
+            `order` is not a permutation.
+
+    Example:
+        >>> import infoplane as ip
+        >>> import torch
+        >>> f = torch.tensor([[1.0], [2.0], [4.0]])
+        >>> ip.channels.echo_noise(f, torch.full((3, 1), 0.5), echoes=2).T  # e_0 = 2 + 0.5 * 4
+        tensor([[4.0000, 4.5000, 2.0000]])
     """
     diagonal = s.dim() == f.dim()
     if f.dim() < 2 or (not diagonal and s.dim() != f.dim() + 1) or s.shape[: f.dim()] != f.shape:
@@ -100,10 +170,11 @@ def echo_noise(f: Tensor, s: Tensor, *, echoes: int, end: Tensor | None = None, 
         raise InfoplaneError(f"echo_noise: echoes={echoes}; expected a power of two (1, 2, 4, ..., 64, ...).")
     if rows < echoes + 1:
         raise InfoplaneError(
-            f"echo_noise: a batch of {rows} rows cannot give each {echoes} echoes, which takes at least {echoes + 1}: "
-            f"use a larger batch or fewer echoes."
+            f"echo_noise: a batch of {rows} rows is too small for {echoes} echoes; expected at least {echoes + 1} rows. "
+            "Use a larger batch or fewer echoes."
         )
-    plain = type(f) is type(s) is Tensor and f.dtype == s.dtype in _COMPILED_TYPES  # and no stand-in, of an export
+    # type(...) is Tensor excludes the stand-ins that an export traces with
+    plain = type(f) is type(s) is Tensor and f.dtype == s.dtype in _COMPILED_TYPES
     if _USE_LOOPS and diagonal and plain and f.device.type == "cpu" and f.numel():
         noise, tail = _in_loops(f, s, order, echoes)
         return noise if end is None else noise + tail * end
@@ -128,7 +199,7 @@ def echo_noise(f: Tensor, s: Tensor, *, echoes: int, end: Tensor | None = None, 
 
 
 def _in_loops(f: Tensor, s: Tensor, order: Tensor | None, echoes: int) -> tuple[Tensor, Tensor]:
-    """The noise and what its tail is to be multiplied with, by loops that numba compiles."""
+    """Sum the noise, and the product of scales in front of its end, in loops compiled by numba."""
     from .compiled import EchoSums
 
     rows, units = f.shape[-2:]
@@ -144,7 +215,7 @@ def _in_loops(f: Tensor, s: Tensor, order: Tensor | None, echoes: int) -> tuple[
 
 
 def _rows(t: Tensor, order: Tensor) -> Tensor:
-    """The rows of t, (..., B, ...), in the order (..., B). (take_along_dim takes ten times as long.)"""
+    """Put the rows of t, (..., B, ...), in an order, (..., B); take_along_dim is much slower."""
     rows = order.shape[-1]
     first = torch.arange(0, order.numel(), rows, device=order.device)
     at = (order.reshape(-1, rows) + first[:, None]).flatten()
@@ -152,36 +223,84 @@ def _rows(t: Tensor, order: Tensor) -> Tensor:
 
 
 class EchoSample(NamedTuple):
-    """z: (..., B, K), the noisy code. rate: (..., B), -log |det S| of each row, nats; the rate is its mean."""
+    """A draw of the Echo channel.
 
-    z: Tensor
-    rate: Tensor
+    Args:
+        z: The noisy code, (..., B, K).
+        rate: -log |det S| of each row, (..., B), in nats. Its mean is the rate of the channel.
+    """
+
+    z: Float[Tensor, "*batch B K"]
+    rate: Float[Tensor, "*batch B"]
 
 
 def echo(
-    f: Tensor,
-    log_s: Tensor,
+    f: Float[Tensor, "*batch B K"],
+    log_s: Float[Tensor, "*batch B K"],
     *,
     echoes: int = 64,
-    end: Tensor | None = None,
-    order: Tensor | None = None,
-    left: Tensor | None = None,
-    right: Tensor | None = None,
+    end: Float[Tensor, "... K"] | None = None,
+    order: Int[Tensor, "*batch B"] | None = None,
+    left: Float[Tensor, "... K K"] | None = None,
+    right: Float[Tensor, "... K K"] | None = None,
 ) -> EchoSample:
-    """One draw of the Echo channel for every row of a batch, and its rate, from the very tensor that was sampled with.
+    """Draw z = f + S e for every row of a batch, with its rate.
 
-    f, log_s: (..., B, K), log_s < 0. left, right: orthogonal, (K, K) or (..., B, K, K): S = left diag(s) right'.
-    echoes, end, order: see `echo_noise`. Gradients flow through the echoes: cut off, |f| runs away.
+    The rate is computed from the tensor that was sampled with, so the two cannot disagree.
+    Gradients flow through the echoes. Without them |f| would run away in training.
+
+    Args:
+        f: The codes, (..., B, K).
+        log_s: The logarithm of the scales, (..., B, K), below 0.
+        echoes: M, the number of terms; see `echo_noise`.
+        end: The content of the innermost bracket; see `echo_noise`.
+        order: A permutation of the rows; see `echo_noise`.
+        left: An orthogonal matrix, (K, K) or (..., B, K, K), in S = left diag(s) right'.
+        right: The same.
+
+    Returns:
+        The noisy codes, and the rate of each row in nats.
+
+    Raises:
+        InfoplaneError: As for `echo_noise`.
+
+    Example:
+        >>> import infoplane as ip
+        >>> import torch
+        >>> f = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+        >>> z, rate = ip.channels.echo(f, torch.full((100, 3), -0.5), echoes=32)
+        >>> z.shape, float(rate.mean())
+        (torch.Size([100, 3]), 1.5)
     """
     s = compose_scale(log_s, left, right)
     noise = echo_noise(f, s, echoes=echoes, end=end, order=order)
     return EchoSample(f + apply_scale(s, noise), -log_s.sum(-1))
 
 
-def moment_step(f: Tensor, s: Tensor, mean: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and second moment of f(x) + S(x) w for x in the batch and w independent with moments (mean, second).
+def moment_step(
+    f: Float[Tensor, "*batch B K"],
+    s: Float[Tensor, "*batch B K"] | Float[Tensor, "*batch B K K"],
+    mean: Float[Tensor, "*batch K"],
+    second: Float[Tensor, "*batch K K"],
+) -> tuple[Float[Tensor, "*batch K"], Float[Tensor, "*batch K K"]]:
+    """Compute the moments of f(x) + S(x) w, for w independent of x.
 
-    f: (..., B, K); mean: (..., K); second: (..., K, K). The stationary moments of e, and of Z, are the fixed point.
+    The stationary moments of e, which are those of Z, are the fixed point of this step.
+
+    Args:
+        f: The codes, (..., B, K). x is uniform on the rows.
+        s: S, (..., B, K) for a diagonal, or (..., B, K, K).
+        mean: The mean of w, (..., K).
+        second: The second moment of w, (..., K, K).
+
+    Returns:
+        The mean, (..., K), and the second moment, (..., K, K).
+
+    Example:
+        >>> f, s = torch.tensor([[1.0], [3.0]]), torch.full((2, 1), 0.5)
+        >>> mean, second = moment_step(f, s, torch.tensor([4.0]), torch.tensor([[20.0]]))
+        >>> float(mean), float(second)
+        (4.0, 18.0)
     """
     rows = f.shape[-2]
     shifted = apply_scale(s, mean.unsqueeze(-2).expand_as(f))
@@ -194,13 +313,35 @@ def moment_step(f: Tensor, s: Tensor, mean: Tensor, second: Tensor) -> tuple[Ten
     return (f + shifted).sum(-2) / rows, new
 
 
-def stationary_moments(f: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (..., K) and second moment (..., K, K) of the stationary e, and of Z, when x is uniform on the rows.
+def stationary_moments(
+    f: Float[Tensor, "*batch B K"], s: Float[Tensor, "*batch B K"] | Float[Tensor, "*batch B K K"]
+) -> tuple[Float64[Tensor, "*batch K"], Float64[Tensor, "*batch K K"]]:
+    """Compute the moments of the echo noise e, which are those of Z.
 
-    mu = (I - E S)^-1 E f and M2 = E[ff'] + E[f mu' S'] + E[S mu f'] + E[S M2 S'] (float64 inside). For a diagonal S
-    both are solved entry by entry; for matrices M2 is the limit of repeated steps.
-    Raises InfoplaneError where there is no such law: E s_i^2 < 1 is needed, or for matrices that M -> E[S M S']
-    shrinks.
+        mu = (I - E S)^-1 E f
+        M2 = E[f f'] + E[f mu' S'] + E[S mu f'] + E[S M2 S']
+
+    For a diagonal S both are solved entry by entry. For matrices, M2 is the limit of repeated
+    steps.
+
+    Args:
+        f: The codes, (..., B, K). x is uniform on the rows.
+        s: S, (..., B, K) for a diagonal, or (..., B, K, K).
+
+    Returns:
+        The mean mu, (..., K), and the second moment M2, (..., K, K), in float64.
+
+    Raises:
+        InfoplaneError: There is no stationary law with a second moment. For a diagonal S that
+            takes E s_i^2 < 1, and for matrices a map M -> E[S M S'] that contracts.
+
+    Example:
+        >>> import infoplane as ip
+        >>> import torch
+        >>> f, s = torch.tensor([[-1.0], [1.0]]), torch.full((2, 1), 0.5)
+        >>> mean, second = ip.channels.stationary_moments(f, s)  # second = 1 / (1 - 0.5^2)
+        >>> round(float(mean), 4), round(float(second), 4)
+        (0.0, 1.3333)
     """
     f, s = f.double(), s.double()
     found = _diagonal_moments(f, s) if s.dim() == f.dim() else _matrix_moments(f, s)
@@ -210,7 +351,7 @@ def stationary_moments(f: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _diagonal_moments(f: Tensor, s: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The stationary moments for a diagonal S, entry by entry; None where there are none."""
+    """Solve for the stationary moments of a diagonal S; None if there are none."""
     products = s.transpose(-1, -2) @ s / f.shape[-2]
     if not bool((products.diagonal(dim1=-2, dim2=-1) < 1.0).all()):
         return None
@@ -220,7 +361,7 @@ def _diagonal_moments(f: Tensor, s: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 def _matrix_moments(f: Tensor, s: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The stationary moments for matrices, by repeated steps; None where these have no limit."""
+    """Repeat the step for matrices until the moments stand still; None if they have no limit."""
     mean_s = s.mean(-3)
     eye = torch.eye(f.shape[-1], dtype=f.dtype, device=f.device)
     mean = torch.linalg.solve(eye - mean_s, f.mean(-2))
@@ -230,7 +371,7 @@ def _matrix_moments(f: Tensor, s: Tensor) -> tuple[Tensor, Tensor] | None:
         moved, size = float((new - second).abs().amax()), float(new.abs().amax())
         if math.isfinite(size) and moved <= 1e-13 * size:
             return mean, new
-        # the step shrinks geometrically where there is a limit: looked at now and then, for it may grow at first
+        # A step shrinks geometrically if there is a limit, but may grow at first: look rarely.
         if not math.isfinite(size) or (step % 1000 == 999 and moved >= last):
             return None
         if step % 1000 == 0:

@@ -1,4 +1,4 @@
-"""Information of a binned layer: the plug-in entropy of the cells its rows fall in."""
+"""Measure the information of a binned layer: the plug-in entropy of its cells."""
 
 from __future__ import annotations
 
@@ -24,25 +24,39 @@ __all__ = ["BinnedEntropy", "Binning", "binned_entropy", "cell_numbers"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-#: How the entropy of the cells' counts is taken; all but the plug-in are for points that are a sample of others.
-#: (`corrections` has one more, nsb, which must be told how many cells there are.)
+#: The ways to compute the entropy from the counts of the cells. All except the plug-in are for
+#: points that are a sample. (The module `corrections` has one more, nsb, which must be told how
+#: many cells there are.)
 CORRECTED = ("plug-in", "miller-madow", "grassberger", "chao-shen")
-#: Values looked at for the percentile behind the warning outlier-range.
+#: The number of values that the percentile behind the warning outlier-range is taken from.
 PERCENTILE_VALUES = 2**15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BinnedEntropy:
-    """Plug-in entropies of a binned layer, in nats: float64 tensors of shape (), or (R,) for R replicas.
+    """Hold the entropies of a binned layer, in nats.
 
-    entropy: H(Tq), the entropy of the cells; I(X;Tq) where the layer is a function of N distinct inputs.
-    label_information: I(Tq;Y) = H(Tq) + H(Y) - H(Tq,Y); None without labels.
-    label_entropy: H(Y); None without labels.
-    occupied: the number of cells that hold a point.
-    clipped: the share of the values that lay outside a fixed range.
-    outlier_ratio: range / 99.9th percentile of |value - median|, 0 where the range is 0; for range='unit' the median
-        over the units; None where no value of the layer can stretch the bins.
-    n: the number of points counted.
+    The tensors are float64, of shape () or, for R replicas, (R,).
+
+    Attributes:
+        entropy: H(Tq), the entropy of the cells. It is I(X;Tq) where the layer is a function of N
+            distinct inputs.
+        label_information: I(Tq;Y) = H(Tq) + H(Y) - H(Tq,Y); None without labels.
+        label_entropy: H(Y); None without labels.
+        occupied: The number of cells that hold a point.
+        clipped: The share of the values that lie outside a fixed range.
+        outlier_ratio: The range divided by the 99.9th percentile of |value - median|, and 0 where
+            the range is 0; with range="unit", the median of this ratio over the units. None where
+            no value of the layer can stretch the bins.
+        n: The number of points counted.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> t = torch.tensor([[0.1], [0.2], [0.9], [0.8]])
+        >>> found = ip.estimators.binned_entropy(t, bins=2, range=(0.0, 1.0))
+        >>> found.occupied, found.n
+        (tensor(2., dtype=torch.float64), 4)
     """
 
     entropy: Tensor
@@ -64,27 +78,50 @@ def binned_entropy(
     labels: Tensor | None = None,
     correction: str = "plug-in",
 ) -> BinnedEntropy:
-    """H(Tq) and I(Tq;Y) of the binned layer Tq = bin(t) by counting, in nats.
+    """Compute H(Tq) and I(Tq;Y) of the binned layer Tq = bin(t) by counting.
 
-    A cell is a box of one bin a unit: two points share it when all their units do. Values are digitised in float64
-    whatever their type, so the cells are those of the numbers the layer holds.
+    A cell is a box of one bin per unit: two points share a cell when they share the bin of every
+    unit. Values are digitised in float64 whatever their type, so the cells are those of the exact
+    numbers that the layer holds.
 
-    t: (N, D), or (R, N, D) for R replicas; real and finite.
-    width: bins [k width, (k + 1) width), the rule of the code of Saxe et al. (ibsgd). Either this or:
-    bins: that many equal bins over `range`, the top edge in the top bin; a range of no length is one cell.
-    range: 'layer', one range over all values of a replica; 'unit', one a unit; (low, high), fixed, as numbers or as
-        tensors of shape (), (R,) or (R, D), where values outside go to the end bins and are counted; 'quantile', bins
-        holding equally many of the distinct values of the layer (EBAB): edges at their quantiles k / bins, as
-        numpy.quantile interpolates them.
-    labels: (N,) or (R, N), classes as integers.
-    correction: of the bias of the plug-in, for points that are a sample of a population (`corrections`):
-        'miller-madow', 'grassberger' or 'chao-shen', on each entropy of counts by itself. Never where the points are
-        all there are.
+    Args:
+        t: The layer, (N, D), or (R, N, D) for R replicas.
+        width: The width of the bins [k width, (k + 1) width), which is the rule of Saxe et al. Give
+            either `width` or `bins`.
+        bins: The number of equal bins over `range`. The top edge belongs to the top bin, and a
+            range of length 0 is a single cell.
+        range: The range that the bins span. "layer": all values of a replica. "unit": the values of
+            each unit. (low, high): fixed numbers, or tensors of shape (), (R,) or (R, D); values
+            outside are moved to the end bins and counted in `clipped`. "quantile": bins that each
+            hold equally many of the distinct values of the layer (EBAB); the edges are the
+            quantiles k / bins as numpy.quantile interpolates them.
+        labels: Classes as integers, (N,) or (R, N).
+        correction: The correction of the bias of the plug-in, for points that are a sample of a
+            population: "plug-in" (none), "miller-madow", "grassberger" or "chao-shen" (see
+            `corrected_entropy`). It is applied to each entropy separately. Use "plug-in" where the
+            points are the whole population.
 
-    Raises InfoplaneError for other shapes or types, values that are not finite, both or neither of width and bins.
+    Returns:
+        The entropies, in nats, with diagnostics.
 
-    Saxe et al., On the information bottleneck theory of deep learning, ICLR 2018, section 2;
-    Chelombiev et al., Adaptive estimators show information compression in deep neural networks, ICLR 2019 (EBAB).
+    Raises:
+        InfoplaneError: If a tensor has another shape or type, if values are not finite, or if both
+            or neither of `width` and `bins` are given.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> t = torch.tensor([[0.1], [0.2], [0.9], [0.8]])
+        >>> found = ip.estimators.binned_entropy(
+        ...     t, bins=2, range=(0.0, 1.0), labels=torch.tensor([0, 0, 1, 1])
+        ... )
+        >>> round(found.entropy.item(), 4), round(found.label_information.item(), 4)
+        (0.6931, 0.6931)
+
+    References:
+        Saxe et al., On the information bottleneck theory of deep learning, ICLR 2018.
+        Chelombiev et al., Adaptive estimators show information compression in deep neural networks,
+        ICLR 2019 (EBAB).
     """
     where = "binned_entropy"
     rule = _rule(where, width, bins, range)
@@ -96,54 +133,98 @@ def binned_entropy(
 def cell_numbers(
     t: Tensor, *, width: float | None = None, bins: int | None = None, range: Range = "layer"
 ) -> npt.NDArray[np.int64]:
-    """The number of the cell of each point, (N,) or (R, N): those that `binned_entropy` counts, under the same options.
+    """Number the cells that `binned_entropy` counts.
 
-    Two points of a replica have one number exactly where all their units share a bin; the numbers mean nothing else.
-    Raises InfoplaneError as `binned_entropy` does.
+    Args:
+        t: The layer, (N, D), or (R, N, D) for R replicas.
+        width: As for `binned_entropy`.
+        bins: As for `binned_entropy`.
+        range: As for `binned_entropy`.
+
+    Returns:
+        The number of the cell of each point, (N,) or (R, N). Two points of a replica have the same
+        number exactly where all their units share a bin; the numbers mean nothing else.
+
+    Raises:
+        InfoplaneError: As for `binned_entropy`.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> t = torch.tensor([[0.1], [0.2], [0.9]])
+        >>> ip.estimators.cell_numbers(t, bins=2, range=(0.0, 1.0)).tolist()
+        [0, 0, 1]
     """
     return cells(_rule("cell_numbers", width, bins, range).grid(t), t, 1)
 
 
 def _rule(where: str, width: float | None, bins: int | None, range: Range) -> Rule:
+    """Make and check a rule for a function, which does not know the range of a run."""
     rule = Rule(where, width, bins, range)
     rule.check()
     if range == "run":
-        raise InfoplaneError(f"{where}: range='run' is known to a Recorder only; give the run's range as (low, high).")
+        raise InfoplaneError(
+            f"{where}: range='run' is known to a Recorder only; expected the range of the run as (low, high)."
+        )
     return rule
 
 
 def read_range(text: str) -> str | tuple[float, float]:
+    """Read a range from a command line: a word, or LOW..HIGH."""
     low, dots, high = text.partition("..")
     return (float(low), float(high)) if dots else text
 
 
 @dataclass(frozen=True)
 class Binning(Estimator):
-    """`binned_entropy` for the Recorder.
+    """Bin a layer for the Recorder, as `binned_entropy` does.
 
-    width, bins, range: as there; Binning() has bins of 0.07, the width of Saxe et al. for the 12-bit task.
-        range='run': one range over the whole run, for all units of a layer together.
-    replicates: K >= 2 draws of every input where noise lies at or below the layer: I(X;T) is H(Tq) - H(Tq|X) of
-        the K N draws. 0: there I(X;T) is of the mean path, with the noise off.
-    correction: as there; then the numbers are of the population, and a probe that holds all of it is refused.
+    Args:
+        width: The width of the bins. Without `width` and `bins` it is 0.07, the width of Saxe et
+            al. for the 12-bit task.
+        bins: The number of bins over `range`.
+        range: As for `binned_entropy`, with fixed limits as numbers. Also "run": one range over the
+            whole run, for all units of a layer together.
+        replicates: The number K >= 2 of draws of every input where noise lies at or below the
+            layer: I(X;T) is then H(Tq) - H(Tq|X) of the K N draws. With 0, I(X;T) is measured on
+            the mean path, with the noise off.
+        correction: As for `binned_entropy`. With a correction, the numbers describe the population,
+            and a probe that holds all of it is refused.
+
+    Raises:
+        InfoplaneError: If an option is out of range, or if two options contradict each other.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> codes = torch.randn(1, 500, 2, generator=torch.Generator().manual_seed(0))
+        >>> reading = ip.estimators.Reading(layer="fc1", codes=codes)
+        >>> estimator = ip.estimators.Binning(bins=10, range=(-4.0, 4.0))
+        >>> [[number]] = estimator.measure(reading, labels=None)
+        >>> number.channel, 0 < number.value < number.ceiling
+        ('10 bins over [-4, 4]', True)
+
+    References:
+        Saxe et al., On the information bottleneck theory of deep learning, ICLR 2018.
     """
 
     width: float | None = None
     bins: int | None = None
     range: str | tuple[float, float] = field(
-        default="layer", metadata={"read": read_range, "is": "a word or LOW..HIGH"}
+        default="layer", metadata={"read": read_range, "is": "layer, unit, quantile, run or LOW..HIGH"}
     )
     replicates: int = 0
     correction: str = "plug-in"
 
     name = "binning"
     about = About(
-        quantity="I(X;T), I(T;Y)",
-        standing="estimate, the plug-in of the cells",
-        conditions="several points a cell; bins that stay where they are (width, LOW..HIGH, range=run) "
-        "for epochs to be comparable",
-        cost="N D + N log N",
-        source="Saxe et al., ICLR 2018; range=quantile: Chelombiev et al., ICLR 2019",
+        quantity="It measures I(X;T) and I(T;Y).",
+        standing="The numbers are estimates: the plug-in entropies of the cells.",
+        conditions="It needs several points per cell. Epochs are comparable only if the bins stay fixed (width, "
+        "range=LOW..HIGH or range=run).",
+        cost="The time grows with N D + N log N.",
+        source="Saxe et al., On the information bottleneck theory of deep learning, ICLR 2018. For range=quantile: "
+        "Chelombiev et al., Adaptive estimators show information compression in deep neural networks, ICLR 2019.",
     )
 
     def __post_init__(self) -> None:
@@ -154,14 +235,19 @@ class Binning(Estimator):
             raise InfoplaneError(f"Binning: replicates={self.replicates!r}; expected 0, or an integer of at least 2.")
         choose(self.correction, CORRECTED, "correction")
         if self.replicates and self.correction != "plug-in":
-            raise InfoplaneError("Binning: a correction of H(Tq) - H(Tq|X) from replicates is not known; expected one.")
+            raise InfoplaneError(
+                f"Binning: replicates={self.replicates} and correction={self.correction!r}; expected one of the two, "
+                "because no correction of H(Tq) - H(Tq|X) from replicates is known."
+            )
 
     @property
     def deferred(self) -> bool:
+        """Whether the bins need the range of the whole run, and so a second pass."""
         return self.range == "run"
 
     @property
     def channel(self) -> str:
+        """The bins, for the column `channel`."""
         if self.width is not None:
             return f"bins of {number(self.width)}"
         if not isinstance(self.range, str):
@@ -172,24 +258,34 @@ class Binning(Estimator):
 
     @property
     def params(self) -> str:
+        """Every option that changes the value, for the column `params`."""
         scope = self.range if isinstance(self.range, str) else "..".join(map(number, self.range))
         words = [f"bins={self.bins}", f"range={scope}"] if self.width is None else [f"width={number(self.width)}"]
         words += [f"replicates={self.replicates}"] * (self.replicates > 0)
         return ",".join(words + [f"correction={self.correction}"] * (self.correction != "plug-in"))
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """I(X;T) and, with labels, I(T;Y) of each replica, in nats.
+        """Measure I(X;T) and, with labels, I(T;Y) of each replica.
 
-        labels: (N,) or (R, N), classes as integers. Raises InfoplaneError as `binned_entropy` does, and where the
-        limits of the run or fresh draws are needed and the reading has none.
+        Args:
+            reading: The values of the layer.
+            labels: Classes as integers, (N,) or (R, N), or None.
+
+        Returns:
+            A list per replica of its numbers, in nats.
+
+        Raises:
+            InfoplaneError: As `binned_entropy` does; also if the reading lacks the limits of the
+                run or the fresh draws that the options need, or if a correction is asked for and
+                the probe is the whole population.
         """
         where = f"Binning, layer {reading.layer!r}"
         rule = Rule(where, self.width, self.bins, self._range(where, reading))
         corrected = self.correction != "plug-in"
         if corrected and reading.population:
             raise InfoplaneError(
-                f"{where}: correction={self.correction}, and the probe holds every input there is: the plug-in has no "
-                "bias there, and a correction would make one. Leave it out."
+                f"{where}: correction={self.correction}, but the probe is the whole population, where the plug-in has "
+                "no bias and a correction would add one; expected correction=plug-in."
             )
         common = Estimate(
             quantity="I(X;T)",
@@ -209,7 +305,7 @@ class Binning(Estimator):
         return estimates(common, views(where, reading, labels, self.replicates), look, self._numbers)
 
     def _numbers(self, common: Estimate, view: View, binned: BinnedEntropy, r: int) -> list[Estimate]:
-        """One quantity in one replica."""
+        """Make the number of one quantity in one replica."""
         if common.quantity == "I(X;T)":
             value, ceiling = binned.entropy, math.nan if self.correction != "plug-in" else view.log_n
         else:
@@ -220,14 +316,18 @@ class Binning(Estimator):
         return [replace(common, value=float(value[r]), ceiling=ceiling, warnings=(*raised, *common.warnings))]
 
     def _range(self, where: str, reading: Reading) -> Range:
+        """Return the range, which for range="run" comes from the reading."""
         if self.range != "run":
             return self.range
         if reading.limits is None:
-            raise InfoplaneError(f"{where}: range='run' needs the limits of the whole run, which are not known yet.")
+            raise InfoplaneError(
+                f"{where}: range='run' needs the limits of the whole run, which the reading does not have."
+            )
         low, high = reading.limits
         return low.amin(-1), high.amax(-1)
 
     def _warnings(self, binned: BinnedEntropy, r: int, population: bool) -> list[str]:
+        """List the warnings of one replica."""
         occupied = float(binned.occupied[r])
         ratio = binned.outlier_ratio
         raised = {
@@ -241,17 +341,20 @@ class Binning(Estimator):
         return [code for code, yes in raised.items() if yes]
 
 
-# counting: on the host, where NumPy sorts integers with vector instructions, 7 times as fast as torch
+# Counting happens on the host, where NumPy sorts integers with vector instructions, seven times as
+# fast as torch.
 
 
 def _binned(rule: Rule, points: Tensor, classes: Classes | None, correction: str) -> BinnedEntropy:
+    """Compute the entropies of a layer's cells, and of its pairs of cell and class."""
     grid = rule.grid(points)
     keys = cells(grid, points, 1 if classes is None else classes.size)
     if correction != "plug-in":
         return _corrected(rule, grid, points, keys, classes, correction)
     if classes is None:
         return _result(rule, grid, points, *entropy_of_runs(np.sort(keys)))
-    # The class is the last digit, so one sort orders the cells and the pairs of cell and class alike.
+    # The class is the last digit, so one sort orders both the cells and the pairs of cell and
+    # class.
     pairs = np.sort(keys * classes.size + classes.ids.cpu().numpy())
     entropy, occupied = entropy_of_runs(pairs // classes.size)
     of_pairs, _ = entropy_of_runs(pairs)
@@ -261,7 +364,7 @@ def _binned(rule: Rule, points: Tensor, classes: Classes | None, correction: str
 def _corrected(
     rule: Rule, grid: Grid, points: Tensor, keys: Ints, classes: Classes | None, method: str
 ) -> BinnedEntropy:
-    """Each entropy of counts corrected by itself, H(Y) too."""
+    """Correct each entropy of counts separately, H(Y) too."""
 
     def entropy(symbols: Ints) -> tuple[float, float]:
         counts = np.unique(symbols, return_counts=True)[1]
@@ -282,9 +385,9 @@ def _corrected(
 
 
 def _replicated(rule: Rule, points: Tensor, k: int) -> BinnedEntropy:
-    """As `_binned`, with I(X;Tq) = H(Tq) - H(Tq|X) for `entropy`, both of all draws.
+    """Compute I(X;Tq) = H(Tq) - H(Tq|X) of replicates, in the place of the entropy.
 
-    points: (R, k N, D), k draws of all N inputs one after the other.
+    The points are (R, k N, D), k draws of all N inputs one after the other.
     """
     grid = rule.grid(points)
     keys = cells(grid, points, 1)
@@ -303,6 +406,8 @@ def _result(
     of_pairs: Floats | None = None,
     classes: Classes | None = None,
 ) -> BinnedEntropy:
+    """Collect the entropies and the diagnostics."""
+
     def tensor(values: Floats) -> Tensor:
         return torch.from_numpy(values).to(points.device)
 
@@ -323,7 +428,10 @@ def _result(
 
 
 def _outlier_ratio(points: Tensor, length: Floats) -> Floats:
-    """(R,): the range over the 99.9th percentile of |value - median|. length: (R, 1), or (R, D) with a range a unit."""
+    """Divide the range by the 99.9th percentile of |value - median|, (R,).
+
+    The lengths of the ranges are (R, 1), or (R, D) with one range per unit.
+    """
     some = points[:, :: 1 + points[0].numel() // PERCENTILE_VALUES].cpu().numpy().swapaxes(1, 2)
     values = some.reshape(len(some), length.shape[1], -1)
     m = values.shape[-1]

@@ -1,4 +1,4 @@
-"""Values become bins, and the bins of all units of a point become the number of its cell."""
+"""Turn values into bins, and the bins of all units of a point into the number of its cell."""
 
 from __future__ import annotations
 
@@ -19,18 +19,26 @@ __all__ = ["MOVING", "SCOPES", "Grid", "Range", "Rule", "cells"]
 
 Ints = npt.NDArray[np.int64]
 Range = str | tuple[float, float] | tuple[Tensor, Tensor]
-#: What the bins span, in a word. The first three follow the values of the snapshot.
+#: The ranges of bins that have a name. The first three follow the values of the snapshot.
 SCOPES = ("layer", "unit", "quantile", "run")
 MOVING = SCOPES[:3]
 
-#: Values digitised at a time: their float64 and int64 copies stay in the cache, and memory stays linear in N.
+#: The number of values digitised at a time, so that their float64 and int64 copies stay in the
+#: cache and memory stays linear in N.
 PIECE = 2**16
 
 
 def cells(grid: Grid, points: Tensor, classes: int) -> Ints:
-    """(R, N) integers >= 0 that agree for two points of a replica exactly where their cells do.
+    """Number the cells of points.
 
-    `classes` times them still fits in 63 bits.
+    Args:
+        grid: The bins of a layer.
+        points: The values of the layer, (R, N, D).
+        classes: A number such that `classes` times the numbers still fits in 63 bits.
+
+    Returns:
+        Whole numbers of at least 0, (R, N). They agree for two points of a replica exactly where
+        their cells do.
     """
     units = points.shape[2]
     bits = units * math.log2(grid.size) + math.log2(classes)
@@ -38,13 +46,15 @@ def cells(grid: Grid, points: Tensor, classes: int) -> Ints:
         digits = torch.tensor([[grid.size**d for d in range(units)]], device=points.device)
         if bits >= 52:
             return _linear_forms(grid, points, digits)[0]
-        weights = digits[0].to(torch.float64)  # counts so far, and its products with a vector are the fastest way
+        weights = digits[0].to(torch.float64)  # float64 holds such counts, and its products are the fastest way
         keys = [grid.bins(points[:, part]).to(torch.float64) @ weights for part in _parts(points)]
         return _integers(torch.cat(keys, 1).to(torch.int64) if len(keys) > 1 else keys[0].to(torch.int64))
-    # Too many cells to number: hash the rows with two linear forms modulo 2^64 of random odd coefficients, and number
-    # the values of the first. Two rows that differ agree in one form with probability at most 2^-(63 - v), v the
-    # trailing zeros of their difference (v < log2 of the bins). The second form shows it, and other coefficients are
-    # taken. Unseen are two rows that agree in both: 2^-(126 - 2 v) for a pair, 2^-85 for any of 10^5 rows in 30 bins.
+    # There are too many cells to number: hash the rows with two linear forms modulo 2^64 with
+    # random odd coefficients, and number the values of the first form. Two different rows agree in
+    # one form with a probability of at most 2^-(63 - v), where v counts the trailing zeros of their
+    # difference (v < log2 of the bins). The second form reveals that, and other coefficients are
+    # tried. Only rows that agree in both forms go unnoticed: the probability is 2^-(126 - 2 v) for
+    # a pair, and 2^-85 for any of 10^5 rows in 30 bins.
     for seed in itertools.count():
         first, second = _linear_forms(grid, points, odd_coefficients(2, units, seed).to(points.device))
         order = np.argsort(first)
@@ -60,13 +70,19 @@ def cells(grid: Grid, points: Tensor, classes: int) -> Ints:
 
 
 def odd_coefficients(forms: int, units: int, seed: int) -> Tensor:
-    """(forms, units) odd int64, the same ones for a seed; the global generator is left alone."""
+    """Draw odd int64 coefficients, (forms, units), the same ones for the same seed.
+
+    The global random state is left alone.
+    """
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(-(2**63), 2**63 - 1, (forms, units), generator=generator) | 1
 
 
 def _linear_forms(grid: Grid, points: Tensor, coefficients: Tensor) -> list[Ints]:
-    """F times (R, N): sums over the units of coefficient times bin, modulo 2^64. coefficients: (F, D)."""
+    """Sum coefficient times bin over the units, modulo 2^64.
+
+    The coefficients are (F, D); the result is a list of F arrays (R, N).
+    """
     replicas, n, _ = points.shape
     forms = torch.empty(len(coefficients), replicas, n, dtype=torch.int64, device=points.device)
     for part in _parts(points):
@@ -81,15 +97,21 @@ def _integers(t: Tensor) -> Ints:
 
 
 def _parts(points: Tensor) -> Iterator[slice]:
-    """Slices of the points, PIECE values each."""
+    """Yield slices of the points that hold PIECE values each."""
     step = max(1, PIECE // (points.shape[0] * points.shape[2]))
     for start in range(0, points.shape[1], step):
         yield slice(start, start + step)
 
 
 class Grid(NamedTuple):
-    """bins: (R, n, D) values -> their bins, whole numbers from 0 to size - 1, as float64 or (where size is more than
-    2^52, bit patterns) int64; limits: what equal bins span, (R, 1, 1 or D)."""
+    """Hold the bins of a layer.
+
+    Attributes:
+        bins: The function from values (R, n, D) to their bins, which are whole numbers from 0 to
+            size - 1. They are float64, or bit patterns in int64 where size exceeds 2^52.
+        size: The number of bins.
+        limits: The range that equal bins span, as two tensors (R, 1, 1) or (R, 1, D).
+    """
 
     bins: Callable[[Tensor], Tensor]
     size: int
@@ -97,7 +119,14 @@ class Grid(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """How values become bins, and whose name an error bears."""
+    """Describe how values become bins.
+
+    Attributes:
+        where: The name that a message bears.
+        width: The width of the bins, or None.
+        bins: The number of bins, or None.
+        range: The range of the bins, as for `binned_entropy`.
+    """
 
     where: str
     width: float | None
@@ -105,15 +134,24 @@ class Rule(NamedTuple):
     range: Range
 
     def check(self) -> None:
+        """Check the options.
+
+        Raises:
+            InfoplaneError: If an option is out of range, or if two options contradict each other.
+        """
         if (self.width is None) == (self.bins is None):
-            raise InfoplaneError(f"{self.where}: width={self.width!r} and bins={self.bins!r}; expected one of them.")
+            raise InfoplaneError(f"{self.where}: width={self.width!r} and bins={self.bins!r}; expected one of the two.")
         if self.width is not None:
             if not is_positive(self.width):
                 raise InfoplaneError(f"{self.where}: width={self.width!r}; expected a finite number above 0.")
             if self.range != "layer":
-                raise InfoplaneError(f"{self.where}: width={self.width!r} with a range; a range goes with bins only.")
+                raise InfoplaneError(f"{self.where}: width={self.width!r} with a range; a range needs bins=NUMBER.")
         elif not is_count(self.bins):
             raise InfoplaneError(f"{self.where}: bins={self.bins!r}; expected an integer of at least 1.")
+        self._check_range()
+
+    def _check_range(self) -> None:
+        """Check the range of the bins."""
         if isinstance(self.range, str):
             choose(self.range, SCOPES, "range of bins")
         elif not isinstance(self.range, tuple) or len(self.range) != 2:
@@ -123,9 +161,15 @@ class Rule(NamedTuple):
         else:
             low, high = (torch.as_tensor(v, dtype=torch.float64) for v in self.range)
             if not (torch.isfinite(high - low) & (low <= high)).all():
-                raise InfoplaneError(f"{self.where}: range={self.range!r}; expected finite numbers, low <= high.")
+                raise InfoplaneError(f"{self.where}: range={self.range!r}; expected finite numbers with low <= high.")
 
     def grid(self, points: Tensor) -> Grid:
+        """Lay the bins over points (R, N, D).
+
+        Raises:
+            InfoplaneError: If the limits of the range do not fit the points, or if a bin is too
+                narrow.
+        """
         if self.width is not None:
             return self._grid_of_width(points, self.width)
         bins = self.bins
@@ -134,7 +178,7 @@ class Rule(NamedTuple):
             edges = _quantiles_of_unique(points.flatten(1), bins)
             return Grid(lambda t: torch.searchsorted(edges, t.flatten(1).contiguous(), right=True).view(t.shape), bins)
         low, high = self._limits(points)
-        # an infinite length puts all values of a constant range into bin 0
+        # An infinite length puts all values of a constant range into bin 0.
         length = torch.where(high > low, high - low, math.inf)
 
         def equal(t: Tensor) -> Tensor:
@@ -143,6 +187,7 @@ class Rule(NamedTuple):
         return Grid(equal, bins, (low, high))
 
     def _limits(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the range of each replica, or of each unit, as two float64 tensors."""
         replicas, _, units = points.shape
         limits = []
         if isinstance(self.range, str):
@@ -161,6 +206,8 @@ class Rule(NamedTuple):
         return low, high
 
     def _grid_of_width(self, points: Tensor, width: float) -> Grid:
+        """Lay bins of one width over points."""
+
         def floors(t: Tensor) -> Tensor:
             return (t.to(torch.float64) / width).floor_()
 
@@ -170,8 +217,9 @@ class Rule(NamedTuple):
         if not math.isfinite(high - low):
             raise InfoplaneError(f"{self.where}: values / width={width!r} overflows; expected a larger width.")
 
-        # Bins finer than the values: the integers do not fit, their bit patterns do (+ 0.0 makes -0.0 0.0). The
-        # exclusive or is invertible and fills the trailing zeros, which the hash is weak against.
+        # The bins are finer than the values: their integers do not fit, but their bit patterns do
+        # (+ 0.0 turns -0.0 into 0.0). The exclusive or is invertible, and fills trailing zeros,
+        # which make the hash weak.
         def patterns(t: Tensor) -> Tensor:
             bits = (floors(t) + 0.0).view(torch.int64)
             return bits ^ (bits >> 32)
@@ -180,10 +228,11 @@ class Rule(NamedTuple):
 
 
 def _quantiles_of_unique(values: Tensor, bins: int) -> Tensor:
-    """(R, bins - 1): the least distinct value at or above each inner quantile k / bins. values: (R, M).
+    """Find the edges of equal-count bins, (R, bins - 1), for values (R, M).
 
-    The interpolated quantile lies between that value and the one below, so both cut the layer alike; and no rounding
-    of an interpolation can move a value across.
+    An edge is the least distinct value at or above an inner quantile k / bins. The interpolated
+    quantile lies between that value and the one below it, so both divide the layer alike; but no
+    rounding of an interpolation can move a value across the edge.
     """
     edges = []
     for row in values.cpu().numpy():

@@ -22,17 +22,20 @@ Floats = npt.NDArray[np.float64]
 Block = tuple[int, int, int, int, int]
 Ints = npt.NDArray[np.int64]
 
-#: Points in a tile, whose columns are then a loop of fixed length that the compiler lays out in vectors.
+#: Points in a tile, whose columns are then a loop of fixed length that the compiler lays out in
+#: vectors.
 TILE = 64
 #: Points in a square on the diagonal of products, which are the faster the larger they are.
 SQUARE = 256
-#: The wide kernel is 2^-square in units of this module. N points whose square is larger than REACH + log2 N need no
-#: exponential: together they add less than 2^-REACH = 1e-6 to a sum of at least 1.
+#: The wide kernel is 2^-square in units of this module. N points whose square is larger than REACH
+#: + log2 N need no exponential: together they add less than 2^-REACH = 1e-6 to a sum of at least 1.
 REACH = 20.0
-#: Coordinates up to this are held in float32, in which a point then moves by 4e-6 of the noise at most.
+#: Coordinates up to this are held in float32, in which a point then moves by 4e-6 of the noise at
+#: most.
 SINGLE = 64.0
 
-#: The compiler may reorder sums, and fuse products with them; infinities and nan stay what they are.
+#: The compiler may reorder sums, and fuse products with them; infinities and nan stay what they
+#: are.
 _FAST = {"contract", "reassoc", "nsz"}
 
 

@@ -1,4 +1,4 @@
-"""Exact information of quantised layers: the points that share a row are counted."""
+"""Measure the exact information of quantised layers, by counting the points that share a row."""
 
 from __future__ import annotations
 
@@ -22,23 +22,36 @@ __all__ = ["CountedInformation", "Counting", "counted_information"]
 
 Ints = npt.NDArray[np.int64]
 
-#: The most levels that a grid may have to be taken for a quantised layer's: 16 bits.
+#: The largest number of levels of a grid that counts as quantised: 16 bits.
 GRID_LEVELS = 2**16
-#: Rounding of sums of N terms c ln(N / c) / N, in nats (tests/estimators/test_counting.py).
+#: A bound on the rounding of sums of N terms c ln(N / c) / N, in nats
+#: (tests/estimators/test_counting.py).
 _ERROR = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CountedInformation:
-    """Information of a layer by counting, in nats: float64 tensors of shape (), or (R,) for R replicas.
+    """Hold the information of a layer by counting, in nats.
 
-    information: H(T) = I(X;T), X uniform over the N points.
-    label_information: I(T;Y) = H(T) + H(Y) - H(T,Y); None without labels.
-    label_entropy: H(Y); None without labels.
-    distinct: the number of distinct rows.
-    levels: the number of distinct values of the unit that has most.
-    quantised: whether the values of every unit mostly repeat or lie on a grid of at most 2^16 levels.
-    n: the number of points counted.
+    The tensors are float64, of shape () or, for R replicas, (R,).
+
+    Attributes:
+        information: H(T) = I(X;T) for X uniform over the N points.
+        label_information: I(T;Y) = H(T) + H(Y) - H(T,Y); None without labels.
+        label_entropy: H(Y); None without labels.
+        distinct: The number of distinct rows.
+        levels: The number of distinct values of the unit that has most.
+        quantised: Whether the values of every unit mostly repeat, or lie on a grid of at most 2^16
+            levels.
+        n: The number of points counted.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> t = torch.tensor([[0.0], [0.0], [0.5], [1.0]])
+        >>> found = ip.estimators.counted_information(t)
+        >>> int(found.distinct), found.n
+        (3, 4)
     """
 
     information: Tensor
@@ -52,42 +65,86 @@ class CountedInformation:
 
 @over_replicas("t")
 def counted_information(t: Tensor, labels: Tensor | None = None) -> CountedInformation:
-    """I(X;T) = H(T) and I(T;Y) of a layer that is a function of X, X uniform over the N points, exactly; nats.
+    """Compute I(X;T) = H(T) and I(T;Y) of a layer that is a function of X, exactly.
 
-    Two points agree where all their values do, bit for bit, -0.0 being 0.0. Nothing is binned, so a layer that is not
-    quantised gives ln N and H(Y), which are right and say nothing: see `quantised`. Where X repeats among the points,
-    H(T) is the same with X the number of the point and with X what it holds, for T is a function of either.
+    X is uniform over the N points. Two points agree where all their values agree, bit for bit, with
+    -0.0 equal to 0.0. Nothing is binned, so a layer that is not quantised gives ln N and H(Y),
+    which are correct but tell nothing about the layer; see `CountedInformation.quantised`. If
+    inputs repeat among the points, H(T) is the same whether X is the number of the point or the
+    input itself, because T is a function of either.
 
-    t: (N, D), or (R, N, D) for R replicas; real and finite.
-    labels: (N,) or (R, N), classes as integers.
+    Args:
+        t: The layer, (N, D), or (R, N, D) for R replicas.
+        labels: Classes as integers, (N,) or (R, N).
 
-    Raises InfoplaneError for other shapes or types and for values that are not finite.
+    Returns:
+        The information, in nats, with diagnostics.
 
-    Lorenzen, Igel & Nielsen, Information bottleneck: exact analysis of (quantized) neural networks, ICLR 2022.
+    Raises:
+        InfoplaneError: If a tensor has another shape or type, or if values are not finite.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> t = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
+        >>> found = ip.estimators.counted_information(t, labels=torch.tensor([0, 1, 0, 1]))
+        >>> round(found.information.item(), 4), round(found.label_information.item(), 4)
+        (0.6931, 0.0)
+
+    References:
+        Lorenzen, Igel & Nielsen, Information bottleneck: exact analysis of (quantized) neural
+        networks, ICLR 2022.
     """
     return _counted(t, None if labels is None else read_labels("counted_information", labels, t))
 
 
 @dataclass(frozen=True)
 class Counting(Estimator):
-    """`counted_information` for the Recorder."""
+    """Count the rows of a quantised layer for the Recorder, as `counted_information` does.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> codes = torch.tensor([[[0.0], [0.0], [1.0], [1.0]]])
+        >>> reading = ip.estimators.Reading(layer="fc1", codes=codes)
+        >>> [[number]] = ip.estimators.Counting().measure(reading, labels=None)
+        >>> number.standing, round(number.value, 4)
+        ('exact', 0.6931)
+
+    References:
+        Lorenzen, Igel & Nielsen, Information bottleneck: exact analysis of (quantized) neural
+        networks, ICLR 2022.
+    """
 
     name = "counting"
     about = About(
-        quantity="I(X;T), I(T;Y)",
-        standing="exact, for these N points and no noise",
-        conditions="a quantised layer (--bits): any other has a row of its own for every point, so the values are "
-        "ln N and H(Y); layers at or above noise: I(X;T) of the mean path, I(T;Y) an estimate",
-        cost="N D + D N log N",
-        source="Lorenzen et al., ICLR 2022",
+        quantity="It measures I(X;T) and I(T;Y).",
+        standing="The numbers are exact for these N points without noise.",
+        conditions="It needs a quantised layer (--bits). In any other layer every point has its own row, so the values "
+        "are ln N and H(Y). At or above noise, I(X;T) is measured with the noise off, and I(T;Y) is an estimate.",
+        cost="The time grows with N D + D N log N.",
+        source="Lorenzen, Igel & Nielsen, Information bottleneck: exact analysis of (quantized) neural networks, "
+        "ICLR 2022.",
     )
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """I(X;T) and, with labels, I(T;Y) of each replica; nats.
+        """Measure I(X;T) and, with labels, I(T;Y) of each replica.
 
-        At or above noise, I(X;T) is of the mean path, and I(T;Y) is counted in one noisy draw a point, which is an
-        estimate: what other draws would give is not known. Where equal inputs gave different rows (sums of a batch are
-        rounded by the place in it), T is no function of X to the last digit, and the count is an estimate as well.
+        At or above noise, I(X;T) is measured on the mean path, and I(T;Y) is counted in one noisy
+        draw per point. The latter is an estimate, because other draws would give other values. If
+        equal inputs gave different rows (a sum over a batch is rounded differently depending on the
+        place in the batch), T is not a function of X to the last digit, and the count is an
+        estimate as well.
+
+        Args:
+            reading: The values of the layer.
+            labels: Classes as integers, (N,) or (R, N), or None.
+
+        Returns:
+            A list per replica of its numbers, in nats.
+
+        Raises:
+            InfoplaneError: If the codes or the labels cannot be read.
         """
         common = Estimate(quantity="I(X;T)", value=math.nan, standing="exact", channel="counted", estimator=self.name)
         where = f"Counting, layer {reading.layer!r}"
@@ -123,7 +180,10 @@ class Counting(Estimator):
 
 
 def _torn(inputs: Tensor | None, points: Tensor) -> list[bool]:
-    """Whether equal inputs, rows of (R, N, D_x), gave different rows of (R, N, D); of each replica."""
+    """Whether equal inputs gave different rows, for each replica.
+
+    The inputs are (R, N, D_x) or None; the rows are (R, N, D).
+    """
     if inputs is None:
         return [False] * len(points)
     found, of_input = [], None
@@ -141,6 +201,7 @@ def _torn(inputs: Tensor | None, points: Tensor) -> list[bool]:
 
 
 def _counted(points: Tensor, classes: Classes | None) -> CountedInformation:
+    """Count the rows, and the pairs of row and class, of each replica."""
     entropy, of_pairs, distinct, levels, quantised = [], [], [], [], []
     for r, layer in enumerate(points):
         rows, counts = _distinct_rows(layer)
@@ -172,10 +233,14 @@ def _counted(points: Tensor, classes: Classes | None) -> CountedInformation:
 
 
 def _distinct_rows(layer: Tensor) -> tuple[Ints, Ints]:
-    """The number of the row of each point, (N,), and how many points each row has. layer: (N, D).
+    """Number the distinct rows of a layer (N, D).
 
-    Rows are hashed by a linear form modulo 2^64 and sorted, and those of one hash are compared value by value, so the
-    partition is that of the rows and not only most likely so; after a collision other coefficients are taken.
+    Rows are hashed by a linear form modulo 2^64 and sorted, and rows with the same hash are
+    compared value by value. The partition is therefore certain to be right, and not only likely.
+    After a collision, other coefficients are tried.
+
+    Returns:
+        The number of the row of each point, (N,), and the number of points that each row has.
     """
     n, units = layer.shape
     step = max(1, PIECE // units)
@@ -193,8 +258,11 @@ def _distinct_rows(layer: Tensor) -> tuple[Ints, Ints]:
 
 
 def _patterns(values: Tensor) -> Tensor:
-    """The bits of each value as int64, upper ones folded into lower ones: short numbers end in zeros, which the hash is
-    weak against. Each bit stays what it is given those above it, so no two values have one pattern."""
+    """Return the bits of each value as int64, with the upper bits folded into the lower ones.
+
+    Short numbers end in zeros, which make the hash weak. Given the bits above it, each bit can be
+    recovered, so no two values have the same pattern.
+    """
     values = values + 0.0  # -0.0 becomes 0.0
     if values.dtype == torch.float32:
         bits = values.view(torch.int32).to(torch.int64)
@@ -204,6 +272,7 @@ def _patterns(values: Tensor) -> Tensor:
 
 
 def _equal_rows(layer: Tensor, i: Ints, j: Ints, step: int) -> bool:
+    """Whether the rows i of a layer equal the rows j, one by one."""
     return all(
         torch.equal(layer[torch.from_numpy(a).to(layer.device)], layer[torch.from_numpy(b).to(layer.device)])
         for a, b in ((i[k : k + step], j[k : k + step]) for k in range(0, len(i), step))
@@ -211,15 +280,16 @@ def _equal_rows(layer: Tensor, i: Ints, j: Ints, step: int) -> bool:
 
 
 def _levels(layer: Tensor) -> tuple[int, bool]:
-    """The largest number of distinct values of a unit, and whether the units are quantised. layer: (N, D).
+    """Count the distinct values of the unit that has most, and judge whether all are quantised.
 
-    A unit is where at least half of its distinct values occur more than once, as of 256 levels those of most layers
-    do, evenly spaced or not; or else, as in a short sample, where they lie on a grid.
+    A unit of the layer (N, D) is quantised if at least half of its distinct values occur more than
+    once, which is true for most layers with 256 levels, evenly spaced or not; or, as in a short
+    sample, if its values lie on a grid.
     """
     n, _ = layer.shape
     most, quantised = 0, True
     for columns in layer.cpu().split(64, dim=1):
-        # transposed in blocks: a whole column is a cache miss a value
+        # The blocks are transposed first: reading a whole column would be one cache miss per value.
         units = torch.cat([block.T for block in columns.split(256)], dim=1)
         ordered = np.sort(units.numpy(), axis=1)
         new = np.ones((len(ordered), n + 1), dtype=np.bool_)
@@ -232,11 +302,12 @@ def _levels(layer: Tensor) -> tuple[int, bool]:
 
 
 def _on_grid(values: npt.NDArray[np.floating]) -> bool:
-    """Whether the ascending values are low + k (high - low) / L for whole k and some L < 2^16, up to their rounding.
+    """Whether ascending values are low + k (high - low) / L for whole k and some L < 2^16.
 
-    Grids whose step is under 20 times the rounding of the values cannot be told: of 16 bits, in float32, those of
-    values 1.6 times as large as their range. By chance some L fits values on no grid too: in float32 most sets of 5,
-    and under 1 % of those of 7.
+    This holds up to the rounding of the values. Grids whose step is less than 20 times this
+    rounding cannot be recognised: for 16 bits in float32, this happens when the values are 1.6
+    times as large as their range. By chance some L also fits values that lie on no grid: in
+    float32, most sets of 5 values and less than 1 % of the sets of 7.
     """
     eps = float(np.finfo(values.dtype).eps)
     v = values.astype(np.float64)
@@ -247,9 +318,10 @@ def _on_grid(values: npt.NDArray[np.floating]) -> bool:
     rounding = max(4 * eps * max(-v[0], v[-1]) / span, 1e-12)
     steps = steps[steps * rounding < 0.05]
     share = (v[1:] - v[0]) / span
-    share = share[np.argsort(np.arange(len(share)) * 0.6180339887 % 1.0)]  # neighbours apart: they tell steps alike
+    # Neighbours rule out the same steps, so they are moved apart.
+    share = share[np.argsort(np.arange(len(share)) * 0.6180339887 % 1.0)]
     start, size = 0, 1
-    while start < len(share) and len(steps):  # the first few values leave few steps for the many
+    while start < len(share) and len(steps):  # the first few values leave few steps for the rest
         k = share[start : start + size, None] * steps
         steps = steps[(np.abs(k - np.rint(k)) <= steps * rounding).all(0)]
         start, size = start + size, 2 * size

@@ -1,4 +1,4 @@
-"""A lower bound on I(T;Y): the entropy of the labels less the cross-entropy of a small decoder."""
+"""Bound I(T;Y) from below: the entropy of the labels less the cross-entropy of a small decoder."""
 
 from __future__ import annotations
 
@@ -34,25 +34,38 @@ from .views import per_replica
 
 __all__ = ["Decoder", "DecoderInformation", "decoder_information"]
 
-#: AdamW's step size, and its weight decay where the number is of other points than those of the training.
+#: The learning rate of AdamW, and its weight decay where the points that are evaluated are not
+#: those of the training.
 LEARNING_RATE, DECAY = 1e-2, 0.1
 BATCH = 512
-#: Noisy draws of every input to train on, and as many others to evaluate on.
+#: The number of noisy draws of every input to train on. As many others are evaluated.
 DRAWS = 4
-#: Rows evaluated at a time.
+#: The number of rows evaluated at a time.
 CHUNK = 2**14
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecoderInformation:
-    """Nats; float64 tensors of shape (), or (R,) for R replicas.
+    """Hold a lower bound on I(T;Y), in nats.
 
-    value, stderr: H(Y) - cross-entropy, on the points that were evaluated.
-    label_entropy: the H(Y) in it, of the labels that were evaluated.
-    fitted: the same on the points of the training.
-    improved: what the last tenth of the steps took off the cross-entropy on the validation part (without one, on the
-        points of the training).
-    n: points evaluated.
+    The tensors are float64, of shape () or, for R replicas, (R,).
+
+    Attributes:
+        value: H(Y) - cross-entropy, on the points that were evaluated.
+        stderr: The standard error of the value.
+        label_entropy: The H(Y) in it, of the labels that were evaluated.
+        fitted: The same value on the points that the decoder was trained on.
+        improved: The reduction of the cross-entropy on the validation part (or, without one, on the
+            training points) over the last tenth of the steps.
+        n: The number of points evaluated.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> t = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
+        >>> found = ip.estimators.decoder_information(t, (t[:, 0] > 0).long(), hidden=0, steps=50)
+        >>> found.n, bool(found.value < found.label_entropy)
+        (150, True)
     """
 
     value: Tensor
@@ -64,6 +77,7 @@ class DecoderInformation:
 
     @property
     def settled(self) -> Tensor:
+        """Whether the decoder had settled after its last step, for each replica."""
         return is_settled(self.improved)
 
 
@@ -78,30 +92,58 @@ def decoder_information(
     population: bool = False,
     draws: Tensor | None = None,
 ) -> DecoderInformation:
-    """A lower bound on I(T;Y) from N points; nats.
+    """Bound I(T;Y) from below with a decoder that is trained on N points.
 
-        mean_i ln [q(y_i|t_i) / p(y_i)],    p the shares of the classes among the very points that are averaged over
+        mean_i ln [q(y_i|t_i) / p(y_i)]
 
-    q is softmax regression on the standardised codes beside one hidden layer of ReLU. For any q that the points of the
-    mean had no share in, mean ln q is at most -H(Y|T) in expectation; the plug-in entropy of their labels is at most
-    H(Y) in expectation (it falls short by about (classes - 1) / 2 n). So the value is a lower bound.
+    Here p are the shares of the classes among the points of this mean.
 
-    population=False: q is trained on half of the points chosen at random, an eighth says which of its states to keep,
-        and the last three eighths give the value: a lower bound in expectation for the law that the points are drawn
-        from, independently. Noisy codes may be given: one draw a point is a sample of T.
-    population=True: the N points are all there are. Without `draws` T must be a function of the input; q is trained and
-        evaluated on all points, and the value is a lower bound for them whatever q has learnt by heart, with no
-        statistical error: H(Y) - CE(q) = I(T;Y) - E KL(p(y|t) || q(y|t)).
-    draws: with population=True, for noisy codes, (k, N, D) or (k, R, N, D), k >= 4, independent noisy codes of every
-        input; q is trained on the first half of them and evaluated on the second. The standard error is of the noise.
+    The decoder q is the sum of a softmax regression on the standardised codes and one hidden layer
+    of ReLU units. For any q that was chosen without the points of the mean, the expectation of mean
+    ln q is at most -H(Y|T). The plug-in entropy of their labels is at most H(Y) in expectation (it
+    falls short by about (classes - 1) / 2 n). The value is therefore a lower bound.
 
-    t: (N, D), or (R, N, D) for R replicas; N of at least 32, unless it is the population. labels: (N,) or (R, N).
-    hidden: units of the hidden layer, 0 for softmax regression alone. steps: of AdamW.
-    seed: of everything that is drawn; replica r has seed + r, or seed[r].
+    With population=False, q is trained on a random half of the points, an eighth chooses among its
+    states, and the remaining three eighths give the value. In expectation the value is a lower
+    bound for the law that the points are drawn from independently. The codes may be noisy: one draw
+    per point is a sample of T.
 
-    Raises InfoplaneError for other shapes or types, values that are not finite, and too few points.
+    With population=True, the N points are the whole population. Without `draws`, T must be a
+    function of the input; q is then trained and evaluated on all points. The value is a lower bound
+    for these points even if q has memorised them, without statistical error, because H(Y) - CE(q) =
+    I(T;Y) - E KL(p(y|t) || q(y|t)).
 
-    Barber & Agakov, The IM algorithm, NIPS 2003; Xu et al., A theory of usable information, ICLR 2020.
+    Args:
+        t: The layer, (N, D), or (R, N, D) for R replicas. N is at least 32, unless the points are
+            the population.
+        labels: Classes as integers, (N,) or (R, N).
+        hidden: The number of units of the hidden layer; 0 for softmax regression alone.
+        steps: The number of steps of AdamW.
+        seed: The seed of everything that is drawn. Replica r has seed + r, or seed[r].
+        population: Whether the points are the whole population.
+        draws: With population=True and noisy codes, k >= 4 independent noisy codes of every input,
+            (k, N, D) or (k, R, N, D). The decoder is trained on the first half of them and
+            evaluated on the second, and the standard error describes the noise.
+
+    Returns:
+        The bound, in nats.
+
+    Raises:
+        InfoplaneError: If a tensor has another shape or type, if values are not finite, or if there
+            are too few points.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> t = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
+        >>> found = ip.estimators.decoder_information(t, (t[:, 0] > 0).long(), steps=50)
+        >>> bool(0.3 < found.value < found.label_entropy)
+        True
+
+    References:
+        Barber & Agakov, The IM algorithm: a variational approach to information maximization, NIPS
+        2003.
+        Xu et al., A theory of usable information under computational constraints, ICLR 2020.
     """
     where = "decoder_information"
     classes = read_labels(where, labels, t)
@@ -113,13 +155,33 @@ def decoder_information(
 
 @dataclass(frozen=True)
 class Decoder(Estimator):
-    """`decoder_information` for the Recorder: I(T;Y) of the layer as it is, no noise added.
+    """Bound I(T;Y) of a layer for the Recorder, as `decoder_information` does.
 
-    Where the probe is the whole population, for its points: of noisy codes by fresh draws. Else for the law that the
-    probe is drawn from, by points held out.
+    No noise is added to the layer. If the probe is the whole population, the bound holds for its
+    points; noisy codes are then measured on fresh draws. Otherwise it holds for the law that the
+    probe is drawn from, and uses held-out points.
 
-    hidden: units of the hidden layer, 0 for softmax regression alone. steps: of training, in every layer at every
-    snapshot.
+    Args:
+        hidden: The number of units of the hidden layer; 0 for softmax regression alone.
+        steps: The number of training steps, in every layer at every snapshot.
+
+    Raises:
+        InfoplaneError: If an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> codes = torch.randn(1, 400, 2, generator=torch.Generator().manual_seed(0))
+        >>> reading = ip.estimators.Reading(layer="fc1", codes=codes)
+        >>> decoder = ip.estimators.Decoder(hidden=0, steps=50)
+        >>> [[number]] = decoder.measure(reading, labels=(codes[0, :, 0] > 0).long())
+        >>> number.standing, number.value < number.ceiling
+        ('lower', True)
+
+    References:
+        Barber & Agakov, The IM algorithm: a variational approach to information maximization, NIPS
+        2003.
+        Xu et al., A theory of usable information under computational constraints, ICLR 2020.
     """
 
     hidden: int = 32
@@ -127,11 +189,14 @@ class Decoder(Estimator):
 
     name = "decoder"
     about = About(
-        quantity="I(T;Y)",
-        standing="lower; in expectation, with a standard error, where the probe is not the whole population",
-        conditions="what a small decoder finds; some thousand points, unless they are the population",
-        cost="steps (D + classes) hidden",
-        source="Barber & Agakov, NIPS 2003; Xu et al., ICLR 2020",
+        quantity="It measures I(T;Y).",
+        standing="The number is a lower bound. Where the probe is not the whole population, it is one in expectation "
+        "and has a standard error.",
+        conditions="It finds as much information as a small decoder can use. It needs a few thousand points, unless "
+        "they are the population.",
+        cost="The time grows with steps (D + classes) hidden.",
+        source="Barber & Agakov, The IM algorithm, NIPS 2003. Xu et al., A theory of usable information under "
+        "computational constraints, ICLR 2020.",
     )
 
     def __post_init__(self) -> None:
@@ -139,10 +204,22 @@ class Decoder(Estimator):
 
     @property
     def params(self) -> str:
+        """Every option that changes the value, for the column `params`."""
         return f"hidden={number(self.hidden)},steps={number(self.steps)}"
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """One lower bound a replica, in nats; none without labels."""
+        """Bound I(T;Y) of each replica from below.
+
+        Args:
+            reading: The values of the layer.
+            labels: Classes as integers, (N,) or (R, N), or None.
+
+        Returns:
+            A list per replica of its one bound, in nats; without labels the lists are empty.
+
+        Raises:
+            InfoplaneError: As `decoder_information` does.
+        """
         where = f"Decoder, layer {reading.layer!r}"
         codes = read_points(where, reading.codes)
         if labels is None:
@@ -159,7 +236,7 @@ class Decoder(Estimator):
         common = Estimate(
             quantity="I(T;Y)",
             value=math.nan,
-            # what is left of a population after half of it is no independent draw
+            # The rest of a population, after half of it was used, is not an independent draw.
             standing="lower" if whole or not reading.population else "estimate",
             channel="layer as it is" if reading.noise is None else reading.noise.kind,
             estimator=self.name,
@@ -175,19 +252,22 @@ class Decoder(Estimator):
 
 
 def _check_options(where: str, hidden: int, steps: int) -> None:
+    """Check the options of the decoder."""
     if not is_count(hidden, 0):
-        raise InfoplaneError(f"{where}: hidden={hidden!r}; expected a whole number, 0 for softmax regression.")
+        raise InfoplaneError(
+            f"{where}: hidden={hidden!r}; expected a whole number of at least 0 (0: softmax regression)."
+        )
     check_steps(where, steps)
 
 
 def _read_draws(where: str, draws: Tensor, t: Tensor, population: bool) -> Tensor:
-    """(k, R, N, D), of (k, N, D) too where there is one replica."""
+    """Check draws, and give them the replica axis: (k, R, N, D)."""
     if not population:
-        raise InfoplaneError(f"{where}: draws are given, and population=False; expected population=True with draws.")
+        raise InfoplaneError(f"{where}: draws are given, but population=False; expected population=True with draws.")
     shape = t.shape[1:] if len(t) == 1 and draws.ndim == 3 else t.shape
     if draws.shape[1:] != shape or len(draws) < 4:
         raise InfoplaneError(
-            f"{where}: draws are {tuple(draws.shape)}; expected (k, {', '.join(map(str, shape))}), k of at least 4."
+            f"{where}: draws have shape {tuple(draws.shape)}; expected (k, {', '.join(map(str, shape))}), k at least 4."
         )
     return torch.stack([read_points(where, d) for d in draws])
 
@@ -202,6 +282,7 @@ def _information(
     population: bool,
     draws: Tensor | None,
 ) -> DecoderInformation:
+    """Train and evaluate the decoder of each replica."""
     streams = Streams(seeds, codes.device)
     decay = 0.0 if population else DECAY
     train, check, test = _parts(where, codes, classes, streams, population, draws)
@@ -221,7 +302,7 @@ def _information(
         terms = _terms(decoder, theta, test) - test.log_shares()
         terms = terms if exact else floored(terms)
         fitted = _terms(decoder, theta, train) - train.log_shares()
-    fall = terms.mean(1) + math.log(test.size)  # to the least that a term can be
+    fall = terms.mean(1) + math.log(test.size)  # the distance to the least possible term
     if draws is not None:
         by_input = terms.unflatten(1, (-1, codes.shape[1]))
         stderr = (by_input.var(1) / by_input.shape[1]).sum(1).sqrt() / codes.shape[1]
@@ -234,7 +315,13 @@ def _information(
 
 
 class _Labelled(NamedTuple):
-    """(R, n, D) standardised codes, (R, n) classes and the shares of the classes, (R, C) float64."""
+    """Hold one part of the points.
+
+    Attributes:
+        codes: The standardised codes, (R, n, D).
+        ids: The class of each point, (R, n).
+        shares: The shares of the classes, (R, C) float64.
+    """
 
     codes: Tensor
     ids: Tensor
@@ -242,14 +329,16 @@ class _Labelled(NamedTuple):
 
     @property
     def size(self) -> int:
+        """The number of points, n."""
         return self.ids.shape[1]
 
     def log_shares(self) -> Tensor:
-        """(R, n): ln p of the class of each."""
+        """Compute ln p of the class of each point, (R, n)."""
         return self.shares.gather(1, self.ids).log()
 
 
 def _labelled(codes: Tensor, train: Tensor, ids: Tensor, classes: int) -> _Labelled:
+    """Standardise codes by those of `train`, and count the classes."""
     counts = torch.zeros(len(ids), classes, dtype=torch.float64, device=ids.device)
     counts.scatter_add_(1, ids, torch.ones(ids.shape, dtype=torch.float64, device=ids.device))
     return _Labelled(standardise(codes, train), ids, counts / ids.shape[1])
@@ -258,11 +347,11 @@ def _labelled(codes: Tensor, train: Tensor, ids: Tensor, classes: int) -> _Label
 def _parts(
     where: str, codes: Tensor, classes: Classes, streams: Streams, population: bool, draws: Tensor | None
 ) -> tuple[_Labelled, _Labelled, _Labelled]:
-    """What is trained on, what chooses among the states of the training, and what gives the number."""
+    """Choose the parts to train on, to choose among the states with, and to evaluate on."""
     n = codes.shape[1]
     if draws is not None:
         half = len(draws) // 2
-        drawn = [d.transpose(0, 1).flatten(1, 2) for d in (draws[:half], draws[half:])]  # (R, k N, D), draw by draw
+        drawn = [d.transpose(0, 1).flatten(1, 2) for d in (draws[:half], draws[half:])]  # (R, k N, D)
         train, test = (_labelled(d, drawn[0], classes.ids.repeat(1, d.shape[1] // n), classes.size) for d in drawn)
         return train, train, test
     if population:
@@ -277,34 +366,36 @@ def _parts(
 
 
 def _terms(decoder: _Network, theta: Tensor, of: _Labelled) -> Tensor:
-    """(R, n) float64: ln q(y|t)."""
+    """Compute ln q(y|t) of each point, (R, n) float64, some rows at a time."""
     parts = zip(of.codes.split(CHUNK, 1), of.ids.split(CHUNK, 1), strict=True)
     return torch.cat([_log_likelihood(decoder, theta, codes, ids) for codes, ids in parts], 1)
 
 
 def _log_likelihood(decoder: _Network, theta: Tensor, codes: Tensor, ids: Tensor) -> Tensor:
+    """Compute ln q(y|t) of each point, (R, n) float64."""
     return decoder(theta, codes).double().log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
 
 
 class _Network:
-    """Logits W t + b + V relu(U t + c); all weights of a replica are one row of `theta`.
+    """Compute the logits W t + b + V relu(U t + c) of R decoders.
 
-    W and V are 0 at first, and b is ln p of the classes in the training: the first decoder knows nothing of t.
+    All weights of a replica are one row of `theta`. W and V start at 0, and b at ln p of the
+    classes in the training, so that the first decoder does not depend on t.
     """
 
     def __init__(self, width: int, hidden: int, classes: int) -> None:
         self._shapes = [(classes, width), (classes,), (hidden, width), (hidden,), (classes, hidden)]
 
     def initial(self, streams: Streams, shares: Tensor) -> Tensor:
-        """(R, P). shares: (R, C), of the classes."""
+        """Draw the weights at the start, (R, P), given the shares of the classes, (R, C)."""
         straight, _, (hidden, width), _, last = self._shapes
         inner = streams.normal(hidden * width) * math.sqrt(2 / width)
-        # a class that is only in the other parts is not held for impossible
+        # A class that occurs only in the other parts must not be considered impossible.
         bias = shares.clamp_min(1e-6).log().float()
         zeros = [inner.new_zeros(len(streams), k) for k in (math.prod(straight), hidden, math.prod(last))]
         return torch.cat([zeros[0], bias, inner, zeros[1], zeros[2]], 1)
 
     def __call__(self, theta: Tensor, t: Tensor) -> Tensor:
-        """(R, n, C) of (R, n, D)."""
+        """Compute the logits, (R, n, C), of codes (R, n, D)."""
         straight, bias, inner, inner_bias, last = unflatten(theta, self._shapes)
         return affine(t, straight, bias) + affine(t, inner, inner_bias).relu() @ last.mT

@@ -1,4 +1,4 @@
-"""The plug-in entropy: of counts, of shares, and of sorted numbers; nats."""
+"""Compute plug-in entropies of counts, of shares and of sorted numbers, in nats."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def entropy_of_counts(counts: Counts) -> Floats:
     """Compute sum_k n_k / N ln(N / n_k), which is exactly 0 where one symbol has all counts.
 
     Args:
-        counts: How often each symbol was seen, (..., K); symbols that were not seen change nothing.
+        counts: The number of times that each symbol was seen, (..., K). Symbols that were not seen
+            change nothing.
 
     Returns:
         The entropies, (...).

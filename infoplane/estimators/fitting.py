@@ -1,4 +1,7 @@
-"""The training kit of the fitted estimators: parts of the points, AdamW on replicas side by side, standard errors."""
+"""Provide the training kit of the fitted estimators.
+
+It divides the points, runs AdamW on replicas side by side, and computes standard errors.
+"""
 
 from __future__ import annotations
 
@@ -31,22 +34,30 @@ __all__ = [
     "with_unseen",
 ]
 
-#: What is scored and kept is a running mean of the weights over 1 / (1 - MEMORY) steps.
+#: The weights that are scored and kept are a running mean over 1 / (1 - MEMORY) steps.
 MEMORY = 0.98
-#: Half of the 3 of the rule of three: an event that n points do not show has a probability below 3 / n, at 95 %.
+#: Half of the 3 in the rule of three: an event that n points do not show has a probability below 3
+#: / n with 95 % confidence.
 UNSEEN = 1.5
-#: How often the validation part is looked at.
+#: The number of times that the validation part is scored.
 CHECKS = 20
 #: The fewest points that can be divided.
 FEWEST = 32
-#: Standardised values end here, so that a unit that is all but constant in the training half stays finite.
+#: The largest standardised value, so that a unit that is nearly constant in the training half stays
+#: finite.
 FARTHEST = 50.0
-#: A fit has settled where the last tenth of the steps improved its score by no more nats than this.
+#: A fit has settled if the last tenth of the steps improved its score by at most this, in nats.
 SETTLED = 0.02
 
 
 class Parts(NamedTuple):
-    """(R, n) rows to train on, to choose among the states of the training, and to give the number."""
+    """Hold the rows of each part of the points, (R, n).
+
+    Attributes:
+        train: The rows to train on.
+        check: The rows that choose among the states of the training.
+        test: The rows that give the number.
+    """
 
     train: Tensor
     check: Tensor
@@ -54,17 +65,26 @@ class Parts(NamedTuple):
 
 
 def split(where: str, streams: Streams, n: int, batch: int) -> Parts:
-    """A half, an eighth and three eighths at random; the last two whole batches where they hold one, a validation part
-    of more than four batches four."""
+    """Divide n points at random into a half, an eighth and three eighths.
+
+    The last two parts are cut to whole batches where they hold at least one, and the validation
+    part to at most four batches.
+
+    Raises:
+        InfoplaneError: If there are fewer than 32 points.
+    """
     if n < FEWEST:
-        raise InfoplaneError(f"{where}: {n} points; expected at least {FEWEST}, to train on and to hold out.")
+        raise InfoplaneError(f"{where}: {n} points; expected at least {FEWEST}, some to train on and some to hold out.")
     test, check = (k - k % min(batch, k) for k in (3 * n // 8, min(n // 8, 4 * batch)))
     order = streams.permutations(n)
     return Parts(order[:, test + check :], order[:, test : test + check], order[:, :test])
 
 
 def batches(streams: Streams, n: int, size: int) -> Iterator[Tensor]:
-    """(R, size) rows of n without end; each once before any comes again, but for the last n % size of a round."""
+    """Yield batches of rows without end, (R, size) of n.
+
+    Each row comes once before any row comes again, except for the last n % size rows of a round.
+    """
     while True:
         order = streams.permutations(n)
         for start in range(0, n - size + 1, size):
@@ -72,23 +92,28 @@ def batches(streams: Streams, n: int, size: int) -> Iterator[Tensor]:
 
 
 def take(points: Tensor, rows: Tensor) -> Tensor:
-    """(R, n, D): those rows of each replica."""
+    """Take these rows of each replica, (R, n, D)."""
     return points.gather(1, rows.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
 
 
 def standardise(points: Tensor, train: Tensor) -> Tensor:
-    """float32, by the means and deviations of the points `train`; a unit that is constant there is only shifted."""
+    """Standardise points by the means and deviations of the points `train`, as float32.
+
+    A unit that is constant in `train` is only shifted.
+    """
     like = train.double()
     mean, std = like.mean(1, keepdim=True), like.std(1, keepdim=True)
     return ((points.double() - mean) / torch.where(std > 0, std, 1.0)).clamp_(-FARTHEST, FARTHEST).float()
 
 
 def unflatten(theta: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """Cut the weights of each replica, (R, P), into tensors of these shapes."""
     parts = theta.split([math.prod(shape) for shape in shapes], 1)
     return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Compute W x + b with the weights of each replica."""
     return torch.baddbmm(bias.unsqueeze(-2), x, weight.mT)
 
 
@@ -100,10 +125,23 @@ def fit(
     rate: float,
     decay: float,
 ) -> tuple[Tensor, Tensor]:
-    """The weights (R, P) with the highest `score` on the way up `gain`, the first ones among them, for each replica by
-    itself; and by how much the last tenth of the steps raised that score, (R,) float64.
+    """Ascend a gain from the weights `theta`, and keep the weights with the highest score.
 
-    gain, score: (R, P) weights -> (R,) nats. rate, decay: of AdamW.
+    Each replica is fitted by itself. Of several weights with the highest score, the first ones are
+    kept.
+
+    Args:
+        theta: The weights at the start, (R, P).
+        gain: The function to maximise: weights (R, P) to nats (R,).
+        score: The function that chooses among the states of the training: weights (R, P) to nats
+            (R,).
+        steps: The number of steps.
+        rate: The learning rate of AdamW.
+        decay: The weight decay of AdamW.
+
+    Returns:
+        The weights, (R, P), and by how much the last tenth of the steps raised the score, (R,)
+        float64.
     """
     theta = theta.detach().clone().requires_grad_()
     average = theta.detach().clone()
@@ -128,41 +166,57 @@ def fit(
 
 
 def standard_error(influences: Tensor) -> Tensor:
-    """(R,): of the mean of (R, n), as far as these show it."""
+    """Compute the standard error of the mean of values (R, n), as far as they show it, (R,)."""
     return influences.std(1) / math.sqrt(influences.shape[1])
 
 
 def floored(gain: Tensor) -> Tensor:
-    """(..., n): the terms ln q(y|t) - ln p(y), q mixed with a share 1/n of p, so that no class is held for impossible;
-    each is then at least -ln n."""
+    """Mix q with a share 1/n of p in the terms ln q(y|t) - ln p(y), (..., n).
+
+    No class is then considered impossible, and each term is at least -ln n.
+    """
     n = gain.shape[-1]
     return torch.logaddexp(gain + math.log1p(-1 / n), gain.new_tensor(-math.log(n)))
 
 
 def with_unseen(stderr: Tensor, fall: Tensor, n: int) -> Tensor:
-    """(R,): the standard error of a mean of n terms, of which one that was not seen may lie lower by `fall`, (R,).
+    """Add the risk of one unseen term to the standard error of a mean of n terms, (R,).
 
-    n points that show no such event leave it a probability of 3 / n, at 95 %: without this, near-deterministic labels
-    whose rare exceptions happen not to be among the points read above the truth by many standard errors.
+    If n points show no such event, its probability is below 3 / n with 95 % confidence, and the
+    event could lower a term by `fall`, (R,). Without this, the bound for near-deterministic labels
+    would exceed the truth by many standard errors whenever their rare exceptions are not among the
+    points.
     """
     return torch.hypot(stderr, UNSEEN * fall / n)
 
 
 def seeds_of(where: str, seed: int | Sequence[int], replicas: int) -> list[int]:
+    """Derive one seed per replica from a number, or from one number per replica.
+
+    Raises:
+        InfoplaneError: If there are not as many seeds as replicas.
+    """
     seeds = [seed + r for r in range(replicas)] if isinstance(seed, int) else list(seed)
     if len(seeds) != replicas:
         raise InfoplaneError(
-            f"{where}: {len(seeds)} seeds; expected one number, or one for each of {replicas} replicas."
+            f"{where}: {len(seeds)} seeds; expected one number, or one per replica for {replicas} replicas."
         )
     return [derive(where, s) for s in seeds]
 
 
 def check_steps(where: str, steps: int) -> None:
-    """Raise InfoplaneError where `steps` is no number of steps of training."""
+    """Check a number of training steps.
+
+    Raises:
+        InfoplaneError: If it is not a whole number of at least 1.
+    """
     if not is_count(steps):
         raise InfoplaneError(f"{where}: steps={steps!r}; expected a whole number of at least 1.")
 
 
 def is_settled(improved: Tensor) -> Tensor:
-    """Whether the last tenth of the steps hardly changed the score, of each replica; never where that is NaN."""
+    """Whether the last tenth of the steps hardly changed the score, for each replica.
+
+    A score of NaN never counts as settled.
+    """
     return improved <= SETTLED

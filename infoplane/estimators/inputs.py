@@ -1,4 +1,4 @@
-"""What every estimator reads: points, labels and options, checked once and in one form."""
+"""Read and check what every estimator takes: points, labels and options."""
 
 from __future__ import annotations
 
@@ -34,47 +34,64 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class Classes(NamedTuple):
-    """ids: (R, N) int64, 0 to size - 1."""
+    """Hold the classes of points.
+
+    Attributes:
+        ids: The class of each point, (R, N) int64, from 0 to size - 1.
+        size: The number of classes.
+    """
 
     ids: Tensor
     size: int
 
     def entropy(self) -> Tensor:
-        """H(Y) of each replica, (R,) float64, nats."""
+        """Compute H(Y) in each replica, (R,) float64, in nats."""
         counts = np.stack([np.bincount(row, minlength=self.size) for row in self.ids.cpu().numpy()])
         return torch.from_numpy(entropy_of_shares(counts / self.ids.shape[1])).to(self.ids.device)
 
     def log_shares(self) -> Tensor:
-        """ln p of the class of each point, (R, N) float64."""
+        """Compute ln p of the class of each point, (R, N) float64."""
         ones = torch.ones(self.ids.shape, dtype=torch.float64, device=self.ids.device)
         counts = ones.new_zeros(len(self.ids), self.size).scatter_add_(1, self.ids, ones)
         return (counts.gather(1, self.ids) / self.ids.shape[1]).log()
 
 
 def read_points(where: str, t: Tensor) -> Tensor:
-    """(R, N, D) of (N, D) or (R, N, D), without gradients; float16 and bfloat16 as float32."""
+    """Check points, and give them the replica axis.
+
+    Args:
+        where: The name that a message bears.
+        t: The points, (N, D) or (R, N, D).
+
+    Returns:
+        The points, (R, N, D), without gradients. Points in float16 or bfloat16 become float32.
+
+    Raises:
+        InfoplaneError: If the points are not a tensor of floating-point numbers of one of these
+            shapes, or if a value is not finite or exceeds 1e100.
+    """
     if not isinstance(t, Tensor) or not t.is_floating_point():
         got = f"a tensor of {t.dtype}" if isinstance(t, Tensor) else f"a {type(t).__name__}"
         raise InfoplaneError(f"{where}: the layer is {got}; expected a tensor of floating-point numbers.")
     if t.ndim not in (2, 3) or t.numel() == 0:
         raise InfoplaneError(
-            f"{where}: the layer has shape {tuple(t.shape)}; expected (N, D) or (R, N, D), none of them 0."
+            f"{where}: the layer has shape {tuple(t.shape)}; expected (N, D) or (R, N, D), each at least 1."
         )
     low, high = ends_of(t)
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int((~torch.isfinite(t)).sum())
         raise InfoplaneError(f"{where}: {bad} of the {t.numel()} values are NaN or infinite; expected finite values.")
     if max(-low, high) > 1e100:
-        raise InfoplaneError(f"{where}: values up to {max(-low, high):.3g}; expected at most 1e100.")
+        raise InfoplaneError(f"{where}: the values reach {max(-low, high):.3g}; expected at most 1e100.")
     t = t.detach() if t.dtype in (torch.float32, torch.float64) else t.detach().to(torch.float32)
     return t if t.ndim == 3 else t[None]
 
 
 def ends_of(t: Tensor) -> tuple[float, float]:
-    """The least and the largest value, NaN where any is.
+    """Return the least and the largest value; both are NaN if any value is.
 
-    Of few values by NumPy: after an operation on several threads those of torch go on spinning for milliseconds, on the
-    cores that what follows is to have.
+    Few values go through NumPy: after an operation on several threads, the threads of torch keep
+    spinning for milliseconds, on the cores that the next step needs.
     """
     t = t.detach()
     if t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64) and t.numel() < 2**18:
@@ -85,17 +102,30 @@ def ends_of(t: Tensor) -> tuple[float, float]:
 
 
 def read_labels(where: str, labels: Tensor, points: Tensor) -> Classes:
-    """The classes of (R, N, D) points from (N,) or (R, N) integers."""
+    """Check labels, and number their classes from 0.
+
+    Args:
+        where: The name that a message bears.
+        labels: Classes as integers, (N,) or (R, N).
+        points: The points that they belong to, (R, N, D).
+
+    Returns:
+        The class of each point.
+
+    Raises:
+        InfoplaneError: If the labels are not integers of one of these shapes, or are on another
+            device than the points.
+    """
     if not isinstance(labels, Tensor) or labels.dtype not in INTEGERS:
         got = f"a tensor of {labels.dtype}" if isinstance(labels, Tensor) else f"a {type(labels).__name__}"
-        raise InfoplaneError(f"{where}: labels are {got}; expected a tensor of integers, one class a point.")
+        raise InfoplaneError(f"{where}: labels are {got}; expected a tensor of integers, one class per point.")
     replicas, n = points.shape[:2]
     if labels.shape not in ((n,), (replicas, n)):
         raise InfoplaneError(
             f"{where}: labels have shape {tuple(labels.shape)}; expected ({n},) or ({replicas}, {n}) for these points."
         )
     if labels.device != points.device:
-        raise InfoplaneError(f"{where}: labels are on {labels.device}, expected {points.device} as the layer.")
+        raise InfoplaneError(f"{where}: labels are on {labels.device}; expected {points.device}, where the layer is.")
     ids = labels.to(torch.int64)
     low, high = (int(v) for v in torch.aminmax(ids))
     if high - low >= ids.numel():
@@ -107,18 +137,19 @@ def read_labels(where: str, labels: Tensor, points: Tensor) -> Classes:
 def over_replicas(*names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Let a function of points (R, N, D) also take points (N, D).
 
-    The function gets its points checked (`read_points`) and always with the replica axis. Where they came without it,
-    it is taken off the result again.
+    The function gets its points checked (`read_points`) and always with the replica axis. Where
+    they came without it, the axis is removed from the result.
 
     Args:
-        names: The arguments that are points: of one, or of several whose replicas and rows belong together.
+        names: The arguments that are points. With several, their replicas and rows belong together.
 
     Returns:
-        A decorator. The function that it decorates returns an array (R, ...), or a dataclass of tensors (R, ...).
+        A decorator. The function that it decorates returns an array (R, ...), or a dataclass of
+        tensors (R, ...).
 
     Raises:
-        InfoplaneError: When the function is called with points of other shapes or types, with values that are not
-            finite, or with points on several devices.
+        InfoplaneError: When the function is called with points of other shapes or types, with
+            values that are not finite, or with points on several devices.
 
     Example:
         >>> @over_replicas("t")
@@ -145,7 +176,7 @@ def over_replicas(*names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 
 def _read_together(where: str, points: dict[str, Tensor]) -> dict[str, Tensor]:
-    """(R, N, D) points that belong together row by row."""
+    """Check points that belong together row by row."""
     first, *others = points
     for other in others:
         a, b = points[first], points[other]
@@ -158,14 +189,14 @@ def _read_together(where: str, points: dict[str, Tensor]) -> dict[str, Tensor]:
         a, b = points[first], points[other]
         if a.shape[:-1] != b.shape[:-1]:
             raise InfoplaneError(
-                f"{where}: {first} has shape {tuple(a.shape)} and {other} {tuple(b.shape)}; expected as many points in "
-                "both, (N, D) and (N, E), or (R, N, D) and (R, N, E)."
+                f"{where}: {first} has shape {tuple(a.shape)} and {other} {tuple(b.shape)}; expected the same number "
+                "of points in both, (N, D) and (N, E), or (R, N, D) and (R, N, E)."
             )
     return read
 
 
 def _only_replica(result: T) -> T:
-    """The same array or dataclass of tensors, without its axis of one replica."""
+    """Remove the axis of the only replica from an array or a dataclass of tensors."""
     if is_dataclass(result) and not isinstance(result, type):
         values = ((f.name, getattr(result, f.name)) for f in fields(result))
         return replace(result, **{name: v[0] for name, v in values if isinstance(v, Tensor)})
@@ -173,20 +204,25 @@ def _only_replica(result: T) -> T:
 
 
 def is_positive(x: object) -> bool:
+    """Whether x is a finite number above 0. True and False are not numbers here."""
     return isinstance(x, int | float) and not isinstance(x, bool) and 0 < x < math.inf
 
 
 def is_count(x: object, least: int = 1) -> bool:
-    """Whether x is a whole number of at least `least`; True and False are not."""
+    """Whether x is a whole number of at least `least`. True and False are not numbers here."""
     return isinstance(x, int) and not isinstance(x, bool) and x >= least
 
 
 def check_chunk(where: str, chunk: int | None) -> None:
-    """Raise InfoplaneError where `chunk`, a number of rows worked on at a time, is neither None nor at least 1."""
+    """Check a number of rows to work on at a time.
+
+    Raises:
+        InfoplaneError: If it is neither None nor a whole number of at least 1.
+    """
     if chunk is not None and not is_count(chunk):
         raise InfoplaneError(f"{where}: chunk={chunk!r}; expected a number of rows, at least 1.")
 
 
 def number(x: float) -> str:
-    """A number for a label or a command line: 0.07, 1e-05, 30."""
+    """Write a number as labels and command lines show it: 0.07, 1e-05, 30."""
     return f"{x:.12g}"

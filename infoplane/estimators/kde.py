@@ -1,4 +1,4 @@
-"""Kolchinsky and Tracey's bounds on the information of a layer seen through Gaussian noise."""
+"""Bound the information of a layer through Gaussian noise, as Kolchinsky and Tracey do."""
 
 from __future__ import annotations
 
@@ -23,13 +23,27 @@ __all__ = ["KDE", "KDEBounds", "kde_bounds"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KDEBounds:
-    """Bounds in nats: float64 tensors of shape (), or (R,) for R replicas.
+    """Hold bounds on the information of a layer, in nats.
 
-    upper, lower: on I(X;T), X uniform over the N points.
-    label_upper, label_lower: on I(T;Y), cut with [0, H(Y)]; None without labels.
-    label_difference: upper - sum_y p(y) upper_y, what is published as I(T;Y), which is no bound; None without labels.
-    label_entropy: H(Y); None without labels.
-    self_weight: the mean of 1 / sum_j exp(-|t_i - t_j|^2 / 2 s2), the weight a point has in its own kernel sum.
+    The tensors are float64, of shape () or, for R replicas, (R,).
+
+    Attributes:
+        upper: The upper bound on I(X;T), for X uniform over the N points.
+        lower: The lower bound on I(X;T).
+        label_upper: The upper bound on I(T;Y), clipped to [0, H(Y)]; None without labels.
+        label_lower: The lower bound on I(T;Y), clipped to [0, H(Y)]; None without labels.
+        label_difference: upper - sum_y p(y) upper_y, which is often published as I(T;Y) but is not
+            a bound; None without labels.
+        label_entropy: H(Y); None without labels.
+        self_weight: The mean of 1 / sum_j exp(-|t_i - t_j|^2 / 2 s2), the weight that a point has
+            in its own kernel sum.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> bounds = ip.estimators.kde_bounds(torch.tensor([[0.0], [100.0]]), noise_variance=1.0)
+        >>> bounds.self_weight, bounds.label_upper is None
+        (tensor(1., dtype=torch.float64), True)
     """
 
     upper: Tensor
@@ -45,25 +59,48 @@ class KDEBounds:
 def kde_bounds(
     t: Tensor, noise_variance: float | Tensor, labels: Tensor | None = None, *, chunk: int | None = None
 ) -> KDEBounds:
-    """Bounds on I(X;T) and I(T;Y) for T = t_X + N(0, s2 I), X uniform over the N points; nats.
+    """Bound I(X;T) and I(T;Y) for T = t_X + N(0, s2 I), with X uniform over the N points.
 
-        upper = -mean_i ln mean_j exp(-|t_i - t_j|^2 / 2 s2),    lower: the same with 8 s2 for 2 s2,
+        upper = -mean_i ln mean_j exp(-|t_i - t_j|^2 / 2 s2)
+        lower = -mean_i ln mean_j exp(-|t_i - t_j|^2 / 8 s2)
 
-    j = i included. They bound the entropy of a mixture of N Gaussians, those of the points of class y bound H(T|Y=y),
-    and I(T;Y) lies in [lower - sum_y p(y) upper_y, upper - sum_y p(y) lower_y]. (What is often plotted, upper minus
-    the upper_y, is no lower bound.) About a population that the points are a sample of they say nothing.
+    The means include j = i. Both bound the entropy of a mixture of N Gaussians. The same
+    expressions over the points of class y bound H(T|Y=y), so I(T;Y) lies in [lower - sum_y p(y)
+    upper_y, upper - sum_y p(y) lower_y]. (The value that is often plotted, upper - sum_y p(y)
+    upper_y, is not a lower bound.) They are not bounds for a population of which the points are a
+    sample.
 
-    t: (N, D), or (R, N, D) for R replicas; real and finite.
-    noise_variance: s2, a number or a tensor (R,).
-    labels: (N,) or (R, N), classes as integers.
-    chunk: rows worked on at a time; memory is about 128 chunk^2 bytes. Default: 192 to 1024, on a GPU 2048. Where it is
-        not given, the points are on the CPU and there are fewer than 48 coordinates, loops compiled by numba do the
-        work, in N-linear memory.
+    On a CPU, if `chunk` is not given and there are fewer than 48 units, loops compiled by numba do
+    the work, in memory that is linear in N.
 
-    Raises InfoplaneError for other shapes or types, values that are not finite, and s2 not above 0.
+    Args:
+        t: The layer, (N, D), or (R, N, D) for R replicas.
+        noise_variance: s2, a number or a tensor (R,).
+        labels: Classes as integers, (N,) or (R, N).
+        chunk: The number of rows to work on at a time; the memory is about 128 chunk^2 bytes. The
+            default is 192 to 1024, and 2048 on a GPU.
 
-    Kolchinsky & Tracey, Estimating mixture entropy with pairwise distances, Entropy 19 (2017), equations 10 and 13;
-    Kolchinsky, Tracey & Wolpert, Nonlinear information bottleneck, Entropy 21 (2019).
+    Returns:
+        The bounds, in nats.
+
+    Raises:
+        InfoplaneError: If a tensor has another shape or type, if values are not finite, or if s2 is
+            not above 0.
+
+    Example:
+        Points that are far apart on the scale of the noise can all be told apart.
+
+        >>> import torch
+        >>> import infoplane as ip
+        >>> t = torch.tensor([[0.0], [100.0], [200.0], [300.0]])
+        >>> bounds = ip.estimators.kde_bounds(t, noise_variance=1.0)
+        >>> round(bounds.lower.item(), 4), round(bounds.upper.item(), 4)
+        (1.3863, 1.3863)
+
+    References:
+        Kolchinsky & Tracey, Estimating mixture entropy with pairwise distances, Entropy 19 (2017)
+        361.
+        Kolchinsky, Tracey & Wolpert, Nonlinear information bottleneck, Entropy 21 (2019) 1181.
     """
     where = "kde_bounds"
     classes = None if labels is None else read_labels(where, labels, t)
@@ -72,13 +109,33 @@ def kde_bounds(
 
 @dataclass(frozen=True)
 class KDE(Estimator):
-    """`kde_bounds` for the Recorder.
+    """Bound the information of a layer for the Recorder, as `kde_bounds` does.
 
-    noise_variance: s2; 1e-3 is Saxe et al.'s for the 12-bit task, 0.1 theirs for MNIST.
-    scale: 'absolute', or 'layer': s2 is noise_variance times the mean square of the layer's centred values, for each
-        replica at each snapshot.
-    published: beside the brackets, as an estimator of its own, `kde-upper`, the information plane as Saxe et al. and
-        others after them draw it: the upper bound on I(X;T), and for I(T;Y) the difference of upper bounds, no bound.
+    Args:
+        noise_variance: The variance s2 of the noise. Saxe et al. used 1e-3 for the 12-bit task and
+            0.1 for MNIST.
+        scale: "absolute", or "layer": s2 is then noise_variance times the mean square of the
+            layer's centred values, for each replica at each snapshot.
+        published: Whether to add the information plane as Saxe et al. and others after them draw
+            it, under the name `kde-upper`: the upper bound on I(X;T), and for I(T;Y) the difference
+            of upper bounds, which is not a bound.
+
+    Raises:
+        InfoplaneError: If an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> codes = torch.randn(1, 200, 2, generator=torch.Generator().manual_seed(0))
+        >>> reading = ip.estimators.Reading(layer="fc1", codes=codes)
+        >>> [[upper, lower]] = ip.estimators.KDE(noise_variance=0.1).measure(reading, labels=None)
+        >>> (upper.side, lower.side), lower.value < upper.value < upper.ceiling
+        (('upper', 'lower'), True)
+
+    References:
+        Kolchinsky & Tracey, Estimating mixture entropy with pairwise distances, Entropy 19 (2017)
+        361.
+        Saxe et al., On the information bottleneck theory of deep learning, ICLR 2018.
     """
 
     noise_variance: float = 1e-3
@@ -87,13 +144,13 @@ class KDE(Estimator):
 
     name = "kde"
     about = About(
-        quantity="I(X;T), I(T;Y)",
-        standing="upper and lower, for these N points through Gaussian noise",
-        conditions="noise_variance near the squared distance of neighbours: below it both bounds read ln N, "
-        "so scale it with the layer (scale=layer) where D is large; no bound for a population; published=true adds "
-        "kde-upper, the plane as it is published",
-        cost="N^2 D",
-        source="Kolchinsky & Tracey, Entropy 19 (2017) 361",
+        quantity="It measures I(X;T) and I(T;Y).",
+        standing="The numbers are upper and lower bounds for these N points through Gaussian noise.",
+        conditions="noise_variance should be near the squared distance of neighbours. Below it both bounds are ln N, "
+        "so scale it with the layer (scale=layer) where D is large. The numbers are not bounds for a population. "
+        "published=true adds kde-upper, the information plane as it is usually published.",
+        cost="The time grows with N^2 D.",
+        source="Kolchinsky & Tracey, Estimating mixture entropy with pairwise distances, Entropy 19 (2017).",
     )
 
     def __post_init__(self) -> None:
@@ -101,17 +158,30 @@ class KDE(Estimator):
 
     @property
     def channel(self) -> str:
+        """The noise, for the column `channel`."""
         return noise_label(self.noise_variance, self.scale)
 
     @property
     def params(self) -> str:
+        """The options of the noise, for the column `params`."""
         return noise_params(self.noise_variance, self.scale)
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """Upper and lower bounds on I(X;T) and, with labels, on I(T;Y) of each replica; nats. And those of `published`.
+        """Bound I(X;T) and, with labels, I(T;Y) of each replica.
 
-        Downstream of noise, I(X;T) is of the mean path, and I(T;Y) is bounded for the mixture about one noisy draw a
-        point only, so what bounds it is an estimate for the layer.
+        With `published`, the published numbers are added. At or above noise, I(X;T) is bounded on
+        the mean path. I(T;Y) is then bounded only for the mixture around one noisy draw per point,
+        so its bounds are estimates for the layer.
+
+        Args:
+            reading: The values of the layer.
+            labels: Classes as integers, (N,) or (R, N), or None.
+
+        Returns:
+            A list per replica of its numbers, in nats.
+
+        Raises:
+            InfoplaneError: As `kde_bounds` does.
         """
         common = Estimate(
             quantity="I(X;T)",
@@ -124,11 +194,12 @@ class KDE(Estimator):
         return estimates(common, views(f"KDE, layer {reading.layer!r}", reading, labels), self._bounds, self._numbers)
 
     def _bounds(self, view: View) -> KDEBounds:
+        """Bound one set of codes."""
         variance = noise_variances(view.points, self.noise_variance, self.scale)
         return _bounds(view.where, view.points, variance, view.classes, None)
 
     def _numbers(self, common: Estimate, view: View, bounds: KDEBounds, r: int) -> list[Estimate]:
-        """The bracket of one quantity in one replica, and what is published of it."""
+        """Make the bracket of one quantity in one replica, and its published number."""
         if of_input := common.quantity == "I(X;T)":
             upper, lower, published, ceiling = bounds.upper, bounds.lower, bounds.upper, view.log_n
         else:
@@ -139,7 +210,7 @@ class KDE(Estimator):
             upper, lower, published = bounds.label_upper, bounds.label_lower, bounds.label_difference
             ceiling = float(bounds.label_entropy[r])
         common = replace(common, ceiling=ceiling, warnings=(*_warnings(bounds, r, view.n), *common.warnings))
-        # what bounds the mixture about one draw of the noise is an estimate for the layer
+        # A bound for the mixture around one draw of the noise is only an estimate for the layer.
         sampled = view.path == "sampled"
         rows = [
             replace(common, value=float(upper[r]), side="upper", standing="estimate" if sampled else "upper"),
@@ -153,9 +224,10 @@ class KDE(Estimator):
 
 
 def _warnings(bounds: KDEBounds, r: int, n: int) -> list[str]:
+    """List the warnings of one replica."""
     raised = {
         "self-weight": float(bounds.self_weight[r]) > 0.2,
-        "at-ceiling": float(bounds.lower[r]) >= 0.99 * math.log(n),  # and so is the upper bound, which is no less
+        "at-ceiling": float(bounds.lower[r]) >= 0.99 * math.log(n),  # the upper bound is then at ln N as well
     }
     return [code for code, yes in raised.items() if yes]
 
@@ -163,11 +235,12 @@ def _warnings(bounds: KDEBounds, r: int, n: int) -> list[str]:
 def _bounds(
     where: str, points: Tensor, noise_variance: float | Tensor, classes: Classes | None, chunk: int | None
 ) -> KDEBounds:
+    """Compute the bounds of points (R, N, D)."""
     replicas, n, _ = points.shape
     variance = torch.as_tensor(noise_variance, dtype=torch.float64)
     if variance.shape not in ((), (1,), (replicas,)) or not bool(((variance > 0) & variance.isfinite()).all()):
         raise InfoplaneError(
-            f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or {replicas} of them."
+            f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or one per replica ({replicas})."
         )
     check_chunk(where, chunk)
     label_entropy = None if classes is None else classes.entropy()
@@ -176,13 +249,19 @@ def _bounds(
         t, unit = points[r], 2 * math.sqrt(s2)
         low, high = ends_of(t)
         if not (high - low) / unit < 1e70:
-            raise InfoplaneError(f"{where}: values / sqrt(noise_variance) span {2 * (high - low) / unit:.3g}.")
+            raise InfoplaneError(
+                f"{where}: values / sqrt(noise_variance) span {2 * (high - low) / unit:.3g}; expected less than 2e70: "
+                "choose a larger noise_variance."
+            )
         total, own = kernel_sums(t, unit, None if classes is None else classes.ids[r], chunk)
-        # by NumPy: torch takes the logarithm of few numbers on several threads, which then spin (`ends_of`)
+        # NumPy takes the logarithms, because torch does so on several threads, which then keep
+        # spinning (`ends_of`).
         of_all, of_class = total.cpu().numpy(), own.cpu().numpy()
-        row = [*np.log(n / of_all).mean(1)[::-1], (1 / of_all[1]).mean()]  # bounds exactly 0 where all points are one
+        # Written like this, the bounds are exactly 0 where all points are equal.
+        row = [*np.log(n / of_all).mean(1)[::-1], (1 / of_all[1]).mean()]
         if label_entropy is not None:
-            # upper - sum_y p(y) lower_y = mean_i ln(own wide / all narrow) + H(Y), and the other way round
+            # upper - sum_y p(y) lower_y = mean_i ln(own wide / all narrow) + H(Y), and the other
+            # way round
             h = float(label_entropy[r])
             pair = np.log(of_class / of_all[::-1]).mean(1) + h
             row += [*pair.clip(0.0, h), np.log(of_class[1] / of_all[1]).mean() + h]

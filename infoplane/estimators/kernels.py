@@ -1,4 +1,4 @@
-"""Sums of Gaussian kernels over all pairs of points: all the work of Kolchinsky and Tracey's bounds."""
+"""Sum Gaussian kernels over all pairs of points."""
 
 from __future__ import annotations
 
@@ -12,50 +12,62 @@ from torch import Tensor
 
 __all__ = ["kernel_sums"]
 
-#: 0 for one class or 1 for two; rows i0 to i1, columns j0 to j1
+#: A block of pairs: 0 for one class or 1 for two; rows i0 to i1; columns j0 to j1.
 Block = tuple[int, int, int, int, int]
 
 
-#: Two points further apart than this, in units of 2 s, need no exponential: they add less than N exp(-26) = N 5e-12 to
-#: a sum of at least 1.
+#: The distance, in units of 2 s, beyond which two points need no exponential. Together such points
+#: add less than N exp(-26) = N 5e-12 to a sum of at least 1.
 REACH = math.sqrt(2 * 26.0)
-#: Exponents of the wide kernel end here: the narrow one, its fourth power, is exp(-87), and below that float32 is
-#: denormal and four times as slow. What that adds is taken off the sums.
+#: The least exponent of the wide kernel. The narrow kernel, its fourth power, is then exp(-87);
+#: smaller float32 numbers are denormal and four times as slow. The sums are corrected for it.
 FLOOR = -21.75
-#: From this many coordinates on float32 is tried first; what its error may change a sum by, in the mean over points.
+#: With at least MANY coordinates float32 is tried first. ROUNDING is the largest share by which its
+#: error may change a sum, in the mean over points.
 MANY = 48
 ROUNDING = 5e-6
-#: Exponents with larger errors in float32 are not looked at: sums that are all error cannot be judged by themselves.
+#: Exponents with larger errors in float32 are not used at all, because sums that consist of errors
+#: cannot be judged.
 MOST_ERROR = 0.1
-#: With larger ones in float64, coordinates are subtracted instead of multiplied.
+#: With larger errors in float64, coordinates are subtracted instead of multiplied.
 DOUBLE_ERROR = 1e-8
-#: Points whose sums are made again in float64, to see what float32 did to them.
+#: The number of points whose sums are repeated in float64, to check those in float32.
 CHECKED = 16
-#: With more classes than this, columns of other classes are not searched for those within reach.
+#: With more classes than this, the columns of other classes are not searched for points within
+#: reach.
 SEARCHED_CLASSES = 16
-#: Numbers made float64 at a time: their copies stay in the cache.
+#: The number of values converted to float64 at a time, so that their copies stay in the cache.
 PIECE = 2**16
-#: False: torch sums on the CPU too, as it does on a GPU. For tests.
+#: Whether compiled loops are used on the CPU. Tests set it to False, and torch then sums as it does
+#: on a GPU.
 COMPILED = True
-#: The compiled loops are for classes of at least so many points, in the mean.
+#: The compiled loops are used for classes that have at least this many points on average.
 SMALLEST_CLASS = 32
 
 
 def kernel_sums(t: Tensor, unit: float, ids: Tensor | None, chunk: int | None) -> tuple[Tensor, Tensor]:
-    """sum_j of exp(-|x_i - x_j|^2 / 2) and of its fourth power, over all j and over those of the class of i.
+    """Sum exp(-|x_i - x_j|^2 / 2) and its fourth power over all j and over the class of i.
 
-    x = t / unit. t: (N, D). ids: (N,) or None, then there is one class. chunk: rows worked on at a time; None: as
-    suits. Returns two (2, N) float64 tensors, the points in an order of their own.
+    On a CPU, where there are few coordinates, the compiled loops do this (`compiled.tile_sums`).
+    Otherwise the points are sorted by class, so that the sums over a class are sums over whole
+    blocks. Within a class they are sorted along the longest axis of the layer, so that most pairs
+    out of reach are never computed; and each block above the diagonal also serves for its mirror
+    image.
 
-    On a CPU, and with few coordinates, the compiled loops do it (`compiled.tile_sums`).
+    The exponents are products in float64. In float32 their error, 2^-24 |x|^2, would be the same
+    for all points of a cluster and would enter the bounds in full (1e-3 nats for a saturated tanh
+    layer at s2 = 1e-3). Only where there are so many coordinates that the products dominate the
+    time is float32 tried first.
 
-    The points are sorted by class, so the sums of a class are those of whole blocks; within a class along the longest
-    axis of the layer, so that most pairs out of reach are never looked at; and a block above the diagonal serves for
-    its mirror image too.
+    Args:
+        t: The points, (N, D); x = t / unit.
+        unit: The unit of the points.
+        ids: The class of each point, (N,); with None there is one class.
+        chunk: The number of rows to work on at a time; None for a suitable one.
 
-    The exponents are products of float64: in float32 their error, 2^-24 |x|^2, is the same for all points of a
-    cluster and goes into the bounds whole (1e-3 nats for a saturated tanh layer at s2 = 1e-3). But where there are so
-    many coordinates that the products take the time, float32 is tried first.
+    Returns:
+        The sums over all points, and over those of the same class: (2, N) float64 each, first of
+        the kernel and then of its fourth power. The points are in an order of their own.
     """
     n, d = t.shape
     cpu = t.device.type == "cpu"
@@ -83,7 +95,7 @@ def kernel_sums(t: Tensor, unit: float, ids: Tensor | None, chunk: int | None) -
     blocks = list(_blocks(place[order].tolist(), ends, chunk))
 
     def prepared(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """x, (N, D), and -|x|^2 / 2, (N,), from float64."""
+        """Compute x, (N, D), and -|x|^2 / 2, (N,), in float64, and convert them."""
         x, half = t.new_empty(n, d, dtype=dtype), t.new_empty(n, dtype=dtype)
         for rows, x_part, half_part in zip(order.split(step), x.split(step), half.split(step), strict=True):
             exact = (t.index_select(0, rows).to(torch.float64) - mean).div_(unit)
@@ -91,7 +103,8 @@ def kernel_sums(t: Tensor, unit: float, ids: Tensor | None, chunk: int | None) -
             half_part.copy_(torch.linalg.vector_norm(exact, dim=1).square_().mul_(-0.5))
         return x, half
 
-    # below "highest", the precision that a user may have set, products in float32 are rounded as bfloat16 or TF32
+    # If the user has set a precision below "highest", products in float32 are rounded to bfloat16
+    # or TF32.
     if cpu and d >= MANY and torch.get_float32_matmul_precision() == "highest":
         x, half = prepared(torch.float32)
         if _error(half) <= MOST_ERROR:
@@ -103,21 +116,21 @@ def kernel_sums(t: Tensor, unit: float, ids: Tensor | None, chunk: int | None) -
 
 
 def _few(ids: Tensor | None, n: int) -> bool:
-    """Whether there are few classes: tiles of small ones would be mostly empty."""
+    """Whether there are few classes; the tiles of small classes would be mostly empty."""
     return ids is None or n >= SMALLEST_CLASS * (1 + int(ids.max()))
 
 
 def _error(half: Tensor) -> float:
-    """About what rounding does to the exponents of points within reach of each other."""
+    """Estimate what rounding does to the exponents of points within reach of each other."""
     eps = torch.finfo(half.dtype).eps / 2
     return eps * (math.sqrt(-2 * float(half.min())) + REACH) ** 2
 
 
 def _harmless(x: Tensor, half: Tensor, total: Tensor, step: int) -> bool:
-    """Whether what float32 did to the exponents is nothing to the sums, (2, N), that came of it.
+    """Whether the error that float32 made in the exponents is negligible in the sums (2, N).
 
-    By the size of the exponents, and, for coordinates whose errors are all of one sign add up, by sums in float64 of
-    some of the points.
+    This is judged by the size of the exponents. Because the errors of coordinates that all have the
+    same sign add up, the sums of some points are also compared with sums in float64.
     """
     if not _error(half) * float((total[0] - 1).clamp(0.0, 1.0).mean()) <= ROUNDING:
         return False
@@ -134,9 +147,14 @@ def _harmless(x: Tensor, half: Tensor, total: Tensor, step: int) -> bool:
 
 
 def _sums(x: Tensor, half: Tensor, blocks: list[Block], *, by_differences: bool = False) -> tuple[Tensor, Tensor]:
-    """The sums over all blocks, (2, N) each. x: (N, D); half: (N,), -|x|^2 / 2.
+    """Sum over all blocks, (2, N) each.
 
-    by_differences: of the coordinates, in float64, instead of a product: slow, and for any size of x.
+    Args:
+        x: The points, (N, D).
+        half: -|x|^2 / 2, (N,).
+        blocks: The blocks, as `_blocks` gives them.
+        by_differences: Whether to subtract the coordinates, in float64, instead of multiplying
+            them, which is slow but works for x of any size.
     """
     if COMPILED and x.device.type == "cpu" and not by_differences:
         from .compiled import block_sums
@@ -145,8 +163,9 @@ def _sums(x: Tensor, half: Tensor, blocks: list[Block], *, by_differences: bool 
     one = torch.ones_like(half)
     left, right = torch.column_stack([x, half, one]), torch.column_stack([x, one, half]).T
     right = right if x.dtype == torch.float32 else right.contiguous()
-    sums = torch.zeros(2, 2, len(left), dtype=torch.float64, device=left.device)  # same class, other; wide, narrow
-    floors = torch.zeros(2, len(left), dtype=torch.float64, device=left.device)  # how many kernels are in each sum
+    # same class or other class; wide or narrow kernel; point
+    sums = torch.zeros(2, 2, len(left), dtype=torch.float64, device=left.device)
+    floors = torch.zeros(2, len(left), dtype=torch.float64, device=left.device)  # the number of kernels in each sum
     largest = max((i1 - i0) * (j1 - j0) for _, i0, i1, j0, j1 in blocks)
     exponents = left.new_empty(0 if left.dtype == torch.float32 else largest)
     kernels = torch.empty(2 * largest, device=left.device)
@@ -167,7 +186,8 @@ def _sums(x: Tensor, half: Tensor, blocks: list[Block], *, by_differences: bool 
         torch.mul(narrow, narrow, out=narrow)
         if j0 == i0:
             kernel.diagonal(dim1=1, dim2=2).fill_(1.0)
-        # at most 8 chunk float32 numbers, which torch adds pairwise; whole rows add up in float64
+        # At most 8 chunk float32 numbers are added here, pairwise by torch; whole rows add up in
+        # float64.
         sums[other, :, i0:i1] += kernel.sum(2)
         floors[other, i0:i1] += j1 - j0
         beside = max(j0, i1)  # the mirror image of the square on the diagonal is itself
@@ -175,15 +195,18 @@ def _sums(x: Tensor, half: Tensor, blocks: list[Block], *, by_differences: bool 
             sums[other, :, beside:j1] += kernel[:, :, beside - j0 :].sum(1)
             floors[other, beside:j1] += i1 - i0
     wide = sums[:, 0]
-    wide -= math.exp(FLOOR) * (floors - wide)  # nothing where all kernels are 1
-    torch.maximum(wide, sums[:, 1], out=wide)  # as it is of each pair; by rounding it may be less
+    wide -= math.exp(FLOOR) * (floors - wide)  # this is nothing where all kernels are 1
+    torch.maximum(wide, sums[:, 1], out=wide)  # it is so for each pair, but rounding may make it less
     return sums.sum(0), sums[0]
 
 
 def _blocks(place: list[float], ends: list[int], chunk: int) -> Iterator[Block]:
-    """Blocks that hold every pair i <= j within reach: (0 for one class or 1 for two, i0, i1, j0, j1).
+    """Yield blocks that hold every pair i <= j within reach.
 
-    place: of each point on the axis, ascending within a class. ends: where the classes end.
+    Args:
+        place: The place of each point on the axis, ascending within a class.
+        ends: The end of each class.
+        chunk: The number of rows of a block.
     """
     start = 0
     for k, end in enumerate(ends):
@@ -207,8 +230,10 @@ def _blocks(place: list[float], ends: list[int], chunk: int) -> Iterator[Block]:
 
 
 def _longest_axis(some: Tensor) -> Tensor:
-    """(D,): about the first principal axis of some points (n, D), by a few steps of the power method. Any unit vector
-    would be right."""
+    """Approximate the first principal axis of points (n, D) by the power method.
+
+    Any unit vector would give the right sums; this one makes them fast.
+    """
     axis = torch.zeros_like(some[0])
     axis[(some.amax(0) - some.amin(0)).argmax()] = 1.0
     for _ in range(4):

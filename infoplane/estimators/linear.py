@@ -1,4 +1,4 @@
-"""Linear layers of Gaussian inputs: I(X;T) and I(T;Y) in closed form, with no sampling."""
+"""Compute I(X;T) and I(T;Y) of linear layers of Gaussian inputs in closed form."""
 
 from __future__ import annotations
 
@@ -15,18 +15,40 @@ from .protocol import About, Estimator, Reading
 
 __all__ = ["LinearGaussian"]
 
-#: what the map that is read off, in double precision, can be wrong by, in nats (tests/estimators/test_linear.py)
+#: A bound on the error in nats that rounding in the map makes, which is read in double precision
+#: (tests/estimators/test_linear.py).
 _ERROR = 1e-9
 
 
 @dataclass(frozen=True)
 class LinearGaussian(Estimator):
-    """The information of T = W x + b + N(0, noise_variance I) under a known Gaussian law of x, exact for it.
+    """Compute the exact information of a linear layer for the Recorder.
 
-    W is read off the network; a layer that is not an affine function of its input has NaN and the warning not-linear.
-    Saxe et al., On the information bottleneck theory of deep learning, ICLR 2018, section 3 (noise variance 1).
+    The layer is T = W x + b + N(0, noise_variance I), and x has a known Gaussian law. W is read
+    from the network; a layer that is not an affine function of its input gets NaN and the warning
+    not-linear. Saxe et al. use a noise variance of 1.
 
-    law: of x and y; a data set with a known law gives it (student-teacher).
+    Args:
+        noise_variance: The variance of the noise that is added to the layer.
+        law: The law of x and y. A data set with a known law provides it (student-teacher).
+
+    Raises:
+        InfoplaneError: If the noise variance is not a finite number above 0.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> law = ip.theory.LinearTask(torch.eye(2), teacher=torch.ones(1, 2), label_noise=1.0)
+        >>> w = torch.tensor([[[1.0, 0.0]]])
+        >>> x = torch.randn(1, 50, 2, generator=torch.Generator().manual_seed(0))
+        >>> reading = ip.estimators.Reading(layer="fc1", codes=x @ w.mT, affine=lambda: w)
+        >>> estimator = ip.estimators.LinearGaussian(law=law)
+        >>> [[of_input, of_label]] = estimator.measure(reading, labels=None)
+        >>> of_input.standing, round(of_input.value, 4), of_label.value < of_input.value
+        ('exact', 0.3466, True)
+
+    References:
+        Saxe et al., On the information bottleneck theory of deep learning, ICLR 2018.
     """
 
     noise_variance: float = 1.0
@@ -34,20 +56,23 @@ class LinearGaussian(Estimator):
 
     name = "linear"
     about = About(
-        quantity="I(X;T), I(T;Y)",
-        standing="exact for the population, through Gaussian noise",
-        conditions="a layer that is an affine function of its input, and inputs of a known Gaussian law (data set "
-        "student-teacher); the noise is of each layer alone, so layers need not keep the data-processing order",
-        cost="D^3",
-        source="Saxe et al., ICLR 2018",
+        quantity="It measures I(X;T) and I(T;Y).",
+        standing="The numbers are exact for the population through Gaussian noise.",
+        conditions="It needs a layer that is an affine function of its input, and inputs with a known Gaussian law "
+        "(data set student-teacher). Each layer has its own noise, so the values need not follow the data-processing "
+        "order from layer to layer.",
+        cost="The time grows with D^3.",
+        source="Saxe et al., On the information bottleneck theory of deep learning, ICLR 2018.",
     )
 
     def __post_init__(self) -> None:
         if not is_positive(self.noise_variance):
-            raise InfoplaneError(f"LinearGaussian: noise_variance={self.noise_variance!r}; expected a positive number.")
+            raise InfoplaneError(
+                f"LinearGaussian: noise_variance={self.noise_variance!r}; expected a finite number above 0."
+            )
 
     def bind(self, law: LinearTask | None) -> LinearGaussian:
-        """Return the same estimator with the law of a task, unless it has one already.
+        """Return the same estimator with the law of a task, unless it already has one.
 
         Args:
             law: The law of the task; None if it is not known.
@@ -56,21 +81,33 @@ class LinearGaussian(Estimator):
             An estimator that knows its law.
 
         Raises:
-            InfoplaneError: Neither it nor the task has a law.
+            InfoplaneError: If neither it nor the task has a law.
         """
         return replace(self, law=self._law(law))
 
     def _law(self, law: LinearTask | None) -> LinearTask:
+        """Choose between the estimator's own law and that of a task."""
         law = self.law or law
         if law is None:
             raise InfoplaneError(
-                "The estimator linear needs inputs whose law is known to be Gaussian; expected the data set "
+                "The estimator linear needs inputs with a known Gaussian law; expected the data set "
                 "student-teacher, or in Python LinearGaussian(law=LinearTask(...))."
             )
         return law
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """I(X;T) and I(T;Y) of each replica, in nats; `labels` are not looked at, for the law knows Y."""
+        """Compute I(X;T) and I(T;Y) of each replica.
+
+        Args:
+            reading: The values of the layer, with its affine map.
+            labels: Not used, because the law describes Y.
+
+        Returns:
+            A list per replica of its two numbers, in nats.
+
+        Raises:
+            InfoplaneError: If the law is not known.
+        """
         law = self._law(None)
         common = Estimate(
             quantity="I(X;T)",

@@ -1,4 +1,4 @@
-"""The Gaussian mean-field (variational) bound: what is known of a Gaussian channel without an estimator."""
+"""Bound the information of a Gaussian channel by the Gaussian mean-field (variational) bound."""
 
 from __future__ import annotations
 
@@ -21,13 +21,32 @@ __all__ = ["MeanField", "stand_in"]
 
 @dataclass(frozen=True)
 class MeanField(Estimator):
-    """`mean_field_bound` for the Recorder: an upper bound on the information of a Gaussian channel, as VIB trains with.
+    """Bound the information of a Gaussian channel for the Recorder, as VIB does in training.
 
-    The output of a Gaussian or dropout layer: of that channel. The output of an Echo layer: of a Gaussian channel whose
-    noise has the same standard deviations s_i(x) sd(z_i); its bound is nearly the Echo rate, which Echo attains and
-    that channel does not. Any other layer: of noise_variance, as `KDE`.
+    The bound is `channels.mean_field_bound`. For the output of a Gaussian or dropout layer, it
+    bounds that layer's own channel. For the output of an Echo layer, it bounds a Gaussian channel
+    whose noise has the same standard deviations s_i(x) sd(z_i); this bound is nearly the Echo rate,
+    which the Echo channel attains and the Gaussian channel does not. Any other layer is seen
+    through noise of `noise_variance`, as in `KDE`.
 
-    noise_variance, scale: as of `KDE`.
+    Args:
+        noise_variance: The variance of the noise, for layers without noise of their own.
+        scale: "absolute" or "layer", as for `KDE`.
+
+    Raises:
+        InfoplaneError: If an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> codes = torch.randn(1, 200, 2, generator=torch.Generator().manual_seed(0))
+        >>> reading = ip.estimators.Reading(layer="fc1", codes=codes)
+        >>> [[number]] = ip.estimators.MeanField(noise_variance=1.0).measure(reading, labels=None)
+        >>> number.standing, 0 < number.value < number.ceiling
+        ('upper', True)
+
+    References:
+        Alemi et al., Deep variational information bottleneck, ICLR 2017.
     """
 
     noise_variance: float = 1e-3
@@ -35,22 +54,34 @@ class MeanField(Estimator):
 
     name = "mean-field"
     about = About(
-        quantity="I(X;T)",
-        standing="upper, for these N points through Gaussian noise",
-        conditions="any; loose by how far the code is from a Gaussian with independent units. Behind an Echo layer it "
-        "is of a Gaussian channel with the same standard deviations",
-        cost="N D",
-        source="Alemi et al., ICLR 2017, equation 14, with the best Gaussian in place of N(0, I)",
+        quantity="It measures I(X;T).",
+        standing="The number is an upper bound for these N points through Gaussian noise.",
+        conditions="It always holds, but is loose where the code is far from a Gaussian with independent units. After "
+        "an Echo layer it bounds a Gaussian channel with the same standard deviations.",
+        cost="The time grows with N D.",
+        source="Alemi et al., Deep variational information bottleneck, ICLR 2017, equation 14, with the best Gaussian "
+        "in place of N(0, I).",
     )
 
     def __post_init__(self) -> None:
         check_noise("MeanField", self.noise_variance, self.scale)
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """The bound of each replica, in nats. Labels are not looked at.
+        """Bound the information of each replica.
 
-        Above noise, where what goes in is a draw too, it bounds I(Z_k;X) as well; `error` holds how far moments fitted
-        to one draw are biased, 1 / N a unit, and `stderr` how far they scatter.
+        Above noise, the input of the channel is itself a draw, and the number is reported as a
+        bound on I(Z_k;X) as well. Its `error` is then the bias of moments that are fitted to one
+        draw, 1 / N per unit, and its `stderr` is their spread.
+
+        Args:
+            reading: The values of the layer.
+            labels: Not used.
+
+        Returns:
+            A list per replica of its numbers, in nats.
+
+        Raises:
+            InfoplaneError: If the codes cannot be read.
         """
         where = f"MeanField, layer {reading.layer!r}"
         codes = read_points(where, reading.codes)
@@ -80,14 +111,17 @@ class MeanField(Estimator):
 
 
 def stand_in(kind: str) -> str:
-    """Name the Gaussian channel that is bounded in place of noise of a kind whose density is not known."""
+    """Name the Gaussian channel that is bounded in place of noise whose density is not known."""
     return f"gaussian noise of the std of the {kind}"
 
 
 def _of_noise(where: str, common: Estimate, codes: Tensor, noise: Noise) -> list[list[Estimate]]:
-    """The bound for the layer's own noise, and above noise the same number as a bound on I(Z;X)."""
+    """Bound the channel of the layer's own noise.
+
+    Above noise, the same number is also given as a bound on I(Z;X).
+    """
     common = replace(common, quantity=noise.quantity, channel=noise.kind)
-    if noise.scale is None:  # an Echo layer whose S is no diagonal
+    if noise.scale is None:  # an Echo layer whose S is not diagonal
         return [[replace(common, standing="estimate", warnings=("no-density",))] for _ in codes]
     f = read_points(where, noise.sent).double()
     std = noise.scale.double()
@@ -107,9 +141,10 @@ def _of_noise(where: str, common: Estimate, codes: Tensor, noise: Noise) -> list
 
 
 def _sampling_error(f: Tensor, std: Tensor) -> Tensor:
-    """(R,): a standard error of the bound where the N rows of f are draws, as if all units erred together.
+    """Compute a standard error of the bound where the N rows of f are draws, (R,).
 
-    A variance of N draws is off by a share of standard deviation sqrt((kurtosis - 1) / N), and its logarithm by that.
+    All units are assumed to err together. A variance of N draws is off by a share whose standard
+    deviation is sqrt((kurtosis - 1) / N), and its logarithm is off by the same amount.
     """
     n = f.shape[1]
     centred = f - f.mean(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Mixture Monte Carlo: the information that a channel of known Gaussian noise lets through, by drawing from it."""
+"""Estimate the information that a channel of known Gaussian noise transmits, by drawing from it."""
 
 from __future__ import annotations
 
@@ -22,30 +22,51 @@ from .views import PATH_WARNINGS, View, estimates, views
 
 __all__ = ["Mixture", "MixtureInformation", "mixture_information"]
 
-#: A centre whose log-likelihood ratio to a point's own is below this adds less than exp(-40) = 4e-18 to a sum >= 1.
+#: The least log-likelihood ratio of a centre to a point's own that counts: a smaller one adds less
+#: than exp(-40) = 4e-18 to a sum of at least 1.
 LEAST = -40.0
-#: Exponents are cut here, to stay within float32. E p(z|j) / p(z|i) <= 1 under p(z|i): exp(80) has odds of exp(-80).
+#: The largest exponent, to stay within float32. Under p(z|i), E p(z|j) / p(z|i) <= 1, so exp(80)
+#: has a probability of at most exp(-80).
 MOST = 80.0
-#: Above this |f|^2 / s^2, products of float64 lose more than 1e-6 nats to cancellation: differences are taken instead.
+#: The |f|^2 / s^2 above which products in float64 lose more than 1e-6 nats to cancellation, so that
+#: differences are used instead.
 CANCELLING = 1e9
-#: Fewer neighbours than this within the noise, itself counted, and a point is thin.
+#: A point is thin if it has fewer neighbours than this within the noise, itself included.
 FEW = 5.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MixtureInformation:
-    """Estimates in nats: float64 tensors of shape (), or (R,) for R replicas.
+    """Hold Monte Carlo estimates of information, in nats.
 
-    information: I(X;T). stderr: its standard error for the law asked for: of the Monte Carlo alone about these N points
-        (population=True), else of the points being a sample too. interval: half the width of the 95 % interval, by
-        Student's t.
-    label_information, label_stderr, label_interval: the same of I(T;Y), from the same draws, so that it is at most
-        label_entropy, H(Y); None without labels.
-    thin: the share of points with n_eff < 5, n_eff,i = sum_j exp(-KL(p(z|i) || p(z|j))), j = i included, which is
-        sum_j exp(-|f_i - f_j|^2 / 2 s2) where the noise is the same everywhere. Not 0: the value is biased down,
-        towards ln N. More than half: there is no stderr and no interval (NaN). None with population=True.
-    label_thin: the same, j in the class of i: I(T;Y) is biased up, towards H(Y).
-    n: N. population: as asked for.
+    The tensors are float64, of shape () or, for R replicas, (R,).
+
+    Attributes:
+        information: I(X;T).
+        stderr: Its standard error under the law that was asked for. With population=True, it is the
+            error of the Monte Carlo alone, about these N points; otherwise it includes the error
+            that the points are a sample.
+        interval: Half the width of the 95 % interval, by Student's t.
+        label_information: I(T;Y), from the same draws, so that it is at most H(Y); None without
+            labels.
+        label_stderr: The standard error of I(T;Y); None without labels.
+        label_interval: Half the width of the interval of I(T;Y); None without labels.
+        label_entropy: H(Y); None without labels.
+        thin: The share of points with n_eff < 5, where n_eff,i = sum_j exp(-KL(p(z|i) || p(z|j)))
+            includes j = i. If the noise is the same everywhere, n_eff,i = sum_j exp(-|f_i - f_j|^2
+            / 2 s2). If the share is above 0, the value is biased down, towards ln N. If it is above
+            one half, there is no stderr and no interval (NaN). None with population=True.
+        label_thin: The same with j in the class of i: I(T;Y) is then biased up, towards H(Y).
+        n: The number of points, N.
+        population: Whether the points were taken as the whole population.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> t = torch.tensor([[0.0], [100.0]])
+        >>> found = ip.estimators.mixture_information(t, noise_variance=1.0)
+        >>> found.thin, found.n
+        (tensor(1., dtype=torch.float64), 2)
     """
 
     information: Tensor
@@ -73,34 +94,59 @@ def mixture_information(
     seed: int | Sequence[int] = 0,
     chunk: int | None = None,
 ) -> MixtureInformation:
-    """I(X;T) and I(T;Y) for T = f_X + Gaussian noise of known standard deviation, by drawing from the mixture; nats.
+    """Estimate I(X;T) and I(T;Y) of T = f_X + Gaussian noise, by drawing from the mixture.
 
-        I(X;T) = mean_ik [ln p(z_ik|i) - ln mean_j p(z_ik|j)],                   z_ik = f_i + std_i xi_ik
-        I(T;Y) = mean_ik [ln mean_{j in class of i} p(z_ik|j) - ln mean_j p(z_ik|j)],    the same draws
+        z_ik = f_i + std_i xi_ik
+        I(X;T) = mean_ik [ln p(z_ik|i) - ln mean_j p(z_ik|j)]
+        I(T;Y) = mean_ik [ln mean_{j in class of i} p(z_ik|j) - ln mean_j p(z_ik|j)]
 
-    j = i included: unbiased for X uniform over the N points. For a population that they are a sample of it is the
-    plug-in estimate: I(X;T) is biased down and at most ln N, I(T;Y) up, and `thin` tells how badly. The sampling error
-    is, to first order, that of the mean over i alone: the derivative of the functional along the mixture is 0.
+    The means over j include j = i. The estimates are unbiased for X uniform over the N points. For
+    a population of which the points are a sample, they are plug-in estimates: I(X;T) is biased down
+    and at most ln N, I(T;Y) is biased up, and `thin` shows how badly. To first order, the sampling
+    error is the error of the mean over i alone, because the derivative of the functional along the
+    mixture is 0.
 
-    t: the centres f, (N, D), or (R, N, D) for R replicas; real and finite.
-    noise_variance: a number or a tensor (R,): the same noise for every point and unit. Or:
-    std: standard deviations, at least 0, that broadcast to t. A unit of std 0 passes as it is (dropout of a ReLU unit
-        at 0): points with different such units, or different values in them, are told apart with certainty, and
-        between the others the density is that of their noisy units.
-    labels: (N,) or (R, N), classes as integers.
-    draws: passes, in each of which every point sends one z; at least 2.
-    population: the N points are all there is, each as often as it comes.
-    seed: a number, or one a replica.
-    chunk: rows worked on at a time; memory is about 130 chunk^2 bytes and N D numbers. Default: 192, on a GPU 2048.
+    Args:
+        t: The centres f, (N, D), or (R, N, D) for R replicas.
+        noise_variance: The variance of noise that is the same for every point and unit; a number or
+            a tensor (R,). Give either `noise_variance` or `std`.
+        labels: Classes as integers, (N,) or (R, N).
+        std: Standard deviations of at least 0, of a shape that broadcasts to `t`. A unit with std 0
+            passes unchanged (such as dropout of a ReLU unit at 0). Points that differ in which
+            units these are, or in their values, can be told apart with certainty; between other
+            points, the density is the density of their noisy units.
+        draws: The number of passes, at least 2. In each pass every point sends one z.
+        population: Whether the N points are the whole population, each as often as it occurs.
+        seed: The seed of the draws, or one per replica.
+        chunk: The number of rows to work on at a time; the memory is about 130 chunk^2 bytes and N
+            D numbers. The default is 192, and 2048 on a GPU.
 
-    Raises InfoplaneError for other shapes or types, values that are not finite, noise of no variance, both or neither
-    of noise_variance and std.
+    Returns:
+        The estimates, in nats, with standard errors and diagnostics.
 
-    Goldfeld et al., Estimating information flow in deep neural networks, ICML 2019, section 4 (the SP estimator).
+    Raises:
+        InfoplaneError: If a tensor has another shape or type, if values are not finite, if the
+            noise has no variance, or if both or neither of `noise_variance` and `std` are given.
+
+    Example:
+        Points that are far apart on the scale of the noise can all be told apart.
+
+        >>> import torch
+        >>> import infoplane as ip
+        >>> t = torch.tensor([[0.0], [100.0], [200.0], [300.0]])
+        >>> found = ip.estimators.mixture_information(t, noise_variance=1.0, population=True)
+        >>> round(found.information.item(), 4)
+        1.3863
+
+    References:
+        Goldfeld et al., Estimating information flow in deep neural networks, ICML 2019 (the SP
+        estimator).
     """
     where = "mixture_information"
     if (noise_variance is None) == (std is None):
-        raise InfoplaneError(f"{where}: expected either noise_variance or std.")
+        raise InfoplaneError(
+            f"{where}: got {'neither' if std is None else 'both'} of noise_variance and std; expected one of the two."
+        )
     if noise_variance is not None:
         std = _std_of_variance(where, noise_variance, t)
     assert std is not None
@@ -109,23 +155,42 @@ def mixture_information(
     check_chunk(where, chunk)
     seeds = [derive("mixture", seed, r) for r in range(len(t))] if isinstance(seed, int) else list(seed)
     if len(seeds) != len(t):
-        raise InfoplaneError(f"{where}: {len(seeds)} seeds for {len(t)} replicas; expected one each.")
+        raise InfoplaneError(f"{where}: {len(seeds)} seeds for {len(t)} replicas; expected one per replica.")
     classes = None if labels is None else read_labels(where, labels, t)
     return _information(where, t, _read_std(where, std, t), classes, draws, population, seeds, chunk)
 
 
 @dataclass(frozen=True)
 class Mixture(Estimator):
-    """`mixture_information` for the Recorder.
+    """Estimate the information of a layer for the Recorder, as `mixture_information` does.
 
-    The output of a layer of Gaussian noise, or of dropout by a continuous law, is measured through its own noise; any
-    other layer through noise of noise_variance.
+    The output of a layer of Gaussian noise, or of dropout with a continuous law, is measured
+    through its own noise; any other layer is measured through noise of `noise_variance`.
 
-    noise_variance, scale: as of `KDE`, for layers without noise of their own.
-    draws: passes of the Monte Carlo, at least 2.
-    population: the probe holds every input there is: the number is of these points. Left out: as the probe says.
-    replicates: K >= 2: also I(Z;X) of a noisy layer above another, from K fresh draws of the noise below for every
-        input; it falls as K grows. 0: only the information between what is sent and received.
+    Args:
+        noise_variance: The variance of the noise, for layers without noise of their own.
+        scale: "absolute" or "layer", as for `KDE`.
+        draws: The number of passes of the Monte Carlo, at least 2.
+        population: Whether the probe holds every possible input, so that the number describes these
+            points. With None, the probe says so.
+        replicates: The number K >= 2 of fresh draws of the noise below for every input. Also I(Z;X)
+            of a noisy layer above another one is then measured; it falls as K grows. With 0, only
+            the information between the input and the output of the layer's own channel is measured.
+
+    Raises:
+        InfoplaneError: If an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> codes = torch.randn(1, 200, 2, generator=torch.Generator().manual_seed(0))
+        >>> reading = ip.estimators.Reading(layer="fc1", codes=codes)
+        >>> [[number]] = ip.estimators.Mixture(noise_variance=0.5).measure(reading, labels=None)
+        >>> number.law, number.value > 5 * number.stderr
+        ('population', True)
+
+    References:
+        Goldfeld et al., Estimating information flow in deep neural networks, ICML 2019.
     """
 
     noise_variance: float = 1e-3
@@ -136,12 +201,13 @@ class Mixture(Estimator):
 
     name = "mixture"
     about = About(
-        quantity="I(X;T), I(T;Y); I(Z;X), or I(Z2;Z1), of a layer with Gaussian noise",
-        standing="estimate, with a standard error",
-        conditions="several points within the noise of each (few units, or much noise), unless the probe is the "
-        "population: else biased down, towards ln N; NaN for Echo noise, whose density is not known",
-        cost="draws N^2 D",
-        source="Goldfeld et al., ICML 2019",
+        quantity="It measures I(X;T) and I(T;Y), and I(Z;X) or I(Z2;Z1) of a layer with Gaussian noise.",
+        standing="The numbers are estimates with a standard error.",
+        conditions="It needs several points within the noise of each point (few units, or much noise), unless the "
+        "probe is the population; otherwise the value is biased down, towards ln N. For Echo noise, whose density is "
+        "not known, it is NaN.",
+        cost="The time grows with draws N^2 D.",
+        source="Goldfeld et al., Estimating information flow in deep neural networks, ICML 2019.",
     )
 
     def __post_init__(self) -> None:
@@ -155,14 +221,28 @@ class Mixture(Estimator):
 
     @property
     def params(self) -> str:
-        """What every number depends on; those of layers without noise of their own depend on noise_variance too."""
+        """The options that every number depends on, for the column `params`.
+
+        The numbers of layers without noise of their own depend on the noise variance too.
+        """
         return f"draws={self.draws}" + (f",population={self.population}".lower() if self.population is not None else "")
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """The information of each replica and, with labels, I(T;Y); nats.
+        """Estimate the information of each replica and, with labels, I(T;Y).
 
-        Centres that are draws of the noise below are a sample, whatever the inputs are: there the law is the
-        population's. Downstream of noise, I(X;T) of a layer without noise of its own is of the mean path.
+        Centres that are draws of the noise below are a sample, whatever the inputs are; the law is
+        then the population's. Above noise, I(X;T) of a layer without noise of its own is measured
+        on the mean path.
+
+        Args:
+            reading: The values of the layer.
+            labels: Classes as integers, (N,) or (R, N), or None.
+
+        Returns:
+            A list per replica of its numbers, in nats.
+
+        Raises:
+            InfoplaneError: As `mixture_information` does.
         """
         where = f"Mixture, layer {reading.layer!r}"
         if reading.noise is not None:
@@ -178,6 +258,7 @@ class Mixture(Estimator):
         return estimates(common, views(where, reading, labels), self._look, _numbers)
 
     def _look(self, view: View) -> MixtureInformation:
+        """Measure one set of codes through the added noise."""
         std = noise_variances(view.points, self.noise_variance, self.scale).sqrt().view(-1, 1, 1)
         population = view.path != "sampled" and self._is_population(view.reading)
         std = std.expand_as(view.points)
@@ -186,10 +267,11 @@ class Mixture(Estimator):
         )
 
     def _is_population(self, reading: Reading) -> bool:
+        """Whether the points are the whole population."""
         return reading.population if self.population is None else self.population
 
     def _of_noise(self, where: str, reading: Reading, noise: Noise, labels: Tensor | None) -> list[list[Estimate]]:
-        """The information that the layer's own noise lets through."""
+        """Measure the information that the layer's own noise transmits."""
         codes = read_points(where, reading.codes)
         classes = None if labels is None else read_labels(where, labels, codes)
         common = Estimate(
@@ -223,24 +305,27 @@ class Mixture(Estimator):
     def _above_noise(
         self, where: str, common: Estimate, reading: Reading, resend: Callable[[int], Tensor], std: Tensor
     ) -> list[Estimate]:
-        """I(Z;X) of each replica from K fresh draws of the noise below the layer."""
+        """Measure I(Z;X) of each replica from K fresh draws of the noise below the layer."""
         params = f"{self.params},replicates={self.replicates}"
         fresh = replace(common, quantity="I(Z;X)", params=params, path="replicates")
-        if not bool((std == std[:, :1]).all()):  # of fresh centres it is not known
+        if not bool((std == std[:, :1]).all()):  # the std at fresh centres is not known
             return [replace(fresh, warnings=("no-density",))] * len(std)
         centres = read_points(where, resend(self.replicates).transpose(0, 1).flatten(1, 2))
         return _replicated(where, fresh, centres, std[:, :1], _seeds(reading))
 
 
 def _seeds(reading: Reading) -> list[int]:
+    """Derive a seed per replica for this layer."""
     return [derive("mixture", seed, reading.layer) for seed in reading.seed_of]
 
 
 def _numbers(common: Estimate, view: View, found: MixtureInformation, r: int) -> list[Estimate]:
+    """Make the number of one quantity in one replica."""
     return [(_of_input if common.quantity == "I(X;T)" else _of_label)(common, found, r)]
 
 
 def _of_input(common: Estimate, found: MixtureInformation, r: int) -> Estimate:
+    """Make the number of I(X;T) in one replica."""
     return replace(
         common,
         value=float(found.information[r]),
@@ -252,6 +337,7 @@ def _of_input(common: Estimate, found: MixtureInformation, r: int) -> Estimate:
 
 
 def _of_label(common: Estimate, found: MixtureInformation, r: int) -> Estimate:
+    """Make the number of I(T;Y) in one replica."""
     assert found.label_information is not None
     assert found.label_stderr is not None
     assert found.label_entropy is not None
@@ -266,6 +352,7 @@ def _of_label(common: Estimate, found: MixtureInformation, r: int) -> Estimate:
 
 
 def _warnings(thin: Tensor | None, r: int) -> tuple[str, ...]:
+    """List the warnings of one replica."""
     share = 0.0 if thin is None else float(thin[r])
     return ("empty-mixture",) if share > 0.5 else ("thin-mixture",) if share > 0.01 else ()
 
@@ -280,7 +367,7 @@ def _information(
     seeds: Sequence[int],
     chunk: int | None,
 ) -> MixtureInformation:
-    """points, std: (R, N, D)."""
+    """Compute the estimates of each replica, from centres and standard deviations (R, N, D)."""
     n = points.shape[1]
     columns: list[list[Tensor]] = []
     for r, seed in enumerate(seeds):
@@ -291,7 +378,8 @@ def _information(
         near = None if population else _sums(centres, None)
         values = [math.log(n) - sums[:, 0].log()]
         if classes is not None:
-            # ln mean_{j in class} - ln mean_j; own <= all, so its mean is at most H(Y)
+            # This is ln mean_{j in class} - ln mean_j. Because own <= all, its mean is at most
+            # H(Y).
             values.append((sums[:, 1] / sums[:, 0]).log() + (n / torch.bincount(ids)[ids].to(torch.float64)).log())
         column = []
         for side, of in enumerate(values):
@@ -321,11 +409,21 @@ def _information(
 
 
 def _replicated(where: str, common: Estimate, points: Tensor, std: Tensor, seeds: Sequence[int]) -> list[Estimate]:
-    """I(Z;X) = h(Z) - h(Z|X), p(z|x) the mixture about the K centres of x: one estimate a replica.
+    """Estimate I(Z;X) = h(Z) - h(Z|X), where p(z|x) is the mixture around the K centres of x.
 
-    points: (R, K N, D), K draws of all N inputs one after the other; std: (R, 1, D). Information is convex in the
-    channel, so a mixture of few centres in place of p(z|x) makes it too large on average (K = 1 gives I(Z;Z_below)).
-    The standard error is over inputs, under either law: within an input the draws share their centres.
+    Information is convex in the channel, so replacing p(z|x) by a mixture of few centres makes it
+    too large on average (K = 1 gives I(Z;Z_below)). The standard error is taken over inputs under
+    either law, because the draws of an input share their centres.
+
+    Args:
+        where: The name that a message bears.
+        common: The fields that the numbers share.
+        points: The centres, (R, K N, D), K draws of all N inputs one after the other.
+        std: The standard deviations, (R, 1, D).
+        seeds: The seed of each replica.
+
+    Returns:
+        One number per replica.
     """
     n, k = common.n, points.shape[1] // common.n
     ids = torch.arange(n, device=points.device).repeat(k)
@@ -353,11 +451,12 @@ def _replicated(where: str, common: Estimate, points: Tensor, std: Tensor, seeds
 
 
 def _mean(values: Tensor, population: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, its standard error and half its 95 % interval. values: (draws, N).
+    """Compute the mean of values (draws, N), its standard error, and half of its 95 % interval.
 
-    Every draw sends all N points, so about these points only the spread within a point counts, pooled over them; that
-    of the passes' means estimates the same variance with draws - 1 degrees of freedom in place of N (draws - 1). For
-    the population it is the spread of the points' means, which holds the Monte Carlo's.
+    Every draw uses all N points. For these points, therefore, only the spread within a point
+    counts, pooled over the points. (The spread of the passes' means estimates the same variance,
+    but with draws - 1 degrees of freedom instead of N (draws - 1).) For the population, the spread
+    of the points' means counts, which includes the Monte Carlo error.
     """
     draws, n = values.shape
     mean = values.mean()
@@ -372,17 +471,17 @@ def _mean(values: Tensor, population: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _std_of_variance(where: str, noise_variance: float | Tensor, points: Tensor) -> Tensor:
-    """(R, 1, 1) or (1, 1, 1) float64."""
+    """Check the variance, and return its root as (R, 1, 1) or (1, 1, 1) float64."""
     variance = torch.as_tensor(noise_variance, dtype=torch.float64, device=points.device).detach()
     if variance.shape not in ((), (1,), (len(points),)) or not bool(((variance > 0) & variance.isfinite()).all()):
         raise InfoplaneError(
-            f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or {len(points)} of them."
+            f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0, or one per replica ({len(points)})."
         )
     return variance.sqrt().view(-1, 1, 1)
 
 
 def _read_std(where: str, std: Tensor, points: Tensor) -> Tensor:
-    """(R, N, D) float64."""
+    """Check standard deviations, and return them as (R, N, D) float64."""
     if not isinstance(std, Tensor) or not std.is_floating_point() or std.device != points.device:
         got = f"a tensor of {std.dtype} on {std.device}" if isinstance(std, Tensor) else f"a {type(std).__name__}"
         raise InfoplaneError(f"{where}: std is {got}; expected a tensor of floating-point numbers on {points.device}.")
@@ -393,21 +492,32 @@ def _read_std(where: str, std: Tensor, points: Tensor) -> Tensor:
             f"{where}: std has shape {tuple(std.shape)}; expected one that broadcasts to {tuple(points.shape)}."
         ) from error
     if not bool(((std >= 0) & std.isfinite()).all()):
-        raise InfoplaneError(f"{where}: std has values below 0, NaN or infinite; expected finite ones of at least 0.")
+        raise InfoplaneError(
+            f"{where}: std has values that are NaN, infinite or below 0; expected finite values of at least 0."
+        )
     return std
 
 
 def _noise(points: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw standard normal float64 numbers in the shape of the points."""
     return torch.randn(points.shape, dtype=torch.float64, device=points.device, generator=generator)
 
 
 class _Centres(NamedTuple):
-    """The centres of one replica in units of their noise, sorted so that those out of reach of each other are apart.
+    """Hold the centres of one replica in units of their noise.
 
-    f, std: (N, D) float64; shared: std is 1 throughout.
-    ids: (N,), classes in the order of the input. order: (N,), which rows of the input these are.
-    axis: (D,), the axis the places lie on; None where the places are numbers of groups.
-    place: ascending; rows in different places of a group each share no reference measure.
+    They are sorted so that centres out of reach of each other are apart.
+
+    Attributes:
+        f: The centres, (N, D) float64.
+        std: Their standard deviations, (N, D) float64.
+        shared: Whether `std` is 1 throughout.
+        ids: The classes, (N,), in the order of the input.
+        order: The rows of the input that these are, (N,).
+        axis: The axis on which the places lie, (D,); None where the places are numbers of groups.
+        place: The place of each centre, ascending. The distributions of centres in different groups
+            share no reference measure.
+        chunk: The number of rows to work on at a time.
     """
 
     f: Tensor
@@ -421,6 +531,7 @@ class _Centres(NamedTuple):
 
 
 def _sorted_centres(where: str, f: Tensor, std: Tensor, ids: Tensor | None, chunk: int | None) -> _Centres:
+    """Put the centres in units of their noise, and sort them."""
     f = f.to(torch.float64)
     if ids is None:
         ids = torch.zeros(len(f), dtype=torch.int64, device=f.device)
@@ -441,10 +552,10 @@ def _sorted_centres(where: str, f: Tensor, std: Tensor, ids: Tensor | None, chun
         else:
             silent = torch.where(noisy, 0.0, f) + 0.0  # -0.0 is 0.0
             place = torch.cat([noisy.to(torch.float64), silent], 1).unique(dim=0, return_inverse=True)[1].double()
-        # the volume of a unit cancels within a group
+        # The volume of a unit cancels within a group.
         unit = std[noisy].amin() if bool(noisy.any()) else 1.0
         precision = torch.where(noisy, (unit / std).square(), 0.0)
-        # about the mean weighted with the precision sum_j (f_j - c)^2 / std_j^2 is least
+        # The mean weighted with the precision minimises sum_j (f_j - c)^2 / std_j^2.
         centre = (f * precision).sum(0) / precision.sum(0).clamp_min(1e-300)
         x = torch.where(noisy, f - centre, 0.0) / unit
         std = std / unit
@@ -455,13 +566,20 @@ def _sorted_centres(where: str, f: Tensor, std: Tensor, ids: Tensor | None, chun
 
 
 def _check_range(where: str, x: Tensor) -> None:
+    """Check that the values are not too large in units of the noise."""
     most = float(x.abs().amax())
     if not most < 1e70:
-        raise InfoplaneError(f"{where}: values reach {most:.3g} times the least standard deviation of the noise.")
+        raise InfoplaneError(
+            f"{where}: values reach {most:.3g} times the least standard deviation of the noise; expected less than "
+            "1e70 times: choose a larger noise."
+        )
 
 
 def _longest_axis(x: Tensor) -> Tensor:
-    """(D,): about the first principal axis, by a few steps of the power method. Any unit vector would be right."""
+    """Approximate the first principal axis, (D,), by a few steps of the power method.
+
+    Any unit vector would give the right sums; this one makes them fast.
+    """
     axis: Tensor = x[x.square().sum(1).argmax()]
     axis = axis / axis.norm().clamp_min(1e-300)
     for _ in range(4):
@@ -471,12 +589,19 @@ def _longest_axis(x: Tensor) -> Tensor:
 
 
 def _sums(centres: _Centres, xi: Tensor | None) -> Tensor:
-    """sum_j p(z_i|j) / p(z_i|i), z_i = f_i + std_i xi_i, over all j and over those of the class of i.
+    """Sum p(z_i|j) / p(z_i|i), with z_i = f_i + std_i xi_i, over all j and over the class of i.
 
-    xi: (N, D) float64; None: sum_j exp(-KL(p(z|i) || p(z|j))). Returns (2, N), in the order of the input.
+    A ratio is exp(a_i - b_j - sum_d (z_id - f_jd)^2 / 2 std_jd^2). The KL divergence is the mean of
+    the exponent, in which the mean of (z - f)^2 is (f_i - f_j)^2 + std_i^2. Products are in
+    float64, as in `kde_bounds`; the exponentials dominate the time.
 
-    A ratio is exp(a_i - b_j - sum_d (z_id - f_jd)^2 / 2 std_jd^2), which KL has the mean of: its (z - f)^2 is
-    (f_i - f_j)^2 + std_i^2. Products are of float64, as in `kde_bounds`; it is the exponential that takes the time.
+    Args:
+        centres: The centres of one replica.
+        xi: Standard normal noise, (N, D) float64. With None, the sums are those of exp(-KL(p(z|i)
+            || p(z|j))).
+
+    Returns:
+        The sums, (2, N), in the order of the input.
     """
     sent = _sent(centres, xi)
     f, chunk, place = centres.f, centres.chunk, centres.place
@@ -485,10 +610,11 @@ def _sums(centres: _Centres, xi: Tensor | None) -> Tensor:
     rows, columns = _factors(centres, sent)
     low, high = place, place
     if centres.axis is not None:
-        # the ratio is at most exp(|xi|^2 / 2 - (distance on the axis)^2 / 2)
+        # The ratio is at most exp(|xi|^2 / 2 - (distance on the axis)^2 / 2).
         reach = (sent.square.sum(1) * (xi is not None) - 2 * LEAST).sqrt()
         low, high = sent.z @ centres.axis - reach, sent.z @ centres.axis + reach
-    # numbers of groups and classes as float32: comparing them gives factors of 0 and 1 at once
+    # The numbers of groups and classes are float32, so that a comparison gives factors of 0 and 1
+    # directly.
     group, of_class = place.float(), centres.ids[centres.order].float()
     groups = centres.axis is None and bool(place[0] < place[-1])
     classes = bool((of_class != of_class[0]).any())
@@ -511,7 +637,8 @@ def _sums(centres: _Centres, xi: Tensor | None) -> Tensor:
             kernel.diagonal(i0 - j0).fill_(0.0)
         if groups:
             kernel.mul_(torch.eq(group[i0:i1, None], group[None, j0:j1], out=same))
-        # at most 8 chunk float32 numbers, which torch adds pairwise; whole rows add up in float64
+        # At most 8 chunk float32 numbers are added here, pairwise by torch; whole rows add up in
+        # float64.
         sums[0, i0:i1] += kernel.sum(1)
         if classes:
             torch.eq(of_class[i0:i1, None], of_class[None, j0:j1], out=same)
@@ -525,11 +652,18 @@ def _sums(centres: _Centres, xi: Tensor | None) -> Tensor:
 
 
 class _Sent(NamedTuple):
-    """One draw from every centre, or for the KL divergences no draw; rows as those of the centres.
+    """Hold one draw from every centre, in the order of the centres.
 
-    z, moved, square, spread, precision: (N, D), z = f + moved, square the xi^2 of noisy units, spread what is to be
-    added to (z - f)^2, precision 1 / std^2 of noisy units. own, volume: (N, 1), ln p(z_i|i) without constants, negated,
-    and the sum of the ln std.
+    For the KL divergences it holds no draw, but the means that they need.
+
+    Attributes:
+        z: The codes f + moved, (N, D).
+        moved: The noise, (N, D).
+        square: The xi^2 of noisy units, (N, D).
+        spread: The addition to (z - f)^2, (N, D).
+        precision: 1 / std^2 of noisy units, (N, D).
+        own: -ln p(z_i|i) without constants, (N, 1).
+        volume: The sum of the ln std, (N, 1).
     """
 
     z: Tensor
@@ -542,6 +676,7 @@ class _Sent(NamedTuple):
 
 
 def _sent(centres: _Centres, xi: Tensor | None) -> _Sent:
+    """Draw from every centre with the noise xi, or prepare the KL divergences."""
     f, std = centres.f, centres.std
     noisy = std > 0
     precision = torch.where(noisy, std.square().reciprocal(), 0.0)
@@ -558,7 +693,7 @@ def _sent(centres: _Centres, xi: Tensor | None) -> _Sent:
 
 
 def _factors(centres: _Centres, sent: _Sent) -> tuple[Tensor, Tensor]:
-    """Rows (N, M) and columns (M, N) whose product is the exponents."""
+    """Make rows (N, M) and columns (M, N) whose product is the exponents."""
     f, precision, own = centres.f, sent.precision, sent.own
     second = sent.z.square() + sent.spread
     of_centre = -0.5 * (f.square() * precision).sum(1, keepdim=True) - sent.volume
@@ -571,7 +706,10 @@ def _factors(centres: _Centres, sent: _Sent) -> tuple[Tensor, Tensor]:
 
 
 def _exponents_by_differences(f: Tensor, sent: _Sent, i: slice, j: slice, out: Tensor) -> None:
-    """Write the exponents of a block to `out`, differences first: what the noise adds may be less than f can hold."""
+    """Write the exponents of a block to `out`, computed from differences of coordinates.
+
+    The change that the noise makes may be too small for f to hold.
+    """
     torch.sub(sent.own[i], sent.volume[j].T, out=out)
     for d in range(f.shape[1]):
         away = (f[i, d, None] - f[None, j, d] + sent.moved[i, d, None]).square_()
@@ -579,7 +717,10 @@ def _exponents_by_differences(f: Tensor, sent: _Sent, i: slice, j: slice, out: T
 
 
 def _blocks(place: list[float], low: list[float], high: list[float], chunk: int) -> Iterator[tuple[int, int, int, int]]:
-    """(i0, i1, j0, j1): blocks that hold every pair with low_i <= place_j <= high_i. place: ascending."""
+    """Yield blocks (i0, i1, j0, j1) that hold every pair with low_i <= place_j <= high_i.
+
+    The places ascend.
+    """
     for i0 in range(0, len(place), chunk):
         i1 = min(i0 + chunk, len(place))
         start = bisect.bisect_left(place, min(low[i0:i1]))

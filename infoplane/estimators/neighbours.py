@@ -1,4 +1,7 @@
-"""Nearest-neighbour estimates: of two continuous variables (Kraskov et al.), of a continuous one and labels (Ross)."""
+"""Estimate information from nearest neighbours, as Kraskov et al. and Ross do.
+
+KSG compares two continuous variables, and Ross's estimator a continuous one and labels.
+"""
 
 from __future__ import annotations
 
@@ -30,38 +33,55 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 _ALL = slice(None)
 
-#: A tree counts faster than blocks below so many units in all, on two cores at N = 1000 and 5000. Compiled loops over
-#: all pairs beat it from fewer units on, while the points are few enough.
+#: The number of units in all below which a tree is faster than blocks, on two cores at N = 1000 and
+#: 5000. Compiled loops over all pairs are faster than a tree from LOOP_UNITS on, if there are at
+#: most LOOP_POINTS points.
 TREE_UNITS = 8
 LOOP_UNITS, LOOP_POINTS = 4, 10_000
-#: False: 'auto' takes no compiled loops. For tests.
+#: Whether "auto" may choose compiled loops. Tests set it to False.
 COMPILED = True
-#: More units than this in one variable are warned of.
+#: The largest number of units in one variable without a warning.
 FEW_UNITS = 5
-#: By this share of itself a value by classes may rise from half of the points to all of them.
+#: The share of itself by which a value by classes may rise from half of the points to all of them.
 RISE = 0.03
-#: So many times as many neighbours show how far a value of pairs is low: by extrapolation it may be so by a share of
-#: itself, or by so many standard errors.
+#: The value of pairs with WIDER times as many neighbours shows how much the value is too low. By
+#: extrapolation it may be too low by the share LOW of itself, or by ERRORS standard errors.
 WIDER, LOW, ERRORS = 4, 0.14, 2.0
-#: Points near each other share neighbours, so their terms are not independent: sd / sqrt(N) alone is 0.6 to 1.0 of the
-#: spread over samples of Gaussian pairs (k = 3; 1 to 3 units a side; N = 500 and 2000), and falls as k grows.
+#: The factor of the standard error. Nearby points share neighbours, so their terms are not
+#: independent: sd / sqrt(N) alone is 0.6 to 1.0 times the spread over samples of Gaussian pairs (k
+#: = 3; 1 to 3 units per side; N = 500 and 2000), and it falls as k grows.
 SHARED_NEIGHBOURS = math.sqrt(2.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeighbourInformation:
-    """A nearest-neighbour estimate in nats: tensors of shape (), or (R,) for R replicas.
+    """Hold a nearest-neighbour estimate, in nats.
 
-    value: may be negative.
-    stderr: sqrt(2) times the standard deviation of the N terms that the value is the mean of, over sqrt(N). No closed
-        form is known. With k = 3 it is 0.8 to 1.4 times the spread over samples of Gaussian pairs; with k = 10 or more
-        it is too small (0.7 to 1.1, with k = 30 0.6 to 1.0). The bias, which grows with the units and with the
-        information, is not in it.
-    ties: the share of the distances to the k-th neighbour that are 0. They mean nothing, and so does the value.
-    saturated: value > psi(N) - psi(k) - 1. psi(N) - psi(k) is the most that N points without ties can show, and what
-        they show of y = x; a relation as exact but bent, like y = x^3, also grows with ln N, and may stay below.
-    dimensions: the most units that vary in one variable.
-    n: the number of points the value is of.
+    The tensors have the shape () or, for R replicas, (R,).
+
+    Attributes:
+        value: The estimate, which may be negative.
+        stderr: sqrt(2) times the standard deviation of the N terms whose mean is the value, over
+            sqrt(N). No closed form is known. With k = 3 it is 0.8 to 1.4 times the spread over
+            samples of Gaussian pairs; with k >= 10 it is too small (0.7 to 1.1 times, and 0.6 to
+            1.0 times with k = 30). It does not include the bias, which grows with the number of
+            units and with the information.
+        ties: The share of the distances to the k-th neighbour that are 0. Such distances are
+            meaningless, and so is the value.
+        saturated: Whether the value exceeds psi(N) - psi(k) - 1. The largest value that N points
+            without ties can give is psi(N) - psi(k), which they give for y = x. For a relation that
+            is as exact but curved, such as y = x^3, the value also grows with ln N, but may stay
+            below this limit.
+        dimensions: The number of varying units in the variable that has more of them.
+        n: The number of points used.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> x = torch.randn(200, 1, generator=torch.Generator().manual_seed(0))
+        >>> found = ip.estimators.ksg_information(x, x)
+        >>> bool(found.saturated), float(found.ties), int(found.n)
+        (True, 0.0, 200)
     """
 
     value: Tensor
@@ -76,26 +96,46 @@ class NeighbourInformation:
 def ksg_information(
     x: Tensor, y: Tensor, *, k: int = 3, chunk: int | None = None, method: Method = "auto"
 ) -> NeighbourInformation:
-    """I(X;Y) of the density that N points (x_i, y_i) are drawn from; nats.
+    """Estimate I(X;Y) of the density that N pairs (x_i, y_i) are drawn from.
 
-        I = psi(k) + psi(N) - mean_i [psi(n_x,i + 1) + psi(n_y,i + 1)],
+        I = psi(k) + psi(N) - mean_i [psi(n_x,i + 1) + psi(n_y,i + 1)]
 
-    n_x,i the number of other points with |x_j - x_i| < r_i, r_i the distance from (x_i, y_i) to its k-th neighbour, all
-    distances maxima over units. x and y are each divided by the root of its mean square deviation first, one number for
-    all units, which leaves the shape of a layer as it is: units that hardly vary weigh little. Constant units carry
-    nothing and are left out; where all are constant, the value is 0.
+    Here n_x,i is the number of other points with |x_j - x_i| < r_i, and r_i is the distance from
+    (x_i, y_i) to its k-th neighbour. All distances are maxima over units. First, x and y are each
+    divided by their root mean square deviation, a single number for all units; this leaves the
+    shape of a layer unchanged, so units that hardly vary have little weight. Constant units carry
+    no information and are left out. If all units of a variable are constant, the value is 0.
 
-    x: (N, D_x), or (R, N, D_x) for R replicas; real and finite. y: (N, D_y) or (R, N, D_y).
-    k: neighbours; more of them lower the variance and raise the bias.
-    chunk: rows worked on at a time in blocks; memory is about 32 chunk N bytes. Default: 2^20 / N, on a GPU 2^25 / N.
-    method: 'tree' (on the CPU), 'blocks' of all distances, or 'compiled' (on the CPU, loops compiled by numba), one
-        value by any; 'auto': on the CPU a tree where fewer than 8 units vary, or, where no chunk is given, compiled
-        loops from 8 units on, and from 4 on for up to 10 000 points.
+    Args:
+        x: One variable, (N, D_x), or (R, N, D_x) for R replicas.
+        y: The other variable, (N, D_y), or (R, N, D_y).
+        k: The number of neighbours. More of them lower the variance and raise the bias.
+        chunk: The number of rows to work on at a time in blocks; the memory is about 32 chunk N
+            bytes. The default is 2^20 / N, and 2^25 / N on a GPU.
+        method: The way to find the neighbours, which all give the same value: "tree" (on the CPU),
+            "blocks" of all distances, or "compiled" (on the CPU, loops compiled by numba). On the
+            CPU, "auto" chooses a tree for fewer than 8 varying units. If no chunk is given, it
+            chooses compiled loops from 8 units on, and from 4 units on for up to 10 000 points.
 
-    Raises InfoplaneError for other shapes or types, values that are not finite, tensors on two devices, N <= k, and
-    a method that is not to be had.
+    Returns:
+        The estimate, in nats, with diagnostics.
 
-    Kraskov, Stoegbauer & Grassberger, Estimating mutual information, Phys. Rev. E 69 (2004) 066138, equation 8.
+    Raises:
+        InfoplaneError: If a tensor has another shape or type, if values are not finite, if the
+            tensors are on two devices, if N <= k, or if the method is not available.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> pairs = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+        >>> x, y = pairs[:, :1], pairs[:, :1] + pairs[:, 1:]
+        >>> found = ip.estimators.ksg_information(x, y)
+        >>> bool((found.value - 0.3466).abs() < 3 * found.stderr)
+        True
+
+    References:
+        Kraskov, Stögbauer & Grassberger, Estimating mutual information, Physical Review E 69 (2004)
+        066138.
     """
     _check_options("ksg_information", k, chunk, method, x.shape[1])
     return _ksg(x, y, k, chunk, method)[0]
@@ -105,22 +145,42 @@ def ksg_information(
 def ross_information(
     t: Tensor, labels: Tensor, *, k: int = 3, chunk: int | None = None, method: Method = "auto"
 ) -> NeighbourInformation:
-    """I(T;Y) of a continuous T and a class Y, from N points; nats.
+    """Estimate I(T;Y) of a continuous T and a class Y from N points.
 
-        I = psi(N) + mean_i [psi(k_i) - psi(N_i) - psi(m_i)],
+        I = psi(N) + mean_i [psi(k_i) - psi(N_i) - psi(m_i)]
 
-    N_i the number of points in the class of i, m_i the number of other points of any class within the distance from i
-    to its k-th neighbour in its class, that one included; distances are maxima over units. In a class of N_i <= k
-    points k_i is N_i - 1, else k; the point of a class of one is left out (of N too), as scikit-learn does. One class
-    or a constant T gives 0. It never exceeds psi(N) - mean_i psi(N_i), which estimates H(Y).
+    Here N_i is the number of points in the class of i. The distance from i to its k-th neighbour in
+    its class holds m_i other points of any class, that neighbour included. Distances are maxima
+    over units. In a class of N_i <= k points, k_i is N_i - 1, and otherwise k. The point of a class
+    that has only one is left out (of N too), as in scikit-learn. A single class or a constant T
+    gives 0. The value never exceeds psi(N) - mean_i psi(N_i), which estimates H(Y).
 
-    t: (N, D), or (R, N, D) for R replicas; real and finite. labels: (N,) or (R, N), classes as integers.
-    k, chunk, method: as of `ksg_information`, but for 'compiled'.
+    Args:
+        t: The layer, (N, D), or (R, N, D) for R replicas.
+        labels: Classes as integers, (N,) or (R, N).
+        k: The number of neighbours.
+        chunk: As for `ksg_information`.
+        method: "auto", "tree" or "blocks", as for `ksg_information`.
 
-    Raises InfoplaneError for other shapes or types, values that are not finite, tensors on two devices, N <= k, and
-    several classes of which fewer than two have two points.
+    Returns:
+        The estimate, in nats, with diagnostics.
 
-    Ross, Mutual information between discrete and continuous data sets, PLoS ONE 9 (2014) e87357, equation 2.
+    Raises:
+        InfoplaneError: If a tensor has another shape or type, if values are not finite, if the
+            tensors are on two devices, if N <= k, or if there are several classes but fewer than
+            two of them have two points.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> t = torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
+        >>> found = ip.estimators.ross_information(t, (t[:, 0] > 0).long())
+        >>> 0.6 < found.value.item() < 0.7
+        True
+
+    References:
+        Ross, Mutual information between discrete and continuous data sets, PLoS ONE 9 (2014)
+        e87357.
     """
     where = "ross_information"
     classes = read_labels(where, labels, t)
@@ -131,7 +191,7 @@ def ross_information(
 
 @dataclass(frozen=True)
 class _Neighbours(Estimator):
-    """The options that `KSG` and `Ross` share, and the records that they make."""
+    """Hold the options that `KSG` and `Ross` share."""
 
     k: int = 3
     noise_variance: float = 1e-3
@@ -148,31 +208,62 @@ class _Neighbours(Estimator):
 
     @property
     def params(self) -> str:
-        """For the column `params`: every option that changes the value."""
+        """Every option that changes the value, for the column `params`."""
         return f"k={self.k},{noise_params(self.noise_variance, self.scale)},points={self.points}"
 
 
 @dataclass(frozen=True)
 class KSG(_Neighbours):
-    """`ksg_information` for the Recorder: of what is sent and what is received in the channel of a layer.
+    """Estimate the information of a layer's channel for the Recorder, as `ksg_information` does.
 
-    k: neighbours.
-    noise_variance, scale: as of `KDE`, for layers that have no noise of their own.
-    points: at most so many, a random subset, the same at every snapshot.
+    The two variables are the input and the output of the channel.
+
+    Args:
+        k: The number of neighbours.
+        noise_variance: The variance of the noise, for layers without noise of their own.
+        scale: "absolute" or "layer", as for `KDE`.
+        points: The largest number of points used: a random subset, the same at every snapshot.
+
+    Raises:
+        InfoplaneError: If an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> codes = torch.randn(1, 200, 1, generator=torch.Generator().manual_seed(0))
+        >>> reading = ip.estimators.Reading(layer="fc1", codes=codes)
+        >>> [[number]] = ip.estimators.KSG(noise_variance=0.5).measure(reading, labels=None)
+        >>> number.quantity, number.channel, number.value > 3 * number.stderr
+        ('I(X;T)', 'noise 0.5', True)
+
+    References:
+        Kraskov, Stögbauer & Grassberger, Estimating mutual information, Physical Review E 69 (2004)
+        066138.
     """
 
     name = "ksg"
     about = About(
-        quantity="I(X;T), of a noisy layer that of its channel: I(Z;X), I(Z2;Z1), I(Z2;F2)",
-        standing="estimate, for the population, through the layer's own noise or Gaussian noise",
-        conditions="at most 5 units, no points that repeat, and less information than about ln N - 2; "
-        "biased down in more units and at little noise",
-        cost="N^2 D of at most `points` points; N log N in few units",
-        source="Kraskov, Stoegbauer & Grassberger, Phys. Rev. E 69 (2004) 066138",
+        quantity="It measures I(X;T); for a noisy layer, the information of its channel: I(Z;X), I(Z2;Z1) or I(Z2;F2).",
+        standing="The number is an estimate for the population, through the layer's own noise or Gaussian noise.",
+        conditions="It needs at most 5 units, no repeated points, and less information than about ln N - 2. With more "
+        "units or little noise it is biased down.",
+        cost="The time grows with N^2 D for at most `points` points, and with N log N for few units.",
+        source="Kraskov, Stögbauer & Grassberger, Estimating mutual information, Physical Review E 69 (2004).",
     )
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """I(sent; received) of each replica, in nats; `labels` are not looked at."""
+        """Estimate I(sent; received) of each replica.
+
+        Args:
+            reading: The values of the layer.
+            labels: Not used.
+
+        Returns:
+            A list per replica of its one number, in nats.
+
+        Raises:
+            InfoplaneError: As `ksg_information` does.
+        """
         where = f"KSG, layer {reading.layer!r}"
         ends = pair(where, reading, self.noise_variance, self.scale)
         _check_options(where, self.k, None, "auto", ends.sent.shape[1])
@@ -186,19 +277,53 @@ class KSG(_Neighbours):
 
 @dataclass(frozen=True)
 class Ross(_Neighbours):
-    """`ross_information` for the Recorder. k, noise_variance, scale, points: as of `KSG`."""
+    """Estimate I(T;Y) of a layer for the Recorder, as `ross_information` does.
+
+    Args:
+        k: The number of neighbours.
+        noise_variance: The variance of the noise, for layers without noise of their own.
+        scale: "absolute" or "layer", as for `KDE`.
+        points: The largest number of points used: a random subset, the same at every snapshot.
+
+    Raises:
+        InfoplaneError: If an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> codes = torch.randn(1, 200, 1, generator=torch.Generator().manual_seed(0))
+        >>> reading = ip.estimators.Reading(layer="fc1", codes=codes)
+        >>> [[number]] = ip.estimators.Ross().measure(reading, labels=(codes[0, :, 0] > 0).long())
+        >>> number.quantity, number.value > 3 * number.stderr
+        ('I(T;Y)', True)
+
+    References:
+        Ross, Mutual information between discrete and continuous data sets, PLoS ONE 9 (2014)
+        e87357.
+    """
 
     name = "ross"
     about = About(
-        quantity="I(T;Y)",
-        standing="estimate, for the population, through the layer's own noise or Gaussian noise",
-        conditions="at most 5 units, no points that repeat, and more than k points a class",
-        cost="N^2 D of at most `points` points; N log N in few units",
-        source="Ross, PLoS ONE 9 (2014) e87357",
+        quantity="It measures I(T;Y).",
+        standing="The number is an estimate for the population, through the layer's own noise or Gaussian noise.",
+        conditions="It needs at most 5 units, no repeated points, and more than k points per class.",
+        cost="The time grows with N^2 D for at most `points` points, and with N log N for few units.",
+        source="Ross, Mutual information between discrete and continuous data sets, PLoS ONE 9 (2014).",
     )
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """I(T;Y) of each replica, in nats; nothing without labels."""
+        """Estimate I(T;Y) of each replica.
+
+        Args:
+            reading: The values of the layer.
+            labels: Classes as integers, (N,) or (R, N), or None.
+
+        Returns:
+            A list per replica of its one number, in nats; without labels the lists are empty.
+
+        Raises:
+            InfoplaneError: As `ross_information` does.
+        """
         where = f"Ross, layer {reading.layer!r}"
         ends = pair(where, reading, self.noise_variance, self.scale)
         if labels is None:
@@ -219,7 +344,11 @@ class Ross(_Neighbours):
 def _numbers(
     common: Estimate, result: NeighbourInformation, biased: list[bool], ceilings: list[float] | None = None
 ) -> list[list[Estimate]]:
-    """The number of each replica. biased: whether it is known to be low. ceilings: none if not given."""
+    """Make the number of each replica.
+
+    `biased` tells for each replica whether its value is known to be low. Without `ceilings` there
+    are none.
+    """
     warnings = []
     for r, low in enumerate(biased):
         raised = {
@@ -240,10 +369,11 @@ def _numbers(
     )
 
 
-# what goes in and what comes out
+# Options and points
 
 
 def _check_options(where: str, k: int, chunk: int | None, method: str, n: int) -> None:
+    """Check the options of an estimate."""
     for name, value in {"k": k, "chunk": chunk}.items():
         if not (is_count(value) or (name == "chunk" and value is None)):
             raise InfoplaneError(f"{where}: {name}={value!r}; expected an integer of at least 1.")
@@ -253,7 +383,7 @@ def _check_options(where: str, k: int, chunk: int | None, method: str, n: int) -
 
 
 def _subset(reading: Reading, points: Tensor, most: int) -> Tensor:
-    """(R, min(N, most)): which points of each replica are used."""
+    """Choose the points of each replica that are used, (R, min(N, most))."""
     replicas, n, _ = points.shape
     if n <= most:
         return torch.arange(n, device=points.device).expand(replicas, n)
@@ -262,11 +392,12 @@ def _subset(reading: Reading, points: Tensor, most: int) -> Tensor:
 
 
 def _rows(points: Tensor, chosen: Tensor) -> Tensor:
+    """Take the chosen points of each replica."""
     return points.take_along_dim(chosen[..., None], 1)
 
 
 def _halves(reading: Reading, chosen: Tensor) -> Tensor:
-    """(R, N): the places of the chosen points in random order."""
+    """Put the places of the chosen points in random order, (R, N)."""
     seeds = [derive("halves", seed, reading.layer) for seed in reading.seed_of]
     return Streams(seeds, chosen.device).permutations(chosen.shape[1])
 
@@ -278,8 +409,11 @@ def _rising(
     chosen: Tensor,
     k: int,
 ) -> list[bool]:
-    """Whether the value still rises with N: above the mean of those of two halves of the points, by RISE and by a
-    standard error. The bias falls as a power of N, so the value is then low by some 10 %, or more."""
+    """Whether the value still rises with N, for each replica.
+
+    It does if it exceeds the mean of the values of two halves of the points by the share RISE and
+    by a standard error. The bias falls as a power of N, so such a value is low by 10 % or more.
+    """
     half = chosen.shape[1] // 2
     if half <= k + 1:
         return [True] * len(chosen)
@@ -292,18 +426,22 @@ def _rising(
     return [bool(up) for up in (rise > RISE * whole.value.abs()) & (rise > whole.stderr)]
 
 
-# the estimators
+# The estimates
 
 
 def _ksg(
     xs: Tensor, ys: Tensor, k: int, chunk: int | None, method: str, some: Tensor | None = None
 ) -> tuple[NeighbourInformation, list[bool]]:
-    """The estimate, and whether it is low by some 10 % or more, as the points `some` (R, m) show; True without them.
+    """Compute the estimate, and whether it is low by about 10 % or more.
 
-    The bias of smooth densities goes with the square of the distance to the k-th neighbour, so as (k / N)^(2 / units),
-    units of both sides. With WIDER k neighbours in place of k it is that much larger, on the same points, so that the
-    difference of the two values is known better than either; it tells more of the bias than halves of the points do.
-    (Of two units the power is taken for 2 / 3: near saturation the value falls by the logarithm of WIDER at most.)
+    The latter is judged on the points `some`, (R, m); without them it is True.
+
+    For smooth densities, the bias is proportional to the square of the distance to the k-th
+    neighbour, and so to (k / N)^(2 / units), with the units of both sides. With WIDER k neighbours
+    instead of k it is larger by that factor, on the same points; the difference of the two values
+    is therefore known more precisely than either, and tells more about the bias than halves of the
+    points do. (For two units the power is taken to be 2 / 3, because near saturation the value
+    falls by the logarithm of WIDER at most.)
     """
     found, low = [], []
     n = xs.shape[1]
@@ -330,7 +468,10 @@ def _ksg(
 def _pair_terms(
     x: Tensor, y: Tensor, k: int, chunk: int | None, method: str, at: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The terms of the points `at` (m,), all by default, and their distances to the k-th neighbour: (m,) float64."""
+    """Compute the terms of the points `at`, (m,), and their distances to the k-th neighbour.
+
+    Both results are (m,) float64. By default `at` is all points.
+    """
     units = x.shape[1] + y.shape[1]
     if method == "compiled" or (method == "auto" and chunk is None and _by_loops(x, units)):
         from .compiled import pair_neighbours
@@ -345,6 +486,7 @@ def _pair_terms(
 
 
 def _ross(where: str, points: Tensor, classes: Classes, k: int, chunk: int | None, method: str) -> NeighbourInformation:
+    """Compute the estimate of each replica."""
     found = []
     for t, ids in zip(points, classes.ids, strict=True):
         sizes = torch.bincount(ids, minlength=classes.size)
@@ -353,7 +495,7 @@ def _ross(where: str, points: Tensor, classes: Classes, k: int, chunk: int | Non
         if several > 1 and repeated < 2:
             raise InfoplaneError(
                 f"{where}: {repeated} of the {several} classes of {len(t)} points have two points or more; expected "
-                "two such classes: give labels that are classes, or more points."
+                "at least two such classes: give labels that are classes, or more points."
             )
         order = ids[kept].argsort(stable=True)
         x, sizes = _varying(t[kept][order]), sizes[sizes > 1]
@@ -374,11 +516,12 @@ def _ross(where: str, points: Tensor, classes: Classes, k: int, chunk: int | Non
 
 
 def _nothing(n: int, units: int) -> list[float]:
-    """A constant tells nothing: no distance is looked at."""
+    """Summarise a constant, which carries no information and needs no distances."""
     return [0.0, 0.0, 0.0, 0.0, units, n]
 
 
 def _summary(terms: Tensor, radius: Tensor, psi_k: float, n: int, units: int) -> list[float]:
+    """Compute the fields of `NeighbourInformation` for one replica."""
     value = float(terms.mean())
     stderr = SHARED_NEIGHBOURS * float(terms.std()) / math.sqrt(n)
     ties = float((radius == 0).to(torch.float64).mean())
@@ -386,43 +529,53 @@ def _summary(terms: Tensor, radius: Tensor, psi_k: float, n: int, units: int) ->
 
 
 def _stacked(found: list[list[float]], device: torch.device) -> NeighbourInformation:
+    """Put the summaries of the replicas side by side."""
     types = torch.float64, torch.float64, torch.float64, torch.bool, torch.int64, torch.int64
     columns = zip(zip(*found, strict=True), types, strict=True)
     return NeighbourInformation(*(torch.tensor(values, dtype=dtype, device=device) for values, dtype in columns))
 
 
 def _psi(n: int) -> float:
+    """Compute the digamma function."""
     return float(digamma(n))
 
 
 def _varying(x: Tensor) -> Tensor:
-    """The units of (N, D) points that are not constant, in float64."""
+    """Return the units of points (N, D) that are not constant, in float64."""
     return x[:, x.amax(0) > x.amin(0)].to(torch.float64)
 
 
 def _unit_deviation(x: Tensor) -> Tensor:
+    """Divide centred points by their root mean square."""
     x = x - x.mean(0)
-    x = x / x.abs().amax()  # squares neither overflow nor vanish
+    x = x / x.abs().amax()  # then squares neither overflow nor vanish
     return x / x.square().mean().sqrt()
 
 
 def _by_loops(x: Tensor, units: int) -> bool:
+    """Whether compiled loops are faster than the other methods."""
     fewest = LOOP_UNITS if len(x) <= LOOP_POINTS else TREE_UNITS
     return COMPILED and x.device.type == "cpu" and units >= fewest
 
 
 def _by_tree(method: str, x: Tensor, units: int) -> bool:
+    """Whether to use a tree."""
     return method == "tree" or (method == "auto" and x.device.type == "cpu" and units < TREE_UNITS)
 
 
-# Distances to neighbours and numbers of points within them. A difference of two float64 numbers and the largest of
-# several are the same numbers however they are had, so trees, blocks and sorted columns agree to the last point: the
-# k-th neighbour itself lies on the edge, and is on the right side of it everywhere.
+# Distances to neighbours, and numbers of points within them. The difference of two float64 numbers
+# and the largest of several are the same however they are computed, so trees, blocks and sorted
+# columns agree to the last point: the k-th neighbour itself lies on the edge, and all methods put
+# it on the same side.
 
 
 def _pair_tree(x: Floats, y: Floats, k: int, at: slice | Ints = _ALL) -> tuple[Tensor, Tensor]:
-    """Of the points `at`, (m,) distances to the k-th neighbour in (x, y); (2, m) numbers of other points nearer than
-    that in x, in y."""
+    """Find the k-th neighbours of the points `at` in (x, y), and count nearer points in x and in y.
+
+    Returns:
+        The distances to the k-th neighbours, (m,), and the numbers of other points nearer than that
+        in x and in y, (2, m).
+    """
     radius = _tree_radii(np.concatenate([x, y], 1), k, at)
     nearer = np.nextafter(radius, -np.inf)
     itself = radius > 0
@@ -431,9 +584,13 @@ def _pair_tree(x: Floats, y: Floats, k: int, at: slice | Ints = _ALL) -> tuple[T
 
 
 def _class_tree(x: Floats, sizes: list[int], neighbours: list[int]) -> tuple[Tensor, Tensor]:
-    """(N,) distances to the k-th neighbour in the same class; (N,) numbers of other points within them.
+    """Find the k-th neighbours within each class, and count the points within their distances.
 
-    x: (N, D), class by class.
+    The points, (N, D), are in the order of their classes.
+
+    Returns:
+        The distances to the k-th neighbours, (N,), and the numbers of other points of any class
+        within them, (N,).
     """
     parts = np.split(x, np.cumsum(sizes)[:-1])
     radius = np.concatenate([_tree_radii(part, k) for part, k in zip(parts, neighbours, strict=True)])
@@ -441,23 +598,26 @@ def _class_tree(x: Floats, sizes: list[int], neighbours: list[int]) -> tuple[Ten
 
 
 def _tree_radii(x: Floats, k: int, at: slice | Ints = _ALL) -> Floats:
+    """Find the distances of the points `at` to their k-th neighbours."""
     distances, _ = cKDTree(x).query(x[at], [k + 1], p=np.inf, workers=1)  # a point is the first of its own neighbours
     radii: Floats = distances[:, 0]
     return radii
 
 
 def _counts_within(x: Floats, radius: Floats, at: slice | Ints = _ALL) -> Ints:
-    """(m,): how many points, itself among them, are at most radius_i away from the i-th of the points `at`."""
+    """Count the points at most radius_i away from the i-th of the points `at`, itself included."""
     if x.shape[1] == 1:
         counts: Ints = len(x) - _left_of(x[:, 0], radius, at) - _left_of(-x[:, 0], radius, at)
-        return counts * (radius >= 0)  # within a radius below 0 lies nothing
+        return counts * (radius >= 0)  # nothing lies within a radius below 0
     counts = cKDTree(x).query_ball_point(x[at], radius, p=np.inf, workers=1, return_length=True)
     return counts
 
 
 def _left_of(x: Floats, radius: Floats, at: slice | Ints) -> Ints:
-    """(m,): how many numbers are less than the i-th of those `at` by more than radius_i: bisection on the rounded
-    difference itself."""
+    """Count the numbers that are less than the i-th of the numbers `at` by more than radius_i.
+
+    This is a bisection on the rounded difference itself.
+    """
     n = len(x)
     ordered, of = np.sort(x), x[at]
     count = np.zeros(len(of), np.int64)
@@ -468,7 +628,7 @@ def _left_of(x: Floats, radius: Floats, at: slice | Ints) -> Ints:
 
 
 def _pair_blocks(x: Tensor, y: Tensor, k: int, chunk: int | None, at: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """`_pair_tree` from all distances, some rows at a time."""
+    """Do what `_pair_tree` does from all distances, some rows at a time."""
     these_x, these_y = (x, y) if at is None else (x[at], y[at])
     m = len(these_x)
     radius, counts = x.new_empty(m), torch.empty(2, m, dtype=torch.int64, device=x.device)
@@ -482,7 +642,7 @@ def _pair_blocks(x: Tensor, y: Tensor, k: int, chunk: int | None, at: Tensor | N
 
 
 def _class_blocks(x: Tensor, sizes: list[int], neighbours: list[int], chunk: int | None) -> tuple[Tensor, Tensor]:
-    """`_class_tree` from all distances, some rows at a time."""
+    """Do what `_class_tree` does from all distances, some rows at a time."""
     radius, within = x.new_empty(len(x)), torch.empty(len(x), dtype=torch.int64, device=x.device)
     rows = chunk or _chunk(x)
     start = 0
@@ -497,12 +657,15 @@ def _class_blocks(x: Tensor, sizes: list[int], neighbours: list[int], chunk: int
 
 
 def _chunk(x: Tensor) -> int:
+    """Choose the number of rows to work on at a time."""
     return max(1, (2**20 if x.device.type == "cpu" else 2**25) // len(x))
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """Compute the distances between two sets of points, as maxima over units."""
     return torch.cdist(a, b, p=math.inf)
 
 
 def _kth(distances: Tensor, k: int) -> Tensor:
+    """Return the distance to the k-th neighbour in each row, where the point itself comes first."""
     return distances.topk(k + 1, largest=False, sorted=True).values[:, -1]

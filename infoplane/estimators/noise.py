@@ -1,4 +1,4 @@
-"""The two ends of a layer's channel, for estimators that work on samples of what went in and what came out."""
+"""Find the input and the output of a layer's channel, as samples of both."""
 
 from __future__ import annotations
 
@@ -22,13 +22,18 @@ SCALES = ("absolute", "layer")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One draw through the channel of a layer. All tensors (R, N, D).
+    """Hold one draw through the channel of a layer.
 
-    sent, received: what went in and what came out, for the information that `quantity` names.
-    std: of the Gaussian noise between them, (R, N, D) or (R, 1, 1); None where its density is not known (Echo).
-    labelled: what came out, for I(T;Y); noisy where the network is.
-    quantity, channel: of I(sent; received), and the channel of I(T;Y) too.
-    path: which codes were sent; label_path: which are labelled.
+    Attributes:
+        sent: The input of the channel, (R, N, D).
+        received: Its output, (R, N, D).
+        std: The standard deviation of the Gaussian noise between them, (R, N, D) or (R, 1, 1); None
+            where the density of the noise is not known (Echo).
+        labelled: The codes for I(T;Y), (R, N, D), which are noisy where the network is.
+        quantity: The name of I(sent; received).
+        channel: The channel of I(sent; received), and of I(T;Y) too.
+        path: The path on which `sent` was measured.
+        label_path: The path on which `labelled` was measured.
     """
 
     sent: Tensor
@@ -41,7 +46,7 @@ class Pair:
     label_path: Path
 
     def number(self, estimator: str, params: str) -> Estimate:
-        """A number of I(sent; received) that is still without its value."""
+        """Make a record of I(sent; received) that has no value yet."""
         return Estimate(
             quantity=self.quantity,
             value=math.nan,
@@ -55,7 +60,7 @@ class Pair:
         )
 
     def label_number(self, estimator: str, params: str) -> Estimate:
-        """A number of I(T;Y) that is still without its value."""
+        """Make a record of I(T;Y) that has no value yet."""
         return replace(
             self.number(estimator, params),
             quantity="I(T;Y)",
@@ -65,11 +70,24 @@ class Pair:
 
 
 def pair(where: str, reading: Reading, noise_variance: float, scale: str = "absolute") -> Pair:
-    """What is sent and received in a layer.
+    """Draw the input and the output of a layer's channel.
 
-    The output of a noisy channel (Echo, Gaussian, dropout): the channel's own input and output. Any other layer is sent
-    through Gaussian noise of the given variance, as `kde` and `mixture` do, for without noise I(X;T) is infinite or
-    ln N; where noise lies below it, along the mean path. where: for messages. scale: as of `KDE`.
+    For the output of a noisy layer (Echo, Gaussian or dropout), these are the channel's own input
+    and output. Any other layer is sent through Gaussian noise of the given variance, as `KDE` and
+    `Mixture` do, because without noise I(X;T) is infinite or ln N. If noise lies below that layer,
+    it is sent along the mean path.
+
+    Args:
+        where: The estimator and the layer, for messages.
+        reading: The values of the layer.
+        noise_variance: The variance of the added noise, for layers without noise of their own.
+        scale: "absolute" or "layer", as for `KDE`.
+
+    Returns:
+        One draw through the channel.
+
+    Raises:
+        InfoplaneError: If the codes cannot be read.
     """
     codes = read_points(where, reading.codes)
     if reading.noise is not None:
@@ -93,20 +111,34 @@ def pair(where: str, reading: Reading, noise_variance: float, scale: str = "abso
 
 
 def check_noise(where: str, noise_variance: float, scale: str) -> None:
-    """InfoplaneError where the options of an estimator make no noise."""
+    """Check the options of an estimator that adds noise.
+
+    Raises:
+        InfoplaneError: If the variance is not a finite number above 0, or if the scale is not
+            known.
+    """
     if not is_positive(noise_variance):
         raise InfoplaneError(f"{where}: noise_variance={noise_variance!r}; expected a finite number above 0.")
     choose(scale, SCALES, "scale of the noise")
 
 
 def noise_params(noise_variance: float, scale: str) -> str:
-    """For the column `params`."""
+    """Write the options of the noise for the column `params`."""
     return f"noise_variance={number(noise_variance)}" + (",scale=layer" if scale == "layer" else "")
 
 
 def noise_variances(points: Tensor, noise_variance: float, scale: str) -> Tensor:
-    """(R,) float64: the variance of the noise for each replica of (R, N, D) points; scale 'layer': times the mean
-    square of the centred values, and of a constant layer as it is."""
+    """Compute the variance of the noise for each replica.
+
+    Args:
+        points: The codes, (R, N, D).
+        noise_variance: The variance that was asked for.
+        scale: "absolute": the variance itself. "layer": the variance times the mean square of the
+            centred codes, or the variance itself for a constant layer.
+
+    Returns:
+        The variances, (R,) float64.
+    """
     given = torch.full((len(points),), noise_variance, dtype=torch.float64, device=points.device)
     if scale == "absolute":
         return given
@@ -116,6 +148,6 @@ def noise_variances(points: Tensor, noise_variance: float, scale: str) -> Tensor
 
 
 def noise_label(noise_variance: float, scale: str) -> str:
-    """For the column `channel`: the same words for the same channel, whatever measures it."""
+    """Write the noise for the column `channel`, the same for every estimator that adds it."""
     relative = " x mean square of the layer" if scale == "layer" else ""
     return f"noise {number(noise_variance)}{relative}"

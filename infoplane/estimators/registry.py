@@ -1,7 +1,4 @@
-"""Estimators of the information in a layer: what there is, and how the command line names it.
-
-Each is a function of tensors, `kde_bounds`, and a class that carries its options for the Recorder, `KDE`.
-"""
+"""List the estimators, and read one from the text of a command line."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from .variational import NWJ, SMILE, InfoNCE
 
 __all__ = ["ESTIMATORS", "parse_estimator"]
 
-#: Every estimator, by the name the command line and the tables call it.
+#: Every estimator, by its name on the command line and in the tables.
 ESTIMATORS: dict[str, Any] = {
     "kde": KDE,
     "binning": Binning,
@@ -45,13 +42,25 @@ ESTIMATORS: dict[str, Any] = {
 
 
 def parse_estimator(text: str) -> Estimator:
-    """The estimator that a command line names: NAME or NAME:OPTION=VALUE,...
+    """Read the estimator that a command line names: NAME or NAME:OPTION=VALUE,...
 
-    >>> parse_estimator("binning:bins=30,range=-1..1")
-    Binning(width=None, bins=30, range=(-1.0, 1.0), replicates=0, correction='plug-in')
+    The options are the fields of the estimator's dataclass. Each is read according to its type, or
+    by the metadata {"read": function, "is": description} of its field.
 
-    The options are the fields of its dataclass, read by their types, or by metadata {"read": function, "is": words}.
-    Raises InfoplaneError for an unknown name or option (with the nearest one) and for a value that does not do.
+    Args:
+        text: The name of an estimator and its options, such as "kde:noise_variance=0.1".
+
+    Returns:
+        The estimator.
+
+    Raises:
+        InfoplaneError: If a name or an option is unknown (the message suggests the nearest one), or
+            if a value is missing or not valid.
+
+    Example:
+        >>> import infoplane as ip
+        >>> ip.estimators.parse_estimator("binning:bins=30,range=-1..1")
+        Binning(width=None, bins=30, range=(-1.0, 1.0), replicates=0, correction='plug-in')
     """
     name, _, rest = text.partition(":")
     make = ESTIMATORS[choose(name.strip(), ESTIMATORS, "estimator")]
@@ -63,7 +72,7 @@ def parse_estimator(text: str) -> Estimator:
         if not equals or not value:
             raise InfoplaneError(f"{text!r}: {word!r} has no value; expected {option}=VALUE.")
         if option in options:
-            raise InfoplaneError(f"{text!r}: {option} is given twice.")
+            raise InfoplaneError(f"{text!r}: {option} is given twice; expected each option once.")
         read, expected = known[option]
         try:
             options[option] = read(value)
@@ -74,28 +83,33 @@ def parse_estimator(text: str) -> Estimator:
 
 
 def _flag(text: str) -> bool:
+    """Read "true" or "false"."""
     if text not in ("true", "false"):
         raise ValueError(text)
     return text == "true"
 
 
 def _numbers(text: str) -> tuple[float, ...]:
+    """Read numbers that are separated by slashes."""
     return tuple(map(float, text.split("/")))
 
 
-#: How a value is read, and what it should be, by the type of its field.
+#: The function that reads a value and the description of the value, by the type of its field.
 _READERS: dict[str, tuple[Callable[[str], object], str]] = {
     "float": (float, "a number"),
     "int": (int, "a whole number"),
     "bool": (_flag, "true or false"),
     "str": (str, "a word"),
     "Literal": (str, "a word"),
-    "tuple": (_numbers, "numbers with slashes between"),
+    "tuple": (_numbers, "numbers separated by slashes"),
 }
 
 
 def _reader(of: Field[Any]) -> tuple[Callable[[str], object], str] | None:
-    """None: a field that no text can give."""
+    """Return the function that reads a field, and the description of its values.
+
+    A field that no text can give has no reader: None.
+    """
     if "read" in of.metadata:
         return of.metadata["read"], of.metadata["is"]
     return _READERS.get(str(of.type).split("|")[0].split("[")[0].strip())

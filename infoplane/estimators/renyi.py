@@ -1,4 +1,4 @@
-"""Matrix-based Rényi information: entropies of the eigenvalues of Gram matrices."""
+"""Estimate matrix-based Rényi information from the eigenvalues of Gram matrices."""
 
 from __future__ import annotations
 
@@ -28,19 +28,37 @@ from .views import PATH_WARNINGS
 
 __all__ = ["Renyi", "RenyiInformation", "renyi_information"]
 
-#: What rounding may add to an exponent of the kernel, eps (|x| / sigma)^2; values as near as that are equal.
+#: The largest rounding of an exponent of the kernel, eps (|x| / sigma)^2. Values that differ by
+#: less are equal.
 ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RenyiInformation:
-    """Entropies and information of order alpha, in nats: float64 tensors of shape (), or (R,) for R replicas.
+    """Hold entropies and information of order alpha, in nats.
 
-    information: I(A;B) = S(A) + S(B) - S(A o B); below 0 it stays so.
-    entropy_x, entropy_y, joint_entropy: S(A), S(B), S(A o B).
-    width_x, width_y: sigma of the kernels; 0 by the rule where all points are one. width_y is None for labels.
-    null_mean, null_std: of the information with the rows of y permuted; None without permutations.
-    n: the number of points used.
+    The tensors are float64, of shape () or, for R replicas, (R,).
+
+    Attributes:
+        information: I(A;B) = S(A) + S(B) - S(A o B), which may be negative.
+        entropy_x: S(A).
+        entropy_y: S(B).
+        joint_entropy: S(A o B).
+        width_x: The width sigma of the kernel of x. By the rule, it is 0 where all points are
+            equal.
+        width_y: The width of the kernel of y; None for labels.
+        null_mean: The mean information with the rows of y permuted; None without permutations.
+        null_std: The standard deviation of the information with the rows of y permuted; None
+            without permutations.
+        n: The number of points used.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+        >>> found = ip.estimators.renyi_information(x, x, permutations=5)
+        >>> bool(found.information > found.null_mean + 2 * found.null_std), found.n
+        (True, 50)
     """
 
     information: Tensor
@@ -68,31 +86,58 @@ def renyi_information(
     seed: int = 0,
     chunk: int | None = None,
 ) -> RenyiInformation:
-    """The matrix-based Rényi information of x and y, in nats (the papers' are in bits).
+    """Estimate the matrix-based Rényi information of x and y.
 
-        S(A) = ln tr A^alpha / (1 - alpha),  A = K / tr K,  K_ij = exp(-|x_i - x_j|^2 / 2 sigma^2),
-        I(A;B) = S(A) + S(B) - S(A o B / tr A o B),  o the product entry by entry.
+        K_ij = exp(-|x_i - x_j|^2 / 2 sigma^2),    A = K / tr K
+        S(A) = ln tr A^alpha / (1 - alpha)
+        I(A;B) = S(A) + S(B) - S(A o B / tr A o B)
 
-    It is not Shannon's information of the variables: independent ones read more than 0, anything from ln N to 0 as
-    the kernel widens; so hold it against its permuted null. For alpha other than 1 it can be negative.
+    Here o is the product entry by entry. Values are in nats, while the papers use bits. This is not
+    Shannon's information of the variables: for independent variables it is above 0, and falls from
+    ln N to 0 as the kernel widens. Compare it therefore with its permuted null. For alpha other
+    than 1 it can be negative.
 
-    x: (N, D), or (R, N, D) for R replicas; real and finite.
-    y: the same with a D of its own; or labels, (N,) or (R, N) integers, whose kernel is 1 within a class, else 0.
-    alpha: at least 0.5 (below it eigenvalues too small for float64 make most of the value); 1: the limit, von Neumann's
-        entropy; 2: no eigenvalues, N^2 D time and memory linear in N. Any other takes N^3 time and N^2 memory.
-    width: sigma of both kernels in units of the root mean square distance of two points, which unlike the median one
-        is no 0 in a saturated or dying layer; the scale of a layer does not matter then.
-    width_x, width_y: sigma itself, in place of the rule.
-    points: at most that many, a random subset of the rows; 0: all.
-    permutations: of the rows of y, at least 2; 0: no null.
-    seed: of subset and permutations, the same for all replicas.
-    chunk: rows worked on at a time for alpha = 2. Default: as many as make 2^20 numbers.
+    Args:
+        x: One variable, (N, D), or (R, N, D) for R replicas.
+        y: The other variable, (N, E) or (R, N, E); or labels as integers, (N,) or (R, N), whose
+            kernel is 1 within a class and 0 otherwise.
+        alpha: The order, at least 0.5 (below it, eigenvalues that are too small for float64 make
+            most of the value). 1 gives the limit, von Neumann's entropy. 2 needs no eigenvalues,
+            and takes N^2 D time and memory linear in N. Any other order takes N^3 time and N^2
+            memory.
+        width: The width sigma of both kernels, in units of the root mean square distance of two
+            points. The scale of a layer then does not matter. Unlike the median distance, this unit
+            is not 0 in a saturated or dying layer.
+        width_x: The width of the kernel of x itself, instead of the rule.
+        width_y: The width of the kernel of y itself, instead of the rule.
+        points: The largest number of points used, a random subset of the rows; 0 for all.
+        permutations: The number of permutations of the rows of y, at least 2; 0 for no null.
+        seed: The seed of the subset and the permutations, which are the same for all replicas.
+        chunk: The number of rows to work on at a time for alpha = 2. The default makes 2^20
+            numbers.
 
-    Raises InfoplaneError for other shapes or types, values that are not finite, and options out of range.
+    Returns:
+        The information and entropies, in nats, with the permuted null.
 
-    Sánchez Giraldo, Rao & Príncipe, Measures of entropy from data using infinitely divisible kernels, IEEE Trans. Inf.
-    Theory 61 (2015) 535; Wickstrøm et al., Information plane analysis of deep neural networks via matrix-based Rényi's
-    entropy and tensor kernels, arXiv:1909.11396 (who choose sigma by alignment with the labels).
+    Raises:
+        InfoplaneError: If a tensor has another shape or type, if values are not finite, or if an
+            option is out of range.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+        >>> labels = (x[:, 0] > 0).long()
+        >>> found = ip.estimators.renyi_information(x, labels, alpha=2)
+        >>> bool(found.null_mean < found.information < found.entropy_y)
+        True
+
+    References:
+        Sánchez Giraldo, Rao & Príncipe, Measures of entropy from data using infinitely divisible
+        kernels, IEEE Transactions on Information Theory 61 (2015) 535.
+        Wickstrøm et al., Information plane analysis of deep neural networks via matrix-based
+        Rényi's entropy and tensor kernels, arXiv:1909.11396, 2019 (they choose sigma by alignment
+        with the labels).
     """
     where = "renyi_information"
     options = _Options(where, alpha, width, points, permutations)
@@ -100,7 +145,9 @@ def renyi_information(
     labels = isinstance(y, Tensor) and y.dtype in INTEGERS
     received = read_labels(where, y, x) if labels else read_points(where, y)
     if labels and width_y is not None:
-        raise InfoplaneError(f"{where}: width_y={width_y!r}, but y are labels, whose kernel has no width.")
+        raise InfoplaneError(
+            f"{where}: width_y={width_y!r}, but y are labels, whose kernel has no width; expected None."
+        )
     for name, given in (("width_x", width_x), ("width_y", width_y)):
         if given is not None and not is_positive(given):
             raise InfoplaneError(f"{where}: {name}={given!r}; expected a finite number above 0, or None.")
@@ -110,10 +157,32 @@ def renyi_information(
 
 @dataclass(frozen=True)
 class Renyi(Estimator):
-    """`renyi_information` for the Recorder.
+    """Estimate Rényi information of a layer for the Recorder, as `renyi_information` does.
 
-    alpha, width, points, permutations: as there. The subset and the permutations are those of the replica's seed, the
-    same in every layer and epoch.
+    The subset and the permutations follow from the replica's seed, and are the same in every layer
+    and epoch.
+
+    Args:
+        alpha: The order, at least 0.5.
+        width: The width of the kernels, in units of the root mean square distance of two points.
+        points: The largest number of points used; 0 for all.
+        permutations: The number of permutations, at least 2; 0 for no null.
+
+    Raises:
+        InfoplaneError: If an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> x = torch.randn(1, 50, 2, generator=torch.Generator().manual_seed(0))
+        >>> reading = ip.estimators.Reading(layer="fc1", codes=x.tanh(), inputs=x)
+        >>> [[value, null]] = ip.estimators.Renyi(alpha=2).measure(reading, labels=None)
+        >>> null.side, value.value > null.value
+        ('null', True)
+
+    References:
+        Sánchez Giraldo, Rao & Príncipe, Measures of entropy from data using infinitely divisible
+        kernels, IEEE Transactions on Information Theory 61 (2015) 535.
     """
 
     alpha: float = 1.01
@@ -123,12 +192,13 @@ class Renyi(Estimator):
 
     name = "renyi"
     about = About(
-        quantity="I(X;T), I(T;Y); at a noisy layer I(Z;X)",
-        standing="estimate, of the kernel's information, which is not Shannon's",
-        conditions="values of one width and one number of points, each against its permuted null: independent "
-        "variables read more than 0",
-        cost="n^3 a permutation, n = points; alpha=2: n^2 D",
-        source="Sánchez Giraldo, Rao & Príncipe, IEEE Trans. Inf. Theory 61 (2015) 535; Wickstrøm et al., 2019",
+        quantity="It measures I(X;T) and I(T;Y), and I(Z;X) of a noisy layer.",
+        standing="The number is an estimate of the kernel's information, which is not Shannon's.",
+        conditions="Compare only values with the same width and the same number of points, and each with its permuted "
+        "null, because even independent variables give more than 0.",
+        cost="The time per permutation grows with points^3, or with points^2 D for alpha=2.",
+        source="Sánchez Giraldo, Rao & Príncipe, Measures of entropy from data using infinitely divisible kernels, "
+        "IEEE Transactions on Information Theory 61 (2015). Wickstrøm et al., arXiv:1909.11396, 2019.",
     )
 
     def __post_init__(self) -> None:
@@ -136,22 +206,34 @@ class Renyi(Estimator):
 
     @property
     def channel(self) -> str:
+        """The kernel, for the column `channel`."""
         return f"kernel of width {number(self.width)} x RMS distance"
 
     @property
     def params(self) -> str:
+        """Every option that changes the value, for the column `params`."""
         return (
             f"alpha={number(self.alpha)},width={number(self.width)},points={self.points},"
             f"permutations={self.permutations}"
         )
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """I(X;T), or I(sent; received) of a noisy channel, and with labels I(T;Y), of each replica; nats.
+        """Estimate I(X;T) and, with labels, I(T;Y) of each replica.
 
-        Each value is followed by that of its permuted null, with the side "null": the mean, with its standard error,
-        std / sqrt(permutations). Above noise both are of one noisy draw per point.
+        For a noisy layer, I(sent; received) of its own channel takes the place of I(X;T). Each
+        value is followed by its permuted null, with the side "null": the mean, with its standard
+        error, std / sqrt(permutations). Above noise, both are measured on one noisy draw per point.
 
-        Raises InfoplaneError as `renyi_information` does, and where the reading has no inputs to compare with.
+        Args:
+            reading: The values of the layer.
+            labels: Classes as integers, (N,) or (R, N), or None.
+
+        Returns:
+            A list per replica of its numbers, in nats.
+
+        Raises:
+            InfoplaneError: As `renyi_information` does; also if the reading has no inputs to
+                compare with.
         """
         where = f"Renyi, layer {reading.layer!r}"
         options = _Options(where, self.alpha, self.width, self.points, self.permutations)
@@ -175,8 +257,8 @@ class Renyi(Estimator):
             sent = read_points(f"{where}, inputs", reading.inputs)
         else:
             raise InfoplaneError(
-                f"{where}: the reading has no inputs, and I(X;T) by kernels compares the layer with them; "
-                "give the probe's inputs to the Reading, or take another estimator."
+                f"{where}: the reading has no inputs, but I(X;T) by kernels compares the layer with them; "
+                "give the probe's inputs to the Reading, or choose another estimator."
             )
         found = _information(options, sent, codes, reading.seed_of)
         log_n = torch.full((len(codes),), math.log(found.n), dtype=torch.float64)
@@ -185,12 +267,13 @@ class Renyi(Estimator):
             found = _information(options, codes, classes, reading.seed_of)
             of_label = replace(sampled, quantity="I(T;Y)")
             for r, row in enumerate(rows):
-                # S(A o B) >= S(A): the Hadamard product with a correlation matrix only spreads the eigenvalues
+                # S(A o B) >= S(A), because the product with a correlation matrix only spreads the
+                # eigenvalues.
                 row += self._numbers(of_label, found, found.entropy_y, r)
         return rows
 
     def _numbers(self, common: Estimate, found: RenyiInformation, ceiling: Tensor, r: int) -> list[Estimate]:
-        """The value of one replica, and the mean of its permuted null."""
+        """Make the value of one replica, and the mean of its permuted null."""
         null = replace(common, n=found.n, ceiling=float(ceiling[r]), warnings=("kernel-width", *common.warnings))
         warnings = ("kernel-width", *_at_null(found, r), *common.warnings)
         value = replace(null, value=float(found.information[r]), warnings=warnings)
@@ -201,6 +284,7 @@ class Renyi(Estimator):
 
 
 def _at_null(of: RenyiInformation, r: int) -> tuple[str, ...]:
+    """Whether the value is within its null, as a list of warnings."""
     if of.null_mean is None or of.null_std is None:
         return ()
     above = float(of.information[r] - of.null_mean[r] - 2 * of.null_std[r])
@@ -209,7 +293,7 @@ def _at_null(of: RenyiInformation, r: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """where: whose name an error bears."""
+    """Hold the options of an estimate, and the name that a message bears."""
 
     where: str
     alpha: float
@@ -218,6 +302,7 @@ class _Options:
     permutations: int
 
     def check(self) -> None:
+        """Check the options."""
         if not is_positive(self.alpha) or self.alpha < 0.5:
             raise InfoplaneError(f"{self.where}: alpha={self.alpha!r}; expected a finite number of at least 0.5.")
         if not is_positive(self.width):
@@ -235,15 +320,16 @@ def _information(
     widths: tuple[float | None, float | None] = (None, None),
     chunk: int | None = None,
 ) -> RenyiInformation:
-    """x: (R, N, D); y: (R, N, D') or classes."""
+    """Compute the information of x (R, N, D) with y (R, N, E), or with classes."""
     where, alpha = options.where, options.alpha
     replicas, total = x.shape[:2]
     if isinstance(y, Tensor) and y.shape[:2] != x.shape[:2]:
         raise InfoplaneError(
-            f"{where}: x has shape {tuple(x.shape)} and y {tuple(y.shape)}; expected as many replicas and points."
+            f"{where}: x has shape {tuple(x.shape)} and y {tuple(y.shape)}; expected the same numbers of replicas and "
+            "points."
         )
     if isinstance(y, Tensor) and y.device != x.device:
-        raise InfoplaneError(f"{where}: y is on {y.device}, expected {x.device} as x.")
+        raise InfoplaneError(f"{where}: y is on {y.device}; expected {x.device}, where x is.")
     n = min(total, options.points or total)
     rows = []
     for r in range(replicas):
@@ -275,12 +361,16 @@ def _information(
 
 
 def _scaled(where: str, name: str, t: Tensor, width: float, sigma: float | None) -> tuple[Tensor, Tensor]:
-    """(N, D) float64, centred and in units of sigma; and sigma."""
+    """Centre points and divide them by the width of their kernel.
+
+    Returns:
+        The points, (N, D) float64, and the width.
+    """
     t = t.to(torch.float64)
-    t = t - t[0]  # first, so that a constant column is exactly 0
+    t = t - t[0]  # this comes first, so that a constant column is exactly 0
     t = t - t.mean(0)
     largest = t.abs().amax()
-    unit = torch.where(largest > 0, largest, 1.0)  # squares of tiny values underflow
+    unit = torch.where(largest > 0, largest, 1.0)  # the squares of tiny values would underflow
     by_rule = width * unit * (2 * (t / unit).square().sum(1).mean()).sqrt()
     scale = by_rule if sigma is None else torch.full_like(by_rule, sigma)
     t = t / torch.where(scale > 0, scale, 1.0)
@@ -288,15 +378,18 @@ def _scaled(where: str, name: str, t: Tensor, width: float, sigma: float | None)
     if not reach * torch.finfo(torch.float64).eps < ROUNDING:
         raise InfoplaneError(
             f"{where}: the width {float(scale):.3g} of the kernel of {name} is {math.sqrt(reach):.3g} times smaller "
-            "than the spread of its points, too little for their distances to be told; expected a larger width."
+            "than the spread of its points, so rounding would hide their distances; expected a larger width."
         )
     return t, scale
 
 
 def _of_points(x: Tensor, y: Tensor, orders: list[Tensor], alpha: float, chunk: int | None) -> Tensor:
-    """S(A), S(B), S(A o B), and S(A o B) with y in each of the orders. x, y: (N, .), in units of their widths."""
+    """Compute S(A), S(B), S(A o B), and S(A o B) with y in each of the orders.
+
+    x and y are (N, D) and (N, E), in units of their widths.
+    """
     if alpha == 2:
-        # the product of two Gaussian kernels is the kernel of both variables side by side
+        # The product of two Gaussian kernels is the kernel of both variables side by side.
         pairs = [torch.cat([x, y], 1), *(torch.cat([x, y[order]], 1) for order in orders)]
         sums = torch.stack([_sum_of_squares(t, chunk) for t in (x, y, *pairs)])
         return 2 * math.log(len(x)) - sums.log()
@@ -306,7 +399,10 @@ def _of_points(x: Tensor, y: Tensor, orders: list[Tensor], alpha: float, chunk: 
 
 
 def _of_classes(x: Tensor, ids: Tensor, orders: list[Tensor], alpha: float, chunk: int | None) -> Tensor:
-    """The same with labels in place of y. Sorted by class, A o B is made of the blocks of A: so are its eigenvalues."""
+    """Do the same with labels in the place of y.
+
+    Sorted by class, A o B consists of blocks of A, so its eigenvalues are those of the blocks.
+    """
     counts = torch.bincount(ids)
     sizes = counts[counts > 0].tolist()
     blocks = [y.argsort(stable=True).split(sizes) for y in (ids, *(ids[order] for order in orders))]
@@ -325,9 +421,12 @@ def _of_classes(x: Tensor, ids: Tensor, orders: list[Tensor], alpha: float, chun
 
 
 def _entropy(eigenvalues: Tensor, alpha: float) -> Tensor:
-    """ln sum p^alpha / (1 - alpha), p = eigenvalues / their sum, by sum p^alpha - 1: nothing is lost near alpha 1."""
+    """Compute ln sum p^alpha / (1 - alpha) with p = eigenvalues / their sum.
+
+    It is computed from sum p^alpha - 1, so that nothing is lost near alpha = 1.
+    """
     least = len(eigenvalues) * torch.finfo(torch.float64).eps * eigenvalues.amax()
-    values = eigenvalues[eigenvalues > least]  # what lies below is the rounding of a 0
+    values = eigenvalues[eigenvalues > least]  # smaller ones are the rounding of a 0
     p = values / values.sum()
     if alpha == 1:
         return -(p * p.log()).sum()
@@ -335,13 +434,13 @@ def _entropy(eigenvalues: Tensor, alpha: float) -> Tensor:
 
 
 def _gram(x: Tensor) -> Tensor:
-    """(N, N) float64, exp(-|x_i - x_j|^2 / 2)."""
+    """Compute exp(-|x_i - x_j|^2 / 2), (N, N) float64."""
     half = 0.5 * x.square().sum(1)
     return torch.addmm(-half[:, None] - half, x, x.T).exp_()
 
 
 def _sum_of_squares(x: Tensor, chunk: int | None) -> Tensor:
-    """sum_ij K_ij^2, a block of rows at a time, from the diagonal on."""
+    """Compute sum_ij K_ij^2, a block of rows at a time, from the diagonal on."""
     n = len(x)
     step = chunk or max(1, 2**20 // n)
     squares = x.square().sum(1)

@@ -29,15 +29,17 @@ __all__ = ["OBJECTIVES", "Tap", "TapFit", "fit_taps"]
 
 OBJECTIVES = ("label", "reconstruction")
 
-#: A direction is kept if its variance is more than this share of the widest one's, and more than rounding makes.
+#: A direction is kept if its variance is more than this share of the widest one's, and more than
+#: rounding makes.
 _NEGLIGIBLE = 1e-6
 #: The share of the steps at the full step size; it then falls to 0 in a straight line.
 _FULL = 0.75
 _LARGEST_GRADIENT = 1.0
-#: By how many nats the objective may still fall from one tenth of the steps to the next (beyond so many standard errors
-#: of it), and the rate move: at a small beta the objective hardly sees it.
+#: By how many nats the objective may still fall from one tenth of the steps to the next (beyond so
+#: many standard errors of it), and the rate move: at a small beta the objective hardly sees it.
 _SETTLED, _SIGMAS, _MOVED = 0.02, 3.0, 0.1
-#: Noisy draws a point for the cross-entropy and the distortion, and of all points: few points have more draws each.
+#: Noisy draws a point for the cross-entropy and the distortion, and of all points: few points have
+#: more draws each.
 _DRAWS, _ALL_DRAWS = 2, 4096
 
 
@@ -156,7 +158,7 @@ class Tap(Estimator):
     steps: int = 1000
     lr: float = 5e-2
     batch: int = 256
-    layers: tuple[str, ...] = field(default=(), metadata={"read": _names, "is": "names with slashes between"})
+    layers: tuple[str, ...] = field(default=(), metadata={"read": _names, "is": "names separated by slashes"})
 
     name = "tap"
     about = About(
@@ -360,7 +362,8 @@ def _fit(where: str, tap: Tap, points: Tensor, labels: Tensor | None, seeds: lis
     most = tap.units if tap.objective == "reconstruction" else None
     firsts = [_first_of_equals(t) for t in points]
     whitened = [_whitened(t)[same, :most] for t, same in zip(points, firsts, strict=True)]
-    # Replicas with equally many directions have side branches of one shape, which are fitted together.
+    # Replicas with equally many directions have side branches of one shape, which are fitted
+    # together.
     fits: dict[int, list[TapFit]] = {}
     device = points.device
     # whatever the caller has switched off or cast in this thread
@@ -482,7 +485,8 @@ def _measure(
 ) -> list[list[TapFit]]:
     """With weights frozen, and the echoes drawn from the codes of the probe itself: its law is theirs."""
     n, many = t.shape[1], len(tap.betas)
-    # A product of matrices may give equal rows results that differ in the last digit, and distinct codes are counted.
+    # A product of matrices may give equal rows results that differ in the last digit, and distinct
+    # codes are counted.
     same = first.repeat_interleave(many, 0).unsqueeze(-1)
     f = torch.take_along_dim(branches.encode(t), same, 1)
     log_s = torch.take_along_dim(branches.echo.scales(f)[0], same, 1)

@@ -1,4 +1,4 @@
-"""Neural bounds on the information between what is sent and what is received: InfoNCE, NWJ and SMILE."""
+"""Bound the information between two variables by a neural critic: InfoNCE, NWJ and SMILE."""
 
 from __future__ import annotations
 
@@ -37,26 +37,43 @@ from .views import per_replica
 
 __all__ = ["NWJ", "SMILE", "InfoNCE", "VariationalBound", "infonce", "nwj", "smile"]
 
-#: The critic: units of its two hidden layers, and numbers of an embedding.
+#: The units of each of the critic's two hidden layers, and the length of its embedding.
 HIDDEN, EMBEDDED = 64, 32
-#: AdamW's step size, and its weight decay for the critic: half of a few thousand pairs is soon learnt by heart.
+#: The learning rate of AdamW, and its weight decay, which keeps the critic from memorising half of
+#: a few thousand pairs.
 LEARNING_RATE, DECAY = 3e-3, 1.0
-#: Exponents end here, where SMILE does not clip them.
+#: The largest exponent where SMILE does not clip.
 LARGEST_EXPONENT = 700.0
-#: Columns of scores worked on at a time.
+#: The number of columns of scores to work on at a time.
 CHUNK = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VariationalBound:
-    """Nats; float64 tensors of shape (), or (R,) for R replicas.
+    """Hold the value of a neural critic, in nats.
 
-    value, stderr: on the pairs of the test part, which had no share in choosing the critic.
-    fitted: the value of the same critic on the pairs it was trained on, which bounds nothing.
-    improved: what the last tenth of the steps added to the objective on the validation part.
-    heaviest: the share of the largest 1 % of the terms exp s(u, v) in their sum; None for InfoNCE.
-    log_k: what the value cannot exceed: ln K for InfoNCE, ln n for NWJ, inf for SMILE where it clips.
-    n: pairs in the test part that were used.
+    The tensors are float64, of shape () or, for R replicas, (R,).
+
+    Attributes:
+        value: The value on the pairs of the test part, which were not used to choose the critic.
+        stderr: Its standard error, for the critic that was kept.
+        fitted: The value of the same critic on the pairs that it was trained on, which is not a
+            bound.
+        improved: The increase of the objective on the validation part over the last tenth of the
+            steps.
+        heaviest: The share of the largest 1 % of the terms exp s(u, v) in their sum; None for
+            InfoNCE.
+        log_k: The largest possible value: ln K for InfoNCE, ln n for NWJ, and inf for SMILE with
+            clipping.
+        n: The number of pairs of the test part that were used.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> u = torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
+        >>> bound = ip.estimators.infonce(u, u, batch=50, steps=10)
+        >>> bound.n, round(bound.log_k, 4), bound.heaviest is None
+        (150, 3.912, True)
     """
 
     value: Tensor
@@ -69,6 +86,7 @@ class VariationalBound:
 
     @property
     def settled(self) -> Tensor:
+        """Whether the critic had settled after its last step, for each replica."""
         return is_settled(self.improved)
 
 
@@ -76,48 +94,100 @@ class VariationalBound:
 def infonce(
     u: Tensor, v: Tensor, *, batch: int = 256, steps: int = 500, seed: int | Sequence[int] = 0
 ) -> VariationalBound:
-    """A lower bound on I(U;V) from N pairs, at most ln K; nats.
+    """Bound I(U;V) from below with InfoNCE on N pairs; the value is at most ln K.
 
-        mean_i ln [exp s(u_i, v_i) / mean_j exp s(u_j, v_i)],    j over the batch of K pairs that i is in, i included.
+        mean_i ln [exp s(u_i, v_i) / mean_j exp s(u_j, v_i)]
 
-    The critic s(u, v) = g(u) . h(v) + a(u) + b(v), two networks of two hidden layers, is trained on half of the pairs
-    chosen at random; an eighth says which of its states to keep, and the last three eighths, m pairs in batches of K,
-    give the value. A tanh keeps s within ln m + 1 of 0, so that few pairs far out cannot upset the mean.
+    Here j runs over the batch of K pairs that i is in, including i. The critic is s(u, v) = g(u) .
+    h(v) + a(u) + b(v), made of two networks with two hidden layers. It is trained on a random half
+    of the pairs; an eighth chooses among its states; and the remaining three eighths, m pairs in
+    batches of K, give the value. A tanh keeps s within ln m + 1 of 0, so that a few pairs far out
+    cannot spoil the mean.
 
-    Which law it bounds. Let v_i depend on u_i alone, through a channel. For a fixed critic and fixed u_1 ... u_K the
-    expectation is at most I(i; v_i), the information of the channel with its input uniform over the K of them, which is
-    concave in the law of the input. So it is at most I(U;V) whenever each u_i, not necessarily independent of the
-    others, has the law of U: for U uniform over the N points themselves, of which a batch is a sample without
-    replacement, and for the population that they are drawn from. That needs the negatives to be u, not v.
+    The law that it bounds: let v_i depend on u_i alone, through a channel. For a fixed critic and
+    fixed u_1 ... u_K, the expectation is at most I(i; v_i), the information of the channel with its
+    input uniform over these K values. This information is concave in the law of the input. The
+    expectation is therefore at most I(U;V) whenever each u_i has the law of U, even if they depend
+    on each other: for U uniform over the N points, of which a batch is a sample without
+    replacement, and for the population that the points are drawn from. This requires the negatives
+    to be u, not v.
 
-    u, v: (N, D) and (N, E), or (R, N, D) and (R, N, E) for R replicas; N of at least 32. Sent and received.
-    batch: K; where the test part is smaller, its size. steps: of AdamW.
-    seed: of everything that is drawn; replica r has seed + r, or seed[r].
+    The standard error is the infinitesimal jackknife over the test part: the standard deviation of
+    L_i - sum_j exp s(u_i, v_j) / sum_k exp s(u_k, v_j), over sqrt(m), with L_i the i-th term.
 
-    The standard error is of the test part, for the critic that was kept, by the infinitesimal jackknife: the sd of
-    L_i - sum_j exp s(u_i, v_j) / sum_k exp s(u_k, v_j) over sqrt(m), L_i the i-th term.
+    Args:
+        u: What is sent, (N, D), or (R, N, D) for R replicas; N is at least 32.
+        v: What is received, (N, E), or (R, N, E).
+        batch: The number of pairs per batch, K; at most the size of the test part.
+        steps: The number of steps of AdamW.
+        seed: The seed of everything that is drawn. Replica r has seed + r, or seed[r].
 
-    Raises InfoplaneError for other shapes or types, values that are not finite, and too few pairs.
+    Returns:
+        The bound, in nats.
 
-    van den Oord, Li & Vinyals, arXiv:1807.03748; Poole et al., On variational bounds of mutual information, ICML 2019.
+    Raises:
+        InfoplaneError: If a tensor has another shape or type, if values are not finite, or if there
+            are too few pairs.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> u = torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
+        >>> v = u + 0.5 * torch.randn(400, 1, generator=torch.Generator().manual_seed(1))
+        >>> bound = ip.estimators.infonce(u, v, batch=50, steps=50)
+        >>> 0.2 < bound.value.item() < 1.2
+        True
+
+    References:
+        van den Oord, Li & Vinyals, Representation learning with contrastive predictive coding,
+        arXiv:1807.03748, 2018.
+        Poole et al., On variational bounds of mutual information, ICML 2019.
     """
     return _of_tensors("infonce", _INFONCE, u, v, batch, steps, seed)
 
 
 @over_replicas("u", "v")
 def nwj(u: Tensor, v: Tensor, *, batch: int = 256, steps: int = 500, seed: int | Sequence[int] = 0) -> VariationalBound:
-    """A lower bound on I(U;V) from N pairs; nats. Arguments and critic are those of `infonce`.
+    """Bound I(U;V) from below with the bound of Nguyen, Wainwright and Jordan on N pairs.
 
-        1 + mean_i s(u_i, v_i) - mean_ij exp s(u_i, v_j),    i and j over the m pairs of the test part
+        1 + mean_i s(u_i, v_i) - mean_ij exp s(u_i, v_j)
 
-    (s is the literature's f less 1). i = j is in the mean, so it is the expectation over the product of the two
-    marginals for U uniform over the m points, and the value is a bound for that law; I is concave in the law of the
-    input, so its expectation is a bound for the N points and for their population. Leaving i = j out, as is often done,
-    gives values without end where the points are the population. No value exceeds ln m.
+    Here i and j run over the m pairs of the test part, and s is the f of the literature less 1. The
+    critic is as for `infonce`. Because the mean includes i = j, it is the expectation over the
+    product of the two marginals for U uniform over the m points, and the value is a bound for that
+    law. I is concave in the law of the input, so in expectation the value is a bound for the N
+    points and for their population as well. Leaving i = j out, as is often done, gives unbounded
+    values where the points are the population. No value exceeds ln m.
 
-    The standard error is Hajek's: sd of s(u_i, v_i) - mean_j exp s(u_i, v_j) - mean_j exp s(u_j, v_i) over sqrt(m).
+    The standard error is Hájek's: the standard deviation of s(u_i, v_i) - mean_j exp s(u_i, v_j) -
+    mean_j exp s(u_j, v_i), over sqrt(m).
 
-    Nguyen, Wainwright & Jordan, IEEE Trans. Inf. Theory 56 (2010) 5847; Poole et al., ICML 2019.
+    Args:
+        u: As for `infonce`.
+        v: As for `infonce`.
+        batch: As for `infonce`.
+        steps: As for `infonce`.
+        seed: As for `infonce`.
+
+    Returns:
+        The bound, in nats.
+
+    Raises:
+        InfoplaneError: As for `infonce`.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> u = torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
+        >>> v = u + 0.5 * torch.randn(400, 1, generator=torch.Generator().manual_seed(1))
+        >>> bound = ip.estimators.nwj(u, v, batch=50, steps=50)
+        >>> 0.2 < bound.value.item() < 1.2
+        True
+
+    References:
+        Nguyen, Wainwright & Jordan, Estimating divergence functionals and the likelihood ratio by
+        convex risk minimization, IEEE Transactions on Information Theory 56 (2010) 5847.
+        Poole et al., On variational bounds of mutual information, ICML 2019.
     """
     return _of_tensors("nwj", _NWJ, u, v, batch, steps, seed)
 
@@ -126,15 +196,42 @@ def nwj(u: Tensor, v: Tensor, *, batch: int = 256, steps: int = 500, seed: int |
 def smile(
     u: Tensor, v: Tensor, *, tau: float = 5.0, batch: int = 256, steps: int = 500, seed: int | Sequence[int] = 0
 ) -> VariationalBound:
-    """An estimate of I(U;V) from N pairs, no bound; nats. Arguments and critic are those of `infonce`.
+    """Estimate I(U;V) with SMILE on N pairs; the value is not a bound.
 
-        mean_i s(u_i, v_i) - ln mean_ij clip(exp s(u_i, v_j), exp -tau, exp tau),    over the test part, i = j included.
+        mean_i s(u_i, v_i) - ln mean_ij clip(exp s(u_i, v_j), exp -tau, exp tau)
 
-    The critic is trained on the Jensen-Shannon bound. tau = inf is the value of MINE. It is no bound: clipping makes
-    the second mean too small, and the log of a mean over samples is too small in expectation.
+    Here i and j run over the pairs of the test part, including i = j. The critic is as for
+    `infonce`, but trained on the Jensen-Shannon bound. tau = inf gives the value of MINE. The value
+    is not a bound, because clipping makes the second mean too small, and because the logarithm of a
+    sample mean is too small in expectation.
 
-    Song & Ermon, Understanding the limitations of variational mutual information estimators, ICLR 2020;
-    Belghazi et al., Mutual information neural estimation, ICML 2018.
+    Args:
+        u: As for `infonce`.
+        v: As for `infonce`.
+        tau: The largest exponent, above which exponents are clipped; inf for none.
+        batch: As for `infonce`.
+        steps: As for `infonce`.
+        seed: As for `infonce`.
+
+    Returns:
+        The estimate, in nats.
+
+    Raises:
+        InfoplaneError: As for `infonce`.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> u = torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
+        >>> v = u + 0.5 * torch.randn(400, 1, generator=torch.Generator().manual_seed(1))
+        >>> found = ip.estimators.smile(u, v, batch=50, steps=50)
+        >>> 0.2 < found.value.item() < 1.5
+        True
+
+    References:
+        Song & Ermon, Understanding the limitations of variational mutual information estimators,
+        ICLR 2020.
+        Belghazi et al., Mutual information neural estimation, ICML 2018.
     """
     _check_tau("smile", tau)
     return _of_tensors("smile", _smile(tau), u, v, batch, steps, seed)
@@ -142,7 +239,7 @@ def smile(
 
 @dataclass(frozen=True)
 class _NeuralBound(Estimator):
-    """What `InfoNCE`, `NWJ` and `SMILE` share: the options, and all of the measurement but the objective."""
+    """Hold the options of `InfoNCE`, `NWJ` and `SMILE`, and measure with their objective."""
 
     noise_variance: float = 1e-3
     scale: Literal["absolute", "layer"] = "absolute"
@@ -150,7 +247,7 @@ class _NeuralBound(Estimator):
     steps: int = 500
     points: int = 4096
 
-    #: What the value is with respect to the information.
+    #: The standing of the value.
     standing: ClassVar[Standing] = "lower"
 
     def __post_init__(self) -> None:
@@ -167,12 +264,23 @@ class _NeuralBound(Estimator):
 
     @property
     def params(self) -> str:
-        """For the column `params`: every option that changes the value."""
+        """Every option that changes the value, for the column `params`."""
         of_noise = noise_params(self.noise_variance, self.scale)
         return f"{of_noise},batch={self.batch},steps={self.steps},points={self.points}"
 
     def measure(self, reading: Reading, labels: Tensor | None) -> list[list[Estimate]]:
-        """Measure I(sent; received) of each replica, in nats; `labels` are not looked at."""
+        """Measure I(sent; received) of each replica.
+
+        Args:
+            reading: The values of the layer.
+            labels: Not used.
+
+        Returns:
+            A list per replica of its one number, in nats.
+
+        Raises:
+            InfoplaneError: As `infonce` does.
+        """
         where = f"{type(self).__name__}, layer {reading.layer!r}"
         ends = pair(where, reading, self.noise_variance, self.scale)
         sent, received = ends.sent, ends.received
@@ -183,7 +291,7 @@ class _NeuralBound(Estimator):
             some = streams.permutations(n)[:, : self.points]
             sent, received = take(sent, some), take(received, some)
         found = _bound(where, self._kind, sent, received, self.batch, self.steps, seeds)
-        # where noise lies below, `sent` is itself one draw a point
+        # Where noise lies below, `sent` is itself one draw per point.
         whole = reading.population and (reading.noise is None or reading.noise.resend is None)
         common = replace(
             ends.number(self.name, self.params),
@@ -195,6 +303,7 @@ class _NeuralBound(Estimator):
         return per_replica(common, len(sent), value=found.value, stderr=found.stderr, warnings=raised)
 
     def _warnings(self, found: VariationalBound, r: int) -> list[str]:
+        """List the warnings of one replica."""
         raised = {
             "not-a-bound": self.standing == "estimate",
             "at-log-k": float(found.value[r]) > found.log_k - 1,
@@ -206,58 +315,142 @@ class _NeuralBound(Estimator):
 
 @dataclass(frozen=True)
 class InfoNCE(_NeuralBound):
-    """`infonce` for the Recorder: I(sent; received) of the layer's own noise, or of Gaussian noise (`pairs.pair`).
+    """Bound the information of a layer's channel for the Recorder, as `infonce` does.
 
-    noise_variance, scale: of the Gaussian noise, as of KDE. batch: K. steps: of training, in every layer at every
-    snapshot. points: at most so many points of the probe, chosen at random.
+    The channel is the layer's own noise, or Gaussian noise for layers without noise of their own.
+
+    Args:
+        noise_variance: The variance of the Gaussian noise.
+        scale: "absolute" or "layer", as for `KDE`.
+        batch: The number of pairs per batch, K.
+        steps: The number of training steps, in every layer at every snapshot.
+        points: The largest number of points used, chosen at random.
+
+    Raises:
+        InfoplaneError: If an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> codes = torch.randn(1, 400, 1, generator=torch.Generator().manual_seed(0))
+        >>> reading = ip.estimators.Reading(layer="fc1", codes=codes)
+        >>> estimator = ip.estimators.InfoNCE(noise_variance=0.5, batch=50, steps=20)
+        >>> [[number]] = estimator.measure(reading, labels=None)
+        >>> number.quantity, number.standing, number.channel
+        ('I(X;T)', 'lower', 'noise 0.5')
+
+    References:
+        van den Oord, Li & Vinyals, Representation learning with contrastive predictive coding,
+        arXiv:1807.03748, 2018.
     """
 
     name = "infonce"
     about = About(
-        quantity="I(X;T), or of a noisy layer's own channel",
-        standing="lower in expectation, with a standard error, through the layer's own noise or Gaussian noise",
-        conditions="information well below ln batch, which the value cannot exceed; some thousand points",
-        cost="steps batch (D + batch)",
-        source="van den Oord et al., arXiv:1807.03748",
+        quantity="It measures I(X;T), or the information of a noisy layer's own channel.",
+        standing="The number is a lower bound in expectation, with a standard error, through the layer's own noise or "
+        "Gaussian noise.",
+        conditions="It needs information well below ln batch, which the value cannot exceed, and a few thousand "
+        "points.",
+        cost="The time grows with steps batch (D + batch).",
+        source="van den Oord, Li & Vinyals, Representation learning with contrastive predictive coding, "
+        "arXiv:1807.03748, 2018.",
     )
 
     @property
     def _kind(self) -> _Kind:
+        """The objective of InfoNCE."""
         return _INFONCE
 
 
 @dataclass(frozen=True)
 class NWJ(_NeuralBound):
-    """`nwj` for the Recorder; options as of InfoNCE."""
+    """Bound the information of a layer's channel for the Recorder, as `nwj` does.
+
+    The channel is the layer's own noise, or Gaussian noise for layers without noise of their own.
+
+    Args:
+        noise_variance: The variance of the Gaussian noise.
+        scale: "absolute" or "layer", as for `KDE`.
+        batch: The number of pairs per batch.
+        steps: The number of training steps, in every layer at every snapshot.
+        points: The largest number of points used, chosen at random.
+
+    Raises:
+        InfoplaneError: If an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> codes = torch.randn(1, 400, 1, generator=torch.Generator().manual_seed(0))
+        >>> reading = ip.estimators.Reading(layer="fc1", codes=codes)
+        >>> [[number]] = ip.estimators.NWJ(batch=50, steps=20).measure(reading, labels=None)
+        >>> number.estimator, number.standing
+        ('nwj', 'lower')
+
+    References:
+        Nguyen, Wainwright & Jordan, Estimating divergence functionals and the likelihood ratio by
+        convex risk minimization, IEEE Transactions on Information Theory 56 (2010) 5847.
+    """
 
     name = "nwj"
     about = About(
-        quantity="I(X;T), or of a noisy layer's own channel",
-        standing="lower in expectation, with a standard error, through the layer's own noise or Gaussian noise",
-        conditions="information well below ln(3/8 of the points), which the value cannot exceed; some thousand points",
-        cost="steps batch (D + batch) + N^2",
-        source="Nguyen, Wainwright & Jordan, IEEE Trans. Inf. Theory 56 (2010)",
+        quantity="It measures I(X;T), or the information of a noisy layer's own channel.",
+        standing="The number is a lower bound in expectation, with a standard error, through the layer's own noise or "
+        "Gaussian noise.",
+        conditions="It needs information well below ln(3/8 of the points), which the value cannot exceed, and a few "
+        "thousand points.",
+        cost="The time grows with steps batch (D + batch) + N^2.",
+        source="Nguyen, Wainwright & Jordan, Estimating divergence functionals and the likelihood ratio by convex risk "
+        "minimization, IEEE Transactions on Information Theory 56 (2010).",
     )
 
     @property
     def _kind(self) -> _Kind:
+        """The objective of NWJ."""
         return _NWJ
 
 
 @dataclass(frozen=True)
 class SMILE(_NeuralBound):
-    """`smile` for the Recorder; options as of InfoNCE, and tau: where exponents are clipped, inf for MINE's value."""
+    """Estimate the information of a layer's channel for the Recorder, as `smile` does.
+
+    The channel is the layer's own noise, or Gaussian noise for layers without noise of their own.
+
+    Args:
+        noise_variance: The variance of the Gaussian noise.
+        scale: "absolute" or "layer", as for `KDE`.
+        batch: The number of pairs per batch.
+        steps: The number of training steps, in every layer at every snapshot.
+        points: The largest number of points used, chosen at random.
+        tau: The largest exponent, above which exponents are clipped; inf for MINE's value.
+
+    Raises:
+        InfoplaneError: If an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> codes = torch.randn(1, 400, 1, generator=torch.Generator().manual_seed(0))
+        >>> reading = ip.estimators.Reading(layer="fc1", codes=codes)
+        >>> [[number]] = ip.estimators.SMILE(batch=50, steps=20).measure(reading, labels=None)
+        >>> number.standing, "not-a-bound" in number.warnings
+        ('estimate', True)
+
+    References:
+        Song & Ermon, Understanding the limitations of variational mutual information estimators,
+        ICLR 2020.
+    """
 
     tau: float = 5.0
 
     name = "smile"
     standing = "estimate"
     about = About(
-        quantity="I(X;T), or of a noisy layer's own channel",
-        standing="estimate, through the layer's own noise or Gaussian noise",
-        conditions="no bound on either side; some thousand points",
-        cost="steps batch (D + batch) + N^2",
-        source="Song & Ermon, ICLR 2020",
+        quantity="It measures I(X;T), or the information of a noisy layer's own channel.",
+        standing="The number is an estimate through the layer's own noise or Gaussian noise.",
+        conditions="It is not a bound on either side. It needs a few thousand points.",
+        cost="The time grows with steps batch (D + batch) + N^2.",
+        source="Song & Ermon, Understanding the limitations of variational mutual information estimators, ICLR 2020.",
     )
 
     def __post_init__(self) -> None:
@@ -266,20 +459,24 @@ class SMILE(_NeuralBound):
 
     @property
     def _kind(self) -> _Kind:
+        """The objective of SMILE."""
         return _smile(self.tau)
 
     @property
     def params(self) -> str:
+        """Every option that changes the value, for the column `params`."""
         return f"{super().params},tau={number(self.tau)}"
 
 
 def _check_training(where: str, batch: int, steps: int) -> None:
+    """Check the options of the training."""
     if not is_count(batch, 2):
         raise InfoplaneError(f"{where}: batch={batch!r}; expected a whole number of at least 2.")
     check_steps(where, steps)
 
 
 def _check_tau(where: str, tau: float) -> None:
+    """Check the largest exponent of SMILE."""
     if not (isinstance(tau, int | float) and not isinstance(tau, bool) and tau > 0):
         raise InfoplaneError(f"{where}: tau={tau!r}; expected a number above 0, or inf.")
 
@@ -288,9 +485,13 @@ def _check_tau(where: str, tau: float) -> None:
 
 
 class _Kind(NamedTuple):
-    """objective: scores (R, K, K) of a batch -> (R,), what training maximises; 0 for scores of 0.
-    clip: of exponents, on the test part; None: InfoNCE, which has batches there too.
-    log: whether the log of the mean of exponentials is taken.
+    """Describe one of the three objectives.
+
+    Attributes:
+        objective: The function that training maximises: scores (R, K, K) of a batch to nats (R,),
+            and 0 for scores of 0.
+        clip: The largest exponent on the test part; None for InfoNCE, which uses batches there too.
+        log: Whether the logarithm of the mean of exponentials is taken.
     """
 
     objective: Callable[[Tensor], Tensor]
@@ -299,23 +500,28 @@ class _Kind(NamedTuple):
 
 
 def _diagonal(scores: Tensor) -> Tensor:
+    """Return the scores of the pairs themselves."""
     return scores.diagonal(dim1=-2, dim2=-1)
 
 
 def _off_diagonal_mean(values: Tensor) -> Tensor:
+    """Compute the mean over all other pairs."""
     k = values.shape[-1]
     return (values.sum((-2, -1)) - _diagonal(values).sum(-1)) / (k * (k - 1))
 
 
 def _infonce_objective(scores: Tensor) -> Tensor:
+    """Compute InfoNCE of a batch."""
     return (_diagonal(scores) - scores.logsumexp(-2)).mean(-1) + math.log(scores.shape[-1])
 
 
 def _nwj_objective(scores: Tensor) -> Tensor:
+    """Compute NWJ of a batch."""
     return 1 + _diagonal(scores).mean(-1) - _off_diagonal_mean(scores.exp())
 
 
 def _jensen_shannon_objective(scores: Tensor) -> Tensor:
+    """Compute the Jensen-Shannon bound of a batch, on which SMILE is trained."""
     return 2 * math.log(2) - softplus(-_diagonal(scores)).mean(-1) - _off_diagonal_mean(softplus(scores))
 
 
@@ -324,6 +530,7 @@ _NWJ = _Kind(_nwj_objective, clip=LARGEST_EXPONENT, log=False)
 
 
 def _smile(tau: float) -> _Kind:
+    """Describe the objective of SMILE with this largest exponent."""
     return _Kind(_jensen_shannon_objective, clip=min(tau, LARGEST_EXPONENT), log=True)
 
 
@@ -333,6 +540,7 @@ def _smile(tau: float) -> _Kind:
 def _of_tensors(
     where: str, kind: _Kind, u: Tensor, v: Tensor, batch: int, steps: int, seed: int | Sequence[int]
 ) -> VariationalBound:
+    """Check the options, and compute the value of tensors."""
     _check_training(where, batch, steps)
     return _bound(where, kind, u, v, batch, steps, seeds_of(where, seed, len(u)))
 
@@ -340,6 +548,7 @@ def _of_tensors(
 def _bound(
     where: str, kind: _Kind, sent: Tensor, received: Tensor, batch: int, steps: int, seeds: Sequence[int]
 ) -> VariationalBound:
+    """Train a critic per replica, and compute its value on the test part."""
     streams = Streams(seeds, sent.device)
     parts = split(where, streams, sent.shape[1], batch)
     (trained_u, checked_u, tested_u), (trained_v, checked_v, tested_v) = (
@@ -368,7 +577,8 @@ def _bound(
         value, stderr = _over_products(kind, critic, theta, tested_u, tested_v)
         stderr = with_unseen(stderr, value + 2 * critic.limit, m)
         fitted, _ = _over_products(kind, critic, theta, trained_u, trained_v)
-        # the rows are in random order: those of one batch with all columns say how heavy the tail is
+        # The rows are in random order, so one batch of them with all columns shows how heavy the
+        # tail is.
         terms = critic(theta, tested_u[:, :size], tested_v).flatten(1).double().clamp_(max=kind.clip)
         terms = (terms - terms.amax(1, keepdim=True)).exp_()
         heaviest = terms.topk(math.ceil(0.01 * terms.shape[1])).values.sum(1) / terms.sum(1)
@@ -377,7 +587,7 @@ def _bound(
 
 
 def _over_batches(critic: _Critic, theta: Tensor, u: Tensor, v: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """InfoNCE over disjoint batches, and its standard error."""
+    """Compute InfoNCE over disjoint batches, and its standard error."""
     terms, influences = [], []
     for a, b in zip(u.split(size, 1), v.split(size, 1), strict=True):
         scores = critic(theta, a, b).double()
@@ -388,7 +598,10 @@ def _over_batches(critic: _Critic, theta: Tensor, u: Tensor, v: Tensor, size: in
 
 
 def _over_products(kind: _Kind, critic: _Critic, theta: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """NWJ or SMILE with the product of the marginals of these very points, and its standard error."""
+    """Compute NWJ or SMILE, and its standard error.
+
+    The second mean is over the product of the marginals of these very points.
+    """
     assert kind.clip is not None
     replicas, m, _ = u.shape
     joint = torch.empty(replicas, m, dtype=torch.float64, device=u.device)
@@ -408,10 +621,11 @@ def _over_products(kind: _Kind, critic: _Critic, theta: Tensor, u: Tensor, v: Te
 
 
 class _Critic:
-    """s(u, v) = g(u) . h(v) / sqrt(E) + a(u) + b(v); all weights of a replica are one row of `theta`.
+    """Compute the scores s(u, v) = g(u) . h(v) / sqrt(E) + a(u) + b(v).
 
-    (g, a) and (h, b) are networks of two hidden layers beside a linear map, which alone does for what is received as it
-    was sent with noise on top. h and b are 0 at first, so the first critic is 0 and its value exactly 0.
+    All weights of a replica are one row of `theta`. (g, a) and (h, b) are networks with two hidden
+    layers, beside a linear map, which alone suffices if the output of the channel is its input plus
+    noise. h and b start at 0, so the first critic is 0 and its value exactly 0.
     """
 
     def __init__(self, sent: int, received: int, limit: float) -> None:
@@ -423,7 +637,7 @@ class _Critic:
         ]
 
     def initial(self, streams: Streams) -> Tensor:
-        """(R, P)"""
+        """Draw the weights at the start, (R, P)."""
         scales = []
         for received, shapes in enumerate(self._shapes):
             for place, shape in enumerate(shapes):
@@ -438,7 +652,7 @@ class _Critic:
         return streams.normal(len(every)) * every
 
     def __call__(self, theta: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        """(R, n, m) scores of (R, n, D) and (R, m, E)."""
+        """Compute the scores, (R, n, m), of u (R, n, D) and v (R, m, E)."""
         flat = [shape for shapes in self._shapes for shape in shapes]
         weights = unflatten(theta, flat)
         g, h = self._embed(weights[:7], u), self._embed(weights[7:], v)
@@ -450,6 +664,7 @@ class _Critic:
 
     @staticmethod
     def _embed(weights: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Compute the embedding of each point, and its additive score in the last place."""
         w1, b1, w2, b2, w3, b3, straight = weights
         y = silu(affine(silu(affine(x, w1, b1)), w2, b2))
         return affine(y, w3, b3) + x @ straight.mT

@@ -1,4 +1,4 @@
-"""The walk that estimators of a layer share: which of its codes are measured, and one record per replica."""
+"""Choose which codes of a layer are measured, and make one record per replica."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ PATH_WARNINGS: dict[Path, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One set of codes of a layer, and the quantities that are measured on it.
+    """Hold one set of codes of a layer, and the quantities that are measured on it.
 
     Attributes:
         where: The estimator and the layer, for messages.
         reading: The reading that the codes are from.
-        points: The codes, (R, N, D); on the path "replicates" (R, K N, D), K draws of all inputs one after the other.
+        points: The codes, (R, N, D); on the path "replicates" (R, K N, D), K draws of all inputs
+            one after the other.
         classes: The labels; None if I(T;Y) is not measured on these codes.
         quantities: "I(X;T)", "I(T;Y)" or both.
-        path: Which codes these are.
+        path: The path on which the codes were measured.
         replicates: K on the path "replicates", else 1.
     """
 
@@ -57,28 +58,31 @@ class View:
 
     @property
     def log_n(self) -> float:
-        """What I(X;T) cannot exceed for X uniform over the inputs, in nats."""
+        """The largest possible I(X;T) for X uniform over the inputs, in nats."""
         return math.log(self.n)
 
 
 def views(where: str, reading: Reading, labels: Tensor | None, replicates: int = 0) -> Iterator[View]:
     """Choose the codes on which I(X;T) and I(T;Y) are measured.
 
-    Without noise at or below the layer both are measured on its codes. With noise, an estimator that knows nothing of
-    the noise would count it as information about X: I(X;T) is then measured on the mean path, with the noise off, or
-    on replicates; and I(T;Y) on one noisy draw per point.
+    Without noise at or below the layer, both are measured on its codes. With noise, an estimator
+    that does not model the noise would count it as information about X. I(X;T) is then measured on
+    the mean path, with the noise off, or on replicates; I(T;Y) is measured on one noisy draw per
+    point.
 
     Args:
         where: The estimator and the layer, for messages.
-        reading: What the layer gave.
-        labels: Classes, (N,) or (R, N); None: I(T;Y) is not measured.
-        replicates: How many draws of every input to measure I(X;T) on where the layer is noisy; 0: the mean path.
+        reading: The values of the layer.
+        labels: Classes, (N,) or (R, N). With None, I(T;Y) is not measured.
+        replicates: The number of draws of every input on which to measure I(X;T) where the layer is
+            noisy. 0 measures it on the mean path.
 
     Yields:
-        The views, that of I(X;T) first.
+        The views, with the one for I(X;T) first.
 
     Raises:
-        InfoplaneError: The codes or the labels cannot be read, or there are no replicates to be had.
+        InfoplaneError: If the codes or the labels cannot be read, or if the reading cannot draw
+            replicates.
     """
     codes = read_points(where, reading.codes)
     classes = None if labels is None else read_labels(where, labels, codes)
@@ -103,17 +107,18 @@ def estimates(
     look: Callable[[View], F],
     fill: Callable[[Estimate, View, F, int], Iterable[Estimate]],
 ) -> list[list[Estimate]]:
-    """Measure every view and collect the numbers of each replica.
+    """Measure every view, and collect the numbers of each replica.
 
     Args:
-        common: What all numbers share: estimator, params, channel and law.
+        common: The fields that all numbers share: estimator, params, channel and law.
         seen: The views, as `views` gives them.
-        look: Measures the points of a view, all replicas at once.
-        fill: (common, view, result of `look`, replica) -> the numbers of one quantity of one replica. `common` comes
-            with the quantity, n, the path and the warning of the path, and lacks the value.
+        look: The function that measures the points of a view, all replicas at once.
+        fill: The function that makes the numbers of one quantity in one replica. It takes a record,
+            the view, the result of `look` and the replica. The record is `common` with the
+            quantity, n, the path and the warning of the path; it has no value yet.
 
     Returns:
-        For each replica its numbers, view by view and quantity by quantity.
+        A list per replica of its numbers, view by view and quantity by quantity.
     """
     rows: list[list[Estimate]] = []
     for view in seen:
@@ -132,12 +137,23 @@ def per_replica(common: Estimate, replicas: int, **columns: Tensor | Sequence[An
     """Make one number per replica.
 
     Args:
-        common: What the numbers share.
-        replicas: R.
-        columns: The fields in which the replicas differ: a tensor (R,) or a sequence of R values each.
+        common: The fields that all numbers share.
+        replicas: The number of replicas, R.
+        columns: The fields in which the replicas differ: for each a tensor (R,) or a sequence of R
+            values.
 
     Returns:
-        For each replica a list of its one number.
+        A list per replica that holds its one number.
+
+    Example:
+        >>> import infoplane as ip
+        >>> from infoplane.records import Estimate
+        >>> common = Estimate(
+        ...     quantity="I(X;T)", value=0.0, standing="lower", channel="any", estimator="mine"
+        ... )
+        >>> numbers = ip.estimators.per_replica(common, 2, value=[0.5, 0.7])
+        >>> [own.value for [own] in numbers]
+        [0.5, 0.7]
     """
     values = {name: of.tolist() if isinstance(of, Tensor | np.ndarray) else of for name, of in columns.items()}
     return [[replace(common, **{name: of[r] for name, of in values.items()})] for r in range(replicas)]

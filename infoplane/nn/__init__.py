@@ -1,4 +1,4 @@
-"""Networks that hold many replicas side by side, their activations and their quantisation."""
+"""Networks of many replicas computed side by side, their activations and their quantisation."""
 
 import lazy_loader
 

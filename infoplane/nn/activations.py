@@ -29,16 +29,24 @@ def _elu(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """An elementwise function and what suits it.
+    """An elementwise function, and the initialisation and place of an Echo layer that suit it.
 
     After a ReLU many codes are the same number, 0, and some units are dead, so that a rate there is
-    often only a bound; this is why an Echo layer comes before it.
+    often only a bound. This is why an Echo layer comes before it.
 
     Args:
-        function: Maps a tensor to a tensor of the same shape.
+        function: A map from a tensor to a tensor of the same shape.
         formula: The function in words, with its range.
         init: The initialisation that suits it, a name in `networks.INITS`.
-        echo: Whether an Echo layer comes "before" it or "after" it, unless told otherwise.
+        echo: Whether an Echo layer comes "before" it or "after" it by default.
+
+    Example:
+        >>> import infoplane as ip
+        >>> import torch
+        >>> ip.nn.ACTIVATIONS["relu"].function(torch.tensor([-1.0, 2.0]))
+        tensor([0., 2.])
+        >>> ip.nn.ACTIVATIONS["tanh"].init
+        'glorot'
     """
 
     function: Callable[[Tensor], Tensor]

@@ -1,4 +1,4 @@
-"""Networks with a replica axis, multilayer perceptrons and convolutional ones, and their initialisations."""
+"""Multilayer perceptrons and convolutional networks with a replica axis, and initialisations."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +17,29 @@ from .activations import ACTIVATIONS
 from .quantise import Quantise
 from .replicas import OwnWeights, ReplicaConv2d, ReplicaLinear
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 __all__ = ["CNN", "INITS", "MLP", "Convolution", "Hidden", "Init", "Output", "initialise"]
 
 
 @dataclass(frozen=True, slots=True)
 class Init:
-    """weights(outputs, fan_in, generator, fan_out) -> (outputs, fan_in), the constant of the biases, and where it comes
-    from. fan_out is the number of outputs, and for a convolution that times the size of its kernel."""
+    """An initialisation of the weights and biases of a layer.
+
+    Args:
+        weights: Draws the weights, (outputs, fan_in), from (outputs, fan_in, generator, fan_out).
+            fan_out is the number of outputs, which for a convolution is multiplied by the size of
+            its kernel.
+        bias: The value of every bias.
+        source: The distribution of the weights, and where it was published.
+
+    Example:
+        >>> import infoplane as ip
+        >>> import torch
+        >>> ip.nn.INITS["he"].weights(3, 5, torch.Generator().manual_seed(0), 3).shape
+        torch.Size([3, 5])
+    """
 
     weights: Callable[[int, int, torch.Generator, int], Tensor]
     bias: float
@@ -34,14 +51,17 @@ def _normal(std: float, outputs: int, inputs: int, generator: torch.Generator) -
 
 
 def _truncated(std: float, outputs: int, inputs: int, generator: torch.Generator) -> Tensor:
-    """Normal, redrawn beyond two standard deviations (TensorFlow's truncated_normal), by inverting its distribution."""
+    """Draw normal numbers cut at two standard deviations, like TensorFlow's truncated_normal.
+
+    They are drawn by inverting the distribution function.
+    """
     edge = math.erf(2.0 / math.sqrt(2.0))
     u = (2.0 * torch.rand(outputs, inputs, generator=generator, dtype=torch.float64) - 1.0) * edge
     return (std * math.sqrt(2.0) * torch.erfinv(u)).float()
 
 
 def _balanced(std: float, outputs: int, inputs: int, generator: torch.Generator) -> Tensor:
-    """Normal in size, with as many positive as negative weights in every unit (or one more)."""
+    """Draw weights of normal size, as many positive as negative ones per unit (or one more)."""
     ranks = torch.rand(outputs, inputs, generator=generator).argsort(1).argsort(1)
     sign = torch.where(ranks < (inputs + 1) // 2, 1.0, -1.0)
     return sign * _normal(std, outputs, inputs, generator).abs()
@@ -52,6 +72,7 @@ def _glorot(outputs: int, inputs: int, generator: torch.Generator, fan_out: int)
     return (2.0 * torch.rand(outputs, inputs, generator=generator) - 1.0) * limit
 
 
+#: Every initialisation, by the name that the command line and the settings use.
 INITS: dict[str, Init] = {
     "glorot": Init(_glorot, 0.0, "uniform, variance 2 / (fan_in + fan_out): Glorot & Bengio 2010, eq. 16"),
     "he": Init(
@@ -62,8 +83,8 @@ INITS: dict[str, Init] = {
     "balanced": Init(
         lambda o, i, g, _: _balanced(math.sqrt(2.0 / i), o, i, g),
         0.1,
-        "as he, with as many positive as negative weights a unit: behind ReLUs a unit of negative weights is dead, "
-        "which is one in sixteen at a fan-in of 4",
+        "as he, with as many positive as negative weights per unit: behind ReLUs a unit of negative weights is dead, "
+        "which happens to one unit in sixteen at a fan-in of 4",
     ),
     "tishby": Init(
         lambda o, i, g, _: _truncated(1.0 / math.sqrt(i), o, i, g),
@@ -79,7 +100,15 @@ INITS: dict[str, Init] = {
 
 
 class Hidden(nn.Module):
-    """activation(W h + b), of `bits` bits (`Quantise`) where they are not 0."""
+    """A dense layer, activation(W h + b).
+
+    Args:
+        inputs: The number of inputs.
+        outputs: The number of units.
+        activation: A name in `ACTIVATIONS`.
+        replicas: R.
+        bits: The bits of the activations (see `Quantise`); 0 for floating-point numbers.
+    """
 
     def __init__(self, inputs: int, outputs: int, activation: str, replicas: int = 1, bits: int = 0) -> None:
         super().__init__()
@@ -96,9 +125,16 @@ class Hidden(nn.Module):
 
 
 class Convolution(nn.Module):
-    """activation(W * h + b), a convolution of kernel 5, stride 2 and padding 2: it halves the size of a map.
+    """A convolutional layer, activation(W * h + b), that halves the height and width of a map.
 
-    bits: as of `Hidden`.
+    Its kernel is 5 x 5, with stride 2 and padding 2.
+
+    Args:
+        inputs: The number of channels of the input.
+        outputs: The number of channels of the output.
+        activation: A name in `ACTIVATIONS`.
+        replicas: R.
+        bits: The bits of the activations (see `Quantise`); 0 for floating-point numbers.
     """
 
     def __init__(self, inputs: int, outputs: int, activation: str, replicas: int = 1, bits: int = 0) -> None:
@@ -116,7 +152,14 @@ class Convolution(nn.Module):
 
 
 class Output(ReplicaLinear):
-    """W h + b, the logits, of `bits` bits (`Quantise`) where they are not 0."""
+    """The last layer, whose logits are W h + b.
+
+    Args:
+        inputs: The number of inputs.
+        outputs: The number of classes.
+        replicas: R.
+        bits: The bits of the logits (see `Quantise`); 0 for floating-point numbers.
+    """
 
     def __init__(self, inputs: int, outputs: int, replicas: int = 1, bits: int = 0) -> None:
         super().__init__(inputs, outputs, replicas)
@@ -128,9 +171,12 @@ class Output(ReplicaLinear):
 
 
 class _Layered(nn.Module):
-    """R networks computed as one, as a chain of named layers that ends in `output`.
+    """R networks computed as one, a chain of named layers that ends in `output`.
 
-    sample_axes: the axes of one input; x has them and one for the N inputs, and may have one for the replicas in front.
+    Args:
+        replicas: R.
+        sample_axes: The number of axes of one input. A batch has one more, and one in front of
+            that where each replica has inputs of its own.
     """
 
     def __init__(self, replicas: int, sample_axes: int) -> None:
@@ -140,9 +186,11 @@ class _Layered(nn.Module):
 
     @property
     def layer_names(self) -> list[str]:
+        """The names of the layers, in order."""
         return [name for name, _ in self.named_children()]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run the layers one after the other."""
         if self.replicas > 1 and x.dim() == self.sample_axes + 1:
             x = x.expand(self.replicas, *x.shape)
         for layer in self.children():
@@ -153,12 +201,32 @@ class _Layered(nn.Module):
 
 
 class MLP(_Layered):
-    """A multilayer perceptron: layers `hidden1`, `hidden2`, ..., `output`, R copies computed as one.
+    """R multilayer perceptrons computed as one, with layers `hidden1`, `hidden2`, ..., `output`.
 
-    Input (N, D), shared by the replicas, or (R, N, D); output logits (R, N, C), or (N, C) for one replica.
+    The weights are zero until `initialise` draws them. Replica r of a network of R replicas is
+    bit-equal to the network of its seed alone.
 
-    inputs: D; widths: of the hidden layers; outputs: C; activation: a name in `ACTIVATIONS`; replicas: R.
-    bits: of every activation, logits too, in training and after it (`Quantise`); 0: floating-point numbers.
+    Args:
+        inputs: D, the number of inputs.
+        widths: The number of units of each hidden layer.
+        outputs: C, the number of classes.
+        activation: A name in `ACTIVATIONS`.
+        replicas: R.
+        bits: The bits of every activation and logit, in training and after it (see `Quantise`);
+            0 for floating-point numbers.
+
+    Raises:
+        InfoplaneError: A size is not a whole number of at least 1, or the activation is unknown.
+
+    Example:
+        >>> import infoplane as ip
+        >>> import torch
+        >>> model = ip.MLP(12, [10, 7], 2, replicas=3)
+        >>> ip.nn.initialise(model, "glorot", seeds=[0, 1, 2])
+        >>> model.layer_names
+        ['hidden1', 'hidden2', 'output']
+        >>> model(torch.zeros(5, 12)).shape
+        torch.Size([3, 5, 2])
     """
 
     def __init__(
@@ -173,14 +241,45 @@ class MLP(_Layered):
         super().__init__(replicas, sample_axes=1)
         _add_dense(self, inputs, widths, outputs, activation, bits)
 
+    def forward(self, x: Float[Tensor, "*#R N D"]) -> Float[Tensor, "*R N C"]:
+        """Compute the logits.
+
+        Args:
+            x: (N, D), shared by the replicas, or (R, N, D).
+
+        Returns:
+            The logits, (R, N, C), or (N, C) for one replica and inputs (N, D).
+        """
+        return super().forward(x)
+
 
 class CNN(_Layered):
-    """A convolutional network: layers `conv1`, ..., `hidden1`, ..., `output`, R copies computed as one.
+    """R convolutional networks computed as one: `conv1`, ..., `hidden1`, ..., `output`.
 
-    Input (N, C, H, W), shared by the replicas, or (R, N, C, H, W); output as of `MLP`.
+    The weights are zero until `initialise` draws them.
 
-    shape: (C, H, W) of an image; channels: of the convolutions, each of which halves H and W; widths: of the hidden
-    layers behind them; outputs, activation, replicas, bits: as in `MLP`.
+    Args:
+        shape: (C, H, W) of an image.
+        channels: The number of channels of each convolution. Each of them halves H and W.
+        widths: The number of units of each dense hidden layer behind the convolutions.
+        outputs: The number of classes.
+        activation: A name in `ACTIVATIONS`.
+        replicas: R.
+        bits: The bits of every activation and logit, in training and after it (see `Quantise`);
+            0 for floating-point numbers.
+
+    Raises:
+        InfoplaneError: A size is not a whole number of at least 1, or the activation is unknown.
+
+    Example:
+        >>> import infoplane as ip
+        >>> import torch
+        >>> model = ip.CNN((1, 28, 28), channels=[4, 8], widths=[16], outputs=10)
+        >>> ip.nn.initialise(model, "balanced", seeds=[0])
+        >>> model.layer_names
+        ['conv1', 'conv2', 'hidden1', 'output']
+        >>> model(torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([5, 10])
     """
 
     def __init__(
@@ -196,8 +295,8 @@ class CNN(_Layered):
         super().__init__(replicas, sample_axes=3)
         if len(shape) != 3 or any(size < 1 for size in (*shape, *channels)):
             raise InfoplaneError(
-                f"CNN: images of {tuple(shape)} and channels {tuple(channels)}; expected (C, H, W) and whole numbers "
-                "of at least 1."
+                f"CNN: shape={tuple(shape)}, channels={tuple(channels)}; expected (C, H, W) and channels, all whole "
+                "numbers of at least 1."
             )
         maps, height, width = shape
         for k, (fan_in, fan_out) in enumerate(pairwise([maps, *channels]), start=1):
@@ -205,11 +304,22 @@ class CNN(_Layered):
             height, width, maps = -(-height // 2), -(-width // 2), fan_out
         _add_dense(self, maps * height * width, widths, outputs, activation, bits)
 
+    def forward(self, x: Float[Tensor, "*#R N C H W"]) -> Float[Tensor, "*R N classes"]:
+        """Compute the logits.
+
+        Args:
+            x: (N, C, H, W), shared by the replicas, or (R, N, C, H, W).
+
+        Returns:
+            The logits, (R, N, classes), or (N, classes) for one replica and inputs (N, C, H, W).
+        """
+        return super().forward(x)
+
 
 def _add_dense(model: _Layered, inputs: int, widths: Sequence[int], outputs: int, activation: str, bits: int) -> None:
     sizes = [inputs, *widths, outputs]
     if any(not isinstance(w, int) or w < 1 for w in sizes):
-        raise InfoplaneError(f"Sizes of layers are {sizes}; expected whole numbers of at least 1 for every layer.")
+        raise InfoplaneError(f"The sizes of the layers are {sizes}; expected whole numbers of at least 1.")
     for k, (fan_in, fan_out) in enumerate(pairwise(sizes[:-1]), start=1):
         model.add_module(f"hidden{k}", Hidden(fan_in, fan_out, activation, model.replicas, bits))
     model.add_module("output", Output(sizes[-2], outputs, model.replicas, bits))
@@ -217,9 +327,26 @@ def _add_dense(model: _Layered, inputs: int, widths: Sequence[int], outputs: int
 
 @torch.no_grad()
 def initialise(model: nn.Module, init: str, seeds: Sequence[int]) -> None:
-    """Draw the weights of every layer of ours outside noisy layers, replica r from seeds[r] alone.
+    """Draw the weights of a network, those of replica r from seeds[r] alone.
 
-    Each layer has a stream of its own, so that adding an Echo layer, or a layer above, leaves the others as they were.
+    Every `ReplicaLinear` and `ReplicaConv2d` outside a noisy layer is drawn. Each layer has a
+    random stream of its own, so adding an Echo layer, or a layer above, changes no other layer.
+
+    Args:
+        model: An `MLP` or a `CNN`, whose weights are changed.
+        init: A name in `INITS`.
+        seeds: One seed per replica.
+
+    Raises:
+        InfoplaneError: The initialisation is unknown.
+
+    Example:
+        >>> import infoplane as ip
+        >>> model = ip.MLP(12, [10], 2, replicas=2)
+        >>> ip.nn.initialise(model, "tishby", seeds=[7, 7])
+        >>> weights = model.hidden1.linear.weight
+        >>> bool((weights[0] == weights[1]).all())
+        True
     """
     chosen = INITS[choose(init, INITS, "initialisation")]
     within = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, OwnWeights))

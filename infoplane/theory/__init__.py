@@ -1,4 +1,4 @@
-"""Networks and channels whose information is known in closed form, or to any precision."""
+"""Networks and channels whose information is known in closed form or to any precision."""
 
 import lazy_loader
 

@@ -1,11 +1,14 @@
-"""The information bottleneck of a discrete law p(x, y): how much a T made of X alone can know of Y.
+"""The information bottleneck of a discrete law p(x, y): the most that a code of X can know about Y.
 
     I_Y(r) = max I(T;Y) over all p(t|x) with I(X;T) <= r
 
-is concave, starts at (0, 0) with a slope of at most 1, and ends at (H(S), I(X;Y)), S the minimal sufficient statistic.
-No layer lies above it, whatever the network, if both of its numbers are of the same law. All in nats.
+This curve is concave. It starts at (0, 0) with a slope of at most 1 and ends at (H(S), I(X;Y)),
+where S is the minimal sufficient statistic. No layer of any network lies above it, provided that
+both numbers of the layer are about the same law. All values are in nats.
 
-N. Tishby, F. Pereira, W. Bialek, The information bottleneck method, 1999, https://arxiv.org/abs/physics/0004057
+References:
+    Tishby, Pereira & Bialek, The information bottleneck method, 1999,
+    https://arxiv.org/abs/physics/0004057
 """
 
 from __future__ import annotations
@@ -23,26 +26,42 @@ __all__ = ["InformationCurve", "binary_symmetric_curve", "information_curve", "p
 
 Floats = npt.NDArray[np.float64]
 
-#: The iteration ends when the objective I(X;T) - beta I(T;Y) can fall by no more than this, in nats, as the multipliers
-#: of the symbols there are tell (Blahut); or after so many steps, which `gap` then shows.
+#: The iteration ends when the objective I(X;T) - beta I(T;Y) can fall by at most this much, in nats,
+#: with the symbols that T has. The multipliers of the symbols tell how far it can fall (Blahut).
 TOLERANCE = 1e-7
+#: The iteration also ends after this many steps; `InformationCurve.gap` shows if this was early.
 STEPS = 2000
-#: Values of p(y=1|t) that are tried beyond those the cooling left, at each beta.
+#: The number of new values of p(y=1|t) that are tried at each beta.
 TRIALS = 5
-#: Symbols of T whose p(y|t) agree to this are one.
+#: Symbols of T whose p(y|t) differ by no more than this are joined.
 SAME = 1e-7
-#: Probabilities p(y|x) that agree to so many decimals are one symbol of X.
+#: Symbols of X whose p(y|x) agree to this many decimals are joined.
 DECIMALS = 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InformationCurve:
-    """Points of an information bottleneck curve, by falling beta, from the end of the curve to (0, 0); (B,), nats.
+    """Points of an information bottleneck curve, from its end at large beta down to (0, 0).
 
-    beta: of each point; the slope of the curve there is 1 / beta. inf and 0 for the ends, which are known.
-    input_information, label_information: I(X;T) and I(T;Y).
-    gap: for two labels, by how much max[I(T;Y) - I(X;T) / beta] over all T may exceed that of the point; NaN for more
-        labels, where no bound is known.
+    Args:
+        beta: The trade-off of each point, (B,), falling; the slope of the curve there is 1 / beta.
+            The two ends, which are known exactly, have inf and 0.
+        input_information: I(X;T) of each point, (B,), in nats.
+        label_information: I(T;Y) of each point, (B,), in nats.
+        gap: How far max[I(T;Y) - I(X;T) / beta] over all T may exceed the value of the point, (B,),
+            in nats. It is NaN if there are more than two labels, because no bound is known then.
+
+    Example:
+        >>> import numpy as np
+        >>> import infoplane as ip
+        >>> joint = np.array([[0.5, 0.0], [0.0, 0.5]])
+        >>> curve = ip.theory.information_curve(joint)
+        >>> isinstance(curve, ip.theory.InformationCurve)
+        True
+        >>> curve.reached([0.0, 0.5, 1.0]).round(3).tolist()
+        [0.0, 0.5, 0.693]
+        >>> curve.bound([0.0, 0.5, 1.0]).round(3).tolist()
+        [0.0, 0.5, 0.693]
     """
 
     beta: Floats
@@ -51,12 +70,21 @@ class InformationCurve:
     gap: Floats
 
     def reached(self, rate: npt.ArrayLike) -> Floats:
-        """I(T;Y) that some T of I(X;T) = `rate` does reach: chords between the points, which a T reaches by taking one
-        of two symbols at random. A lower bound of the curve, flat behind its end; of the shape of `rate`."""
+        """Return an I(T;Y) that some T with I(X;T) = `rate` reaches: a lower bound on the curve.
+
+        It follows the chords between the points. A T on a chord uses the code of one of the two
+        points, chosen at random. Beyond the end of the curve, the bound is flat.
+
+        Args:
+            rate: I(X;T), (...), in nats.
+
+        Returns:
+            The lower bound, (...), in nats.
+        """
         order = np.lexsort((self.label_information, self.input_information))
         x, y = self.input_information[order], self.label_information[order]
         hull = [0]
-        for k in range(1, len(x)):  # where an iteration stopped early, a point may lie below a chord
+        for k in range(1, len(x)):  # a point may lie below a chord if its iteration stopped early
             while len(hull) > 1:
                 i, j = hull[-2:]
                 if (y[j] - y[i]) * (x[k] - x[i]) > (y[k] - y[i]) * (x[j] - x[i]):
@@ -66,8 +94,20 @@ class InformationCurve:
         return np.asarray(np.interp(np.asarray(rate, dtype=np.float64), x[hull], y[hull]))
 
     def bound(self, rate: npt.ArrayLike) -> Floats:
-        """What no T of I(X;T) = `rate` exceeds: the least of the tangents, each raised by its gap, of I(T;Y) <= I(X;T)
-        and of I(X;Y). Raises InfoplaneError for more than two labels, where the gaps are not known."""
+        """Return an I(T;Y) that no T with I(X;T) = `rate` exceeds: an upper bound on the curve.
+
+        It is the smallest of three bounds: the tangents, each raised by its gap; the rate itself;
+        and I(X;Y).
+
+        Args:
+            rate: I(X;T), (...), in nats.
+
+        Returns:
+            The upper bound, (...), in nats.
+
+        Raises:
+            InfoplaneError: If there are more than two labels, because their gaps are not known.
+        """
         if np.isnan(self.gap).any():
             raise InfoplaneError("InformationCurve: no bound is known for more than two labels; see `reached`.")
         r = np.asarray(rate, dtype=np.float64)
@@ -79,33 +119,57 @@ class InformationCurve:
 
 
 def information_curve(joint: npt.ArrayLike, betas: npt.ArrayLike | None = None) -> InformationCurve:
-    """The information bottleneck curve of p(x, y): the iterations of Blahut and Arimoto, annealed.
+    """Compute the information bottleneck curve of p(x, y) with annealed Blahut-Arimoto iterations.
 
-        p(t|x) = p(t) exp(-beta KL[p(y|x) | p(y|t)]) / Z(x),   p(t) = sum_x p(x) p(t|x),   p(y|t) = sum_x p(y|x) p(x|t)
+        p(t|x) = p(t) exp(-beta KL[p(y|x) | p(y|t)]) / Z(x)
+        p(t) = sum_x p(x) p(t|x)
+        p(y|t) = sum_x p(y|x) p(x|t)
 
-    Symbols of X with one p(y|x) are joined first. It starts at the largest beta with T = X and cools; symbols of T that
-    have become alike are joined. (For the rule of the 12-bit task it takes a fifth of a second, for 100 symbols of X
-    that all differ some 20.) The problem is not convex, so this alone may end in a local optimum. It is convex in p(t)
-    once the p(y|t) are given, and for two labels p(y=1|t) is one number, all of whose values can be tried:
+    Symbols of X with the same p(y|x) are joined first. The iteration starts at the largest beta
+    with T = X and then cools; symbols of T that become alike are joined on the way. The rule of the
+    12-bit task takes a fifth of a second, and 100 symbols of X that are all different take about
+    20 seconds.
 
-        max over T of [I(T;Y) - I(X;T) / beta] <= that of the point + max_t ln c(t) / beta,
-        c(t) = sum_x p(x) exp(-beta KL[p(y|x) | p(y|t)]) / Z(x).
+    The problem is not convex, so the iteration alone may end in a local optimum. However, it is
+    convex in p(t) for given p(y|t), and with two labels p(y|t) is a single number, p(y=1|t), whose
+    values can all be tried:
 
-    Where that gap is not yet closed, the best value becomes a symbol of T and the iteration goes on.
+        max over T of [I(T;Y) - I(X;T) / beta] <= (the value of the point) + max_t ln c(t) / beta
+        c(t) = sum_x p(x) exp(-beta KL[p(y|x) | p(y|t)]) / Z(x)
 
-    joint: (X, Y), not negative, with a sum of 1.
-    betas: at least 1 each: below, (0, 0) is the optimum. Default: 150 from 1.003 to 10 001, beta - 1 in equal ratios.
+    As long as that gap is not closed, the best value becomes a new symbol of T and the iteration
+    continues.
 
-    Raises InfoplaneError for other shapes and values.
+    Args:
+        joint: The law p(x, y), (X, Y): no value is negative, and their sum is 1.
+        betas: The trade-offs, (B,), each at least 1, because (0, 0) is the optimum below 1. By
+            default 150 values from 1.003 to 10 001, with beta - 1 in equal ratios.
 
-    R. Blahut, Computation of channel capacity and rate-distortion functions, IEEE Trans. Inf. Theory 18 (1972), theorem
-    6, for the stopping rule and the gap; P. Harremoes, N. Tishby, The information bottleneck revisited, ISIT 2007.
+    Returns:
+        The points of the curve.
+
+    Raises:
+        InfoplaneError: If the shape or a value of an argument is not as described.
+
+    Example:
+        >>> import infoplane as ip
+        >>> curve = ip.theory.information_curve([[0.4, 0.1], [0.1, 0.4]])
+        >>> round(float(curve.label_information[0]), 4)
+        0.1927
+        >>> bool(curve.gap.max() < 1e-6)
+        True
+
+    References:
+        Blahut, Computation of channel capacity and rate-distortion functions, IEEE Transactions on
+        Information Theory 18, 1972, theorem 6, for the stopping rule and the gap.
+
+        Harremoës & Tishby, The information bottleneck revisited, ISIT 2007.
     """
     where = "information_curve"
     p = _joint(where, joint)
     chosen = 1 + np.geomspace(0.003, 1e4, 150) if betas is None else np.asarray(betas, dtype=np.float64)
     if chosen.ndim != 1 or not len(chosen) or not ((chosen >= 1) & np.isfinite(chosen)).all():
-        raise InfoplaneError(f"{where}: betas of shape {chosen.shape}; expected (B,) finite numbers of at least 1.")
+        raise InfoplaneError(f"{where}: got betas of shape {chosen.shape}; expected (B,) finite numbers of at least 1.")
     p_x, of_x = _merged(p)
     p_y = p_x @ of_x
     whole = float(entr(p_y).sum() - p_x @ entr(of_x).sum(1))
@@ -119,11 +183,29 @@ def information_curve(joint: npt.ArrayLike, betas: npt.ArrayLike | None = None) 
 
 
 def binary_symmetric_curve(flip: float, rate: npt.ArrayLike) -> Floats:
-    """I_Y(r) of a fair bit X seen through a binary symmetric channel, in nats; of the shape of `rate`, 0 to ln 2.
+    """Compute the information bottleneck curve of a fair bit behind a binary symmetric channel.
 
-        I_Y = ln 2 - h(flip * e),   h(e) = ln 2 - r,   flip * e = flip (1 - e) + (1 - flip) e
+        I_Y = ln 2 - h(flip * e)
+        h(e) = ln 2 - r
+        flip * e = flip (1 - e) + (1 - flip) e
 
-    Mrs. Gerber's lemma: H. Witsenhausen, A. Wyner, IEEE Trans. Inf. Theory 21 (1975) 493.
+    Here h is the binary entropy, and r is I(X;T).
+
+    Args:
+        flip: The probability that the channel flips the bit.
+        rate: I(X;T), (...), from 0 to ln 2, in nats.
+
+    Returns:
+        The largest I(T;Y) at each rate, (...), in nats.
+
+    Example:
+        >>> import math
+        >>> binary_symmetric_curve(0.1, [0.0, math.log(2)]).round(4).tolist()
+        [0.0, 0.3681]
+
+    References:
+        Witsenhausen & Wyner, A conditional entropy bound for a pair of discrete random variables,
+        IEEE Transactions on Information Theory 21, 1975 (a form of Mrs. Gerber's lemma).
     """
     r = np.asarray(rate, dtype=np.float64)
     low, high = np.zeros_like(r), np.full_like(r, 0.5)
@@ -136,14 +218,29 @@ def binary_symmetric_curve(flip: float, rate: npt.ArrayLike) -> Floats:
 
 
 def partition_information(cells: npt.ArrayLike, law: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """I(X;T) = H(T) and I(T;Y) where T is a function of X and X uniform over N inputs, exactly; each (...), nats.
+    """Compute I(X;T) and I(T;Y) exactly for a T that is a function of a uniform X with N values.
 
-        I(T;Y) = H(Y) - sum_t p(t) H(Y|T=t),   p(y|t) the mean of p(y|x) over the inputs of cell t
+        I(X;T) = H(T)
+        I(T;Y) = H(Y) - sum_t p(t) H(Y|T=t)
 
-    cells: (..., N), whole numbers that agree for two inputs exactly where T does, such as `cell_numbers` gives.
-    law: p(y=1|x) as (N,), or p(y|x) as (N, C).
+    Here p(y|t) is the mean of p(y|x) over the inputs of cell t.
 
-    Raises InfoplaneError for other shapes, and where the law holds no probabilities.
+    Args:
+        cells: The cell of each input, (..., N): integers that agree for two inputs exactly if T
+            does. `estimators.cell_numbers` returns such integers.
+        law: p(y=1|x), (N,), or p(y|x), (N, C).
+
+    Returns:
+        I(X;T) and I(T;Y), each (...), in nats.
+
+    Raises:
+        InfoplaneError: If the shapes do not match, or the law does not hold probabilities.
+
+    Example:
+        >>> import infoplane as ip
+        >>> i_x, i_y = ip.theory.partition_information([0, 0, 1, 1], [0.0, 0.0, 1.0, 1.0])
+        >>> round(float(i_x), 3), round(float(i_y), 3)
+        (0.693, 0.693)
     """
     where = "partition_information"
     t, p = np.asarray(cells), np.asarray(law, dtype=np.float64)
@@ -151,8 +248,8 @@ def partition_information(cells: npt.ArrayLike, law: npt.ArrayLike) -> tuple[Flo
         p = np.stack([1 - p, p], 1)
     if t.ndim < 1 or t.dtype.kind not in "iu" or p.ndim != 2 or t.shape[-1] != len(p) or not len(p):
         raise InfoplaneError(
-            f"{where}: cells of {t.dtype} and shape {t.shape}, a law of shape {p.shape}; expected whole numbers "
-            "(..., N), and (N,) or (N, C)."
+            f"{where}: got cells of {t.dtype} and shape {t.shape}, and a law of shape {p.shape}; expected whole "
+            "numbers of shape (..., N), and a law of shape (N,) or (N, C)."
         )
     if not (p >= 0).all() or not np.allclose(p.sum(1), 1):
         raise InfoplaneError(f"{where}: the law has values from {p.min():.3g} to {p.max():.3g}; expected p(y|x).")
@@ -171,15 +268,18 @@ def _joint(where: str, joint: npt.ArrayLike) -> Floats:
     p = np.asarray(joint, dtype=np.float64)
     if p.ndim != 2 or p.size == 0 or not np.isfinite(p).all() or not (p >= 0).all() or abs(p.sum() - 1) > 1e-9:
         raise InfoplaneError(
-            f"{where}: a joint law of shape {p.shape} with a sum of {p.sum():.6g}; expected (X, Y), none negative, "
-            "with a sum of 1."
+            f"{where}: got a joint law of shape {p.shape} with a sum of {p.sum():.6g}; expected shape (X, Y), no "
+            "negative value, and a sum of 1."
         )
     out: Floats = p / p.sum()
     return out
 
 
 def _merged(p: Floats) -> tuple[Floats, Floats]:
-    """p(s), (S,), and p(y|s), (S, Y), of the minimal sufficient statistic; labels that never occur are left out."""
+    """Return p(s), (S,), and p(y|s), (S, Y), of the minimal sufficient statistic.
+
+    Labels that never occur are left out.
+    """
     p = p[p.sum(1) > 0][:, p.sum(0) > 0]
     p_x = p.sum(1)
     of_x = p / p_x[:, None]
@@ -193,7 +293,11 @@ def _merged(p: Floats) -> tuple[Floats, Floats]:
 def _settle(
     p_x: Floats, of_x: Floats, p_t: Floats, of_t: Floats, beta: float
 ) -> tuple[Floats, Floats, tuple[float, float, float, float]]:
-    """Iterate from (p(t), p(y|t)) at one beta: the optimum, and its point (beta, I(X;T), I(T;Y), gap)."""
+    """Iterate from (p(t), p(y|t)) at one beta.
+
+    Returns:
+        p(t) and p(y|t) at the optimum, and its point (beta, I(X;T), I(T;Y), gap).
+    """
     gap = math.nan
     for trial in range(TRIALS + 1):
         p_t, of_t, z = _iterate(p_x, of_x, p_t, of_t, beta)
@@ -216,13 +320,13 @@ def _settle(
 
 
 def _divergence(of_x: Floats, of_t: Floats) -> Floats:
-    """KL[p(y|x) | p(y|t)], (X, T)."""
+    """Return KL[p(y|x) | p(y|t)], (X, T)."""
     out: Floats = -entr(of_x).sum(1)[:, None] - of_x @ np.log(np.maximum(of_t, 1e-300)).T
     return out
 
 
 def _encoder(of_x: Floats, p_t: Floats, of_t: Floats, beta: float) -> tuple[Floats, Floats]:
-    """p(t|x), (X, T), and ln Z(x), (X,)."""
+    """Return p(t|x), (X, T), and ln Z(x), (X,)."""
     exponents = np.log(p_t) - beta * _divergence(of_x, of_t)
     top = exponents.max(1, keepdims=True)
     weights = np.exp(exponents - top)
@@ -231,7 +335,7 @@ def _encoder(of_x: Floats, p_t: Floats, of_t: Floats, beta: float) -> tuple[Floa
 
 
 def _iterate(p_x: Floats, of_x: Floats, p_t: Floats, of_t: Floats, beta: float) -> tuple[Floats, Floats, Floats]:
-    """The iterations of Blahut and Arimoto to the end: p(t), p(y|t) and ln Z(x)."""
+    """Iterate until convergence; return p(t), p(y|t) and ln Z(x)."""
     for step in range(STEPS):
         given_x, _ = _encoder(of_x, p_t, of_t, beta)
         p_xt = p_x[:, None] * given_x
@@ -249,7 +353,7 @@ def _iterate(p_x: Floats, of_x: Floats, p_t: Floats, of_t: Floats, beta: float) 
 
 
 def _joined(p_t: Floats, of_t: Floats) -> tuple[Floats, Floats]:
-    """Without symbols of no weight, and those that are alike as one."""
+    """Drop the symbols of T without weight, and join those that are alike."""
     keep = p_t > 1e-14
     p_t, of_t = p_t[keep] / p_t[keep].sum(), of_t[keep]
     order = np.lexsort(of_t.T)
@@ -264,7 +368,7 @@ def _joined(p_t: Floats, of_t: Floats) -> tuple[Floats, Floats]:
 
 
 def _best_symbol(p_x: Floats, of_x: Floats, z: Floats, beta: float) -> tuple[float, float]:
-    """The p(y=1|t) of the largest ln c(t), and ln c(t) there. of_x: (X, 2)."""
+    """Return the p(y=1|t) with the largest ln c(t), and that ln c(t); of_x: (X, 2)."""
     if of_x.shape[1] == 1:
         return 1.0, 0.0
 
@@ -275,7 +379,7 @@ def _best_symbol(p_x: Floats, of_x: Floats, z: Floats, beta: float) -> tuple[flo
         out: Floats = top + np.log(np.exp(terms - top).sum(0))
         return out
 
-    # p(y=1|t) = sin^2: the bumps of c(t) are then all at least 1 / (2 sqrt beta) wide
+    # with p(y=1|t) = sin^2(angle), all bumps of c(t) are at least 1 / (2 sqrt(beta)) wide
     angles = np.linspace(0, math.pi / 2, 64 + math.ceil(60 * math.sqrt(beta)))
     step = angles[1]
     values = logc(angles)

@@ -1,4 +1,4 @@
-"""Means over replicas with intervals, and how far a number falls from its peak."""
+"""Means over replicas with intervals, and the fall of a number from its peak."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from infoplane.errors import InfoplaneError
 
 
 def frame(values, **more):
-    """values: (replicas, epochs), nats; epochs 0, 10, 20, ..."""
+    """Return measurements with these values, (replicas, epochs) in nats, at epochs 0, 10, 20, ..."""
     rows = [
         {"run": "r", "layer": "hidden1", "estimator": "kde", "quantity": "I(X;T)", "standing": "upper"}
         | {"epoch": 10 * at, "replica": r, "value_nats": v}
@@ -47,7 +47,7 @@ def test_one_replica_has_a_mean_and_no_interval():
 
 def test_a_replica_is_not_counted_twice():
     twice = pd.concat([frame([[1.0]]), frame([[1.0]])])
-    with pytest.raises(InfoplaneError, match="several rows of one group"):
+    with pytest.raises(InfoplaneError, match="several rows in one group"):
         ip.analysis.mean_over_replicas(twice)
 
 
@@ -61,7 +61,7 @@ def test_the_fall_is_from_the_peak_of_the_mean():
 
 
 def test_peaks_of_single_replicas_make_no_fall():
-    """Two replicas that peak at different epochs: each falls by 1, their mean does not."""
+    """Two replicas that peak at different epochs each fall by 1, but their mean does not fall."""
     (row,) = ip.analysis.fall_from_peak(frame([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5]])).itertuples()
     assert row.fall == 0.0
 

@@ -1,4 +1,4 @@
-"""The judge of the estimators, and what it finds: nothing exact is wrong, no bound is on the wrong side."""
+"""The verdicts on estimators: nothing exact is wrong, and no bound is on the wrong side."""
 
 import json
 import math
@@ -35,7 +35,7 @@ from infoplane.errors import InfoplaneError
         (0.88, "estimate", {}, "UNWARNED"),
         (0.88, "estimate", {"stderr": 0.04}, "near"),
         (0.88, "estimate", {"warnings": ("high-dimension",)}, "warned"),
-        (0.88, "estimate", {"warnings": ("sampled-codes",)}, "UNWARNED"),  # that says what the number is of
+        (0.88, "estimate", {"warnings": ("sampled-codes",)}, "UNWARNED"),  # this says what the number is about
         (math.nan, "estimate", {"warnings": ("no-density",)}, "refused"),
     ],
 )
@@ -60,7 +60,7 @@ def test_every_channel_tells_its_truth_for_the_law_that_is_measured():
         assert {law for _, law in shown.truths} <= {POINTS, POPULATION}
         for (_, law), truth in shown.truths.items():
             assert truth.value >= -4 * truth.stderr
-            if law == POINTS:  # N points hold no more than ln N
+            if law == POINTS:  # N points hold at most ln N
                 assert truth.value <= math.log(case.n) + 4 * truth.stderr
         again = case.show(1)
         assert shown.truths == again.truths
@@ -83,13 +83,13 @@ def test_nothing_is_wrong(small):
     assert above["value_nats"] == pytest.approx(-math.log(0.8), abs=1e-6)
     null = small[small["side"] == "null"]
     assert set(null["estimator"]) == {"renyi"}
-    assert set(null["verdict"]) == {""}  # it is a number of nothing
+    assert set(null["verdict"]) == {""}  # it measures nothing
     counted = small[small["estimator"] == "counting"]
     assert set(counted["verdict"]) == {"right"}
     assert set(counted["quantity"]) == {"I(X;T)", "I(T;Y)"}
 
 
-def test_the_table_says_it_all(small):
+def test_the_table_has_every_column_and_verdict(small):
     text = render(small)
     for word in ("truth (nats)", "stderr", "standing", "off by", "seconds", "MB", "warnings", *VERDICTS):
         assert word in text
@@ -107,7 +107,7 @@ def test_the_same_numbers_on_one_process_and_on_two(small):
 
 
 def test_unknown_families_are_refused():
-    with pytest.raises(InfoplaneError, match="known: neurons, linear net, binary"):
+    with pytest.raises(InfoplaneError, match="known families are: neurons, linear net, binary"):
         calibrate(only=["nuerons"])
 
 
@@ -140,7 +140,7 @@ def test_the_command_leaves_table_figure_and_json(tmp_path):
     [
         (["--layers", "hidden1"], "without a RUN"),
         (["somewhere", "--thorough"], "takes no RUN"),
-        (["--only", "nothing"], "known: neurons"),
+        (["--only", "nothing"], "known families are: neurons"),
         (["--unit", "bit"], "Did you mean 'bits'"),
         (["nowhere"], "nowhere"),
     ],
@@ -154,8 +154,8 @@ def test_bad_words_are_refused(words, message, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_over_the_whole_calibration_nothing_is_wrong_and_what_is_off_says_so():
-    """The README lists what is off without a warning: bins wider than the steps of a quantised layer."""
+def test_in_the_whole_calibration_nothing_is_wrong_and_errors_are_warned_of():
+    """Only bins wider than the steps of a quantised layer are off without a warning."""
     frame = calibrate(seeds=3, progress=False)
     assert not frame["verdict"].eq("WRONG").any(), frame[frame["verdict"].eq("WRONG")].to_string()
     off = frame[frame["verdict"] == "UNWARNED"]

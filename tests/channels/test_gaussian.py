@@ -10,9 +10,9 @@ from torch import nn
 
 import infoplane as ip
 from infoplane.channels.gaussian import mean_field_bound
+from infoplane.runs.build import build
 from infoplane.runs.settings import Settings
 from infoplane.runs.training import Training as Run
-from infoplane.runs.build import build
 from infoplane.runs.training import recorder_of
 from infoplane.streams import Streams
 

@@ -22,7 +22,7 @@ from infoplane.channels.models import echo_layers, measuring, modules
 from infoplane.errors import InfoplaneError
 from infoplane.streams import Streams
 
-QUIET = {"echoes": 16, "bias": 2.0, "bound": 0.97}  # a rate far below ln N, so that only the case at hand can fail
+QUIET = {"echoes": 16, "bias": 2.0, "max_scale": 0.97}  # a rate far below ln N, so that only the case at hand can fail
 
 
 def generator(seed: int) -> torch.Generator:
@@ -825,8 +825,8 @@ def test_an_echo_layer_at_the_top_of_a_model_needs_no_layer_of_its_own_to_follow
     model = nn.Sequential(nn.Linear(12, 4), nn.Tanh(), Echo(4), nn.Linear(4, 4))
     recorder = ip.Recorder(model, X, estimators=[])
     assert recorder.layers == ["0", "1", "2", "3"]
-    (row,) = recorder.snapshot(0)
-    assert (row.layer, row.quantity, row.channel) == ("2", "I(Z;X)", "echo")
+    (row,) = recorder.snapshot(0)["measurements"]
+    assert (row["layer"], row["quantity"], row["channel"]) == ("2", "I(Z;X)", "echo")
 
 
 def test_a_residual_connection_around_an_echo_layer() -> None:

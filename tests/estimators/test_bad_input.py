@@ -42,8 +42,8 @@ Y = torch.arange(200) % 2
     [
         (codes().to(torch.complex64), "complex64"),
         (codes().long(), "int64"),
-        (codes()[..., :0], "none of them 0"),
-        (codes()[:, :0], "none of them 0"),
+        (codes()[..., :0], "each at least 1"),
+        (codes()[:, :0], "each at least 1"),
         (torch.full((1, 200, 3), math.nan), "NaN"),
     ],
     ids=["complex", "integer", "no units", "no points", "NaN"],

@@ -316,7 +316,7 @@ def test_outliers_and_the_range_of_the_layer():
         (np.zeros((5, 2)), {}, "a ndarray; expected"),
         (torch.tensor([[1.0, math.nan]]), {}, "1 of the 2 values are NaN or infinite"),
         (torch.tensor([[math.inf, 1.0]]), {}, "1 of the 2 values are NaN or infinite"),
-        (torch.tensor([[1e200, 1.0]], dtype=torch.float64), {}, r"values up to 1e\+200; expected at most 1e100"),
+        (torch.tensor([[1e200, 1.0]], dtype=torch.float64), {}, r"the values reach 1e\+200; expected at most 1e100"),
         (
             torch.zeros(5, 2),
             {"labels": torch.zeros(4, dtype=torch.int64)},
@@ -331,9 +331,9 @@ def test_outliers_and_the_range_of_the_layer():
         (torch.zeros(5, 2), {"width": -1}, "width=-1; expected a finite number above 0"),
         (torch.zeros(5, 2), {"width": math.nan}, "width=nan; expected"),
         (torch.zeros(5, 2), {"width": math.inf}, "width=inf; expected"),
-        (torch.zeros(5, 2), {"width": 1.0, "bins": 3}, "width=1.0 and bins=3; expected one of them"),
-        (torch.zeros(5, 2), {"width": None}, "width=None and bins=None; expected one of them"),
-        (torch.zeros(5, 2), {"width": 1.0, "range": "unit"}, "a range goes with bins only"),
+        (torch.zeros(5, 2), {"width": 1.0, "bins": 3}, "width=1.0 and bins=3; expected one of the two"),
+        (torch.zeros(5, 2), {"width": None}, "width=None and bins=None; expected one of the two"),
+        (torch.zeros(5, 2), {"width": 1.0, "range": "unit"}, "a range needs bins=NUMBER"),
         (torch.zeros(5, 2), {"bins": 0}, "bins=0; expected an integer of at least 1"),
         (torch.zeros(5, 2), {"bins": 2.5}, "bins=2.5; expected an integer"),
         (torch.zeros(5, 2), {"bins": True}, "bins=True; expected an integer"),
@@ -341,9 +341,9 @@ def test_outliers_and_the_range_of_the_layer():
         (
             torch.zeros(5, 2),
             {"bins": 3, "range": (1.0, 0.0)},
-            r"range=\(1.0, 0.0\); expected finite numbers, low <= high",
+            r"range=\(1.0, 0.0\); expected finite numbers with low <= high",
         ),
-        (torch.zeros(5, 2), {"bins": 3, "range": (0.0, math.inf)}, "expected finite numbers, low <= high"),
+        (torch.zeros(5, 2), {"bins": 3, "range": (0.0, math.inf)}, "expected finite numbers with low <= high"),
         (torch.zeros(5, 2), {"bins": 3, "range": (0.0,)}, r"range=\(0.0,\); expected one of layer"),
         (
             torch.zeros(5, 2),
@@ -494,10 +494,10 @@ def test_warnings():
 
 def test_options_are_checked():
     for options, says in (
-        ({"width": 0.07, "bins": 3}, r"Binning: width=0\.07 and bins=3; expected one of them"),
+        ({"width": 0.07, "bins": 3}, r"Binning: width=0\.07 and bins=3; expected one of the two"),
         ({"width": -1.0}, r"Binning: width=-1\.0; expected a finite number above 0"),
         ({"bins": 0}, "Binning: bins=0; expected an integer of at least 1"),
-        ({"range": "unit"}, "a range goes with bins only"),
+        ({"range": "unit"}, "a range needs bins=NUMBER"),
         ({"bins": 3, "range": "runs"}, "Did you mean 'run'"),
         ({"replicates": 1}, "Binning: replicates=1; expected 0, or an integer of at least 2"),
         ({"replicates": -2}, "replicates=-2"),
@@ -520,10 +520,10 @@ def test_command_line_names():
         "bining": "Unknown estimator 'bining'.*Did you mean 'binning'.*Known: kde, binning",
         "binning:bin=3": "Unknown option of binning 'bin'.*Did you mean 'bins'",
         "binning:bins=3.5": r"bins='3\.5'; expected a whole number",
-        "binning:bins=3,range=a..b": r"range='a\.\.b'; expected a word or LOW\.\.HIGH",
+        "binning:bins=3,range=a..b": r"range='a\.\.b'; expected layer, unit, quantile, run or LOW\.\.HIGH",
         "binning:bins=3,range=unt": "Did you mean 'unit'",
         "binning:bins=3,range=1..-1": "low <= high",
-        "binning:width=.1,bins=3": "expected one of them",
+        "binning:width=.1,bins=3": "expected one of the two",
     }.items():
         with pytest.raises(InfoplaneError, match=says):
             parse_estimator(text)
@@ -575,7 +575,7 @@ def test_a_corrected_number_is_of_the_population():
 def test_a_population_is_not_corrected():
     t, _ = sampled(100, 0)
     reading = Reading("T", t.unsqueeze(0), population=True)
-    with pytest.raises(InfoplaneError, match="every input there is"):
+    with pytest.raises(InfoplaneError, match="the probe is the whole population"):
         Binning(width=1.0, correction="chao-shen").measure(reading, None)
     with pytest.raises(InfoplaneError, match="Did you mean 'chao-shen'"):
         Binning(correction="chao-chen")

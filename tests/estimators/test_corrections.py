@@ -268,7 +268,7 @@ def test_information_of_independent_variables_is_less_biased():
         (np.array([3, -2]), "plug-in", None, "the least count is -2; expected counts of at least 0"),
         (np.array([[1, 2], [0, 0]]), "plug-in", None, "a row holds no point"),
         (np.array([1, 2]), "nsb", None, "'nsb' needs the number of symbols there are"),
-        (np.array([1, 2]), "nsb", 1, "symbols=1, and 2 were seen; expected no fewer"),
+        (np.array([1, 2]), "nsb", 1, "symbols=1, but 2 were seen; expected at least as many"),
         (np.array([1, 2]), "plug-in", math.nan, "symbols=nan"),
         (np.array([1, 2]), "nsb", 1e300, "at most 1e.250"),
         (np.array([1, 2]), "nsb", np.array([3, 4]), r"symbols has shape \(2,\); expected a number, or 1 of them"),

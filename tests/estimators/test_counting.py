@@ -350,7 +350,7 @@ def test_the_protocol():
     [
         (torch.zeros(3, 2, dtype=torch.int64), None, "expected a tensor of floating-point numbers"),
         (torch.zeros(3), None, r"shape \(3,\); expected \(N, D\) or \(R, N, D\)"),
-        (torch.zeros(0, 2), None, "none of them 0"),
+        (torch.zeros(0, 2), None, "each at least 1"),
         (torch.tensor([[0.0], [math.nan]]), None, "1 of the 2 values are NaN"),
         (torch.zeros(3, 2), torch.zeros(3), "expected a tensor of integers"),
         (torch.zeros(3, 2), torch.zeros(4, dtype=torch.int64), r"labels have shape \(4,\)"),

@@ -374,7 +374,7 @@ def test_bad_input():
     for call, says in {
         (lambda: ksg_information(x[:3], y[:3])): "3 points have no k-th neighbour for k=3; expected at least 4 points",
         (lambda: ross_information(x[:3], labels[:3])): "3 points have no k-th neighbour",
-        (lambda: ksg_information(x, y[:9])): r"x has shape \(10, 2\) and y \(9, 2\); expected as many points in both",
+        (lambda: ksg_information(x, y[:9])): r"x has shape \(10, 2\) and y \(9, 2\); expected the same number",
         (lambda: ksg_information(x, y[None])): r"x has shape \(10, 2\) and y \(1, 10, 2\)",
         (lambda: ross_information(x, labels[:9])): r"labels have shape \(9,\); expected \(10,\)",
         (lambda: ksg_information(x, y.to("meta"))): "x is on cpu and y on meta; expected both on one device",

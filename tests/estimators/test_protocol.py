@@ -165,7 +165,7 @@ def test_a_decorated_function_keeps_its_name_signature_and_docstring():
 @pytest.mark.parametrize(
     ("x", "y", "says"),
     [
-        (layer(7, 2), layer(6, 2), r"sizes: x has shape \(7, 2\) and y \(6, 2\); expected as many points in both"),
+        (layer(7, 2), layer(6, 2), r"sizes: x has shape \(7, 2\) and y \(6, 2\); expected the same number"),
         (layer(1, 7, 2), layer(7, 2), r"x has shape \(1, 7, 2\) and y \(7, 2\)"),
         (layer(7, 2), layer(7, 2).to("meta"), "x is on cpu and y on meta"),
         (layer(7, 2), [0.0], "sizes, y: the layer is a list"),

@@ -392,7 +392,7 @@ def test_a_fit_that_still_moves_is_called_untrained():
     reading, y = Reading("hidden", t), (t[0, :, 0] > 0).long()
     (short,) = Tap(betas=(0.05,), steps=50).measure(reading, y)
     assert all("untrained" in e.warnings for e in short)
-    (long,) = Tap(betas=(0.2,), steps=400).measure(reading, y)
+    (long,) = Tap(betas=(0.2,), steps=800).measure(reading, y)
     assert "untrained" not in warned(long)
     assert "untrained" in WARNINGS
 

@@ -272,7 +272,7 @@ def test_few_steps_have_not_settled():
     [
         (torch.zeros(31, 2), torch.zeros(31, 2), {}, "31 points; expected at least 32"),
         (torch.zeros(40, 2), torch.zeros(41, 2), {}, r"u has shape \(40, 2\) and v \(41, 2\); expected as many"),
-        (torch.zeros(1, 40, 2), torch.zeros(40, 2), {}, "expected as many points in both"),
+        (torch.zeros(1, 40, 2), torch.zeros(40, 2), {}, "expected the same number of points in both"),
         (torch.zeros(40), torch.zeros(40), {}, r"shape \(40,\); expected"),
         (torch.zeros(40, 2), torch.full((40, 2), math.nan), {}, "80 of the 80 values are NaN"),
         (torch.zeros(40, 2), torch.zeros(40, 2), {"batch": 1}, "batch=1; expected a whole number of at least 2"),

@@ -144,7 +144,7 @@ def test_a_convolution_is_that_of_torch_and_says_what_it_wants(seeded):
     plain = torch.nn.Conv2d(2, 3, 5, 2, 2)
     plain.load_state_dict({"weight": conv.weight[1].detach(), "bias": conv.bias[1].detach()})
     torch.testing.assert_close(conv(x)[1], plain(x[1]))
-    with pytest.raises(InfoplaneError, match="one slice a replica"):
+    with pytest.raises(InfoplaneError, match="one slice per replica"):
         conv(x[0])
     with pytest.raises(InfoplaneError, match=r"\(C, H, W\)"):
         CNN((28, 28), [3], [4], 2)

@@ -417,7 +417,7 @@ def test_the_command_line_knows_bits(tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["bits"] == 8
     result = CliRunner().invoke(main, ["train", "--bits", "1", *arguments])
     assert result.exit_code != 0
-    assert "bits is 1; expected 2 to 16" in result.output
+    assert "bits is '1'; expected 2 to 16" in result.output
 
 
 @pytest.mark.parametrize("bits", [1, 17, -2])

@@ -555,7 +555,7 @@ def test_one_panel_of_many_runs_fills_rows_of_three():
 @pytest.mark.parametrize("plot", [plane, rates])
 def test_what_the_frame_does_not_hold(frame, plot):
     cases = [
-        (frame[:0], {}, r"The frame holds no measurements; there is nothing to draw"),
+        (frame[:0], {}, r"The frame holds no measurements, so there is nothing to draw"),
         (
             frame.drop(columns=["law", "layer"]),
             {},
@@ -567,7 +567,7 @@ def test_what_the_frame_does_not_hold(frame, plot):
         (
             pd.concat([frame, frame.assign(probe="test")]),
             {},
-            r"The frame holds the probes all, test, which are not to be averaged\. Choose one, e\.g\. frame\[frame",
+            r"The frame holds the probes all, test, which must not be averaged\. Choose one of them, e\.g\. frame",
         ),
         (
             pd.concat([frame, frame[frame.estimator == "binning"].assign(path="noise-off")], ignore_index=True),

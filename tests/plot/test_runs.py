@@ -38,7 +38,8 @@ from infoplane.plot import (
 )
 from infoplane.plot.certificate import VERDICTS
 from infoplane.plot.style import name_colors, path_colors
-from infoplane.runs.directory import TABLES, RunDir
+from infoplane.records import TABLES
+from infoplane.runs.directory import RunDir
 from tests.plot.test_plot import arrows, make, scattered, words
 
 ROOT = Path(__file__).parents[2]
@@ -497,7 +498,7 @@ def test_ranges_of_epochs(metrics):
 def test_what_the_new_plots_refuse(measurements, metrics):
     frame = make_certificates()
     cases = [
-        (lambda: loss(metrics[:0]), r"The frame holds no metrics; there is nothing to draw"),
+        (lambda: loss(metrics[:0]), r"The frame holds no metrics, so there is nothing to draw"),
         (lambda: loss(metrics.drop(columns=["path", "loss"])), r"lacks the columns path, loss: expected a frame of"),
         (lambda: loss(metrics, unit="bit"), r"Unknown unit 'bit'"),
         (lambda: loss(metrics, epochs=[3]), r"Unknown epoch '3'"),
@@ -560,8 +561,14 @@ def runs(tmp_path_factory, measurements, metrics):
                 if name == "plain" and table == "measurements":
                     frame = frame[~frame["estimator"].isin(["echo", "decoder"])]
                 if name != "empty" and not (name == "plain" and table in ("certificates", "taps", "gradients")):
-                    run.append(table, frame.to_dict("records"))
+                    run.append({table: complete(table, frame)})
     return folder
+
+
+def complete(table, frame):
+    """Return the rows of a frame with all columns of their table: unknown numbers are None, or 0 for whole numbers."""
+    empty = {name: None if kind in (float, bool) else kind() for name, kind in TABLES[table].columns.items()}
+    return [empty | row for row in frame.to_dict("records")]
 
 
 def call(*arguments):

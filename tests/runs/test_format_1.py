@@ -80,7 +80,8 @@ def test_it_is_measured(old, tmp_path):
     both = before.merge(again, on=key, suffixes=("", "_again"))
     both = both[both["estimator"].isin(["kde", "binning"])]
     assert len(both) >= 10
-    assert both["value_nats"].tolist() == pytest.approx(both["value_nats_again"].tolist(), rel=1e-9)
+    # float32 products end elsewhere on another processor
+    assert both["value_nats"].tolist() == pytest.approx(both["value_nats_again"].tolist(), rel=1e-5, abs=1e-5)
     assert made.format == 2
 
 

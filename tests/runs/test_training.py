@@ -17,10 +17,10 @@ import infoplane as ip
 from infoplane.channels.models import echo_layers
 from infoplane.data.icosahedron import icosahedron
 from infoplane.errors import InfoplaneError
+from infoplane.runs.build import choose_device
 from infoplane.runs.evaluation import evaluate
 from infoplane.runs.settings import Settings
 from infoplane.runs.task import cross_entropy
-from infoplane.runs.build import choose_device
 from infoplane.runs.training import Training, train
 from infoplane.streams import Streams, derive
 
@@ -228,7 +228,7 @@ def test_rows_of_the_second_pass_are_neither_lost_nor_doubled(left, tmp_path):
 
 def test_a_config_that_is_not_ours_is_said(tmp_path):
     run = train(Settings(epochs=1, replicas=1, estimators=("binning",)), str(tmp_path / "run"), progress=False)
-    (run.path / "config.json").write_text("{}")
+    (run.path / "config.json").write_text('{"format": 2}')
     with pytest.raises(InfoplaneError, match="has no 'settings'"):
         train(Settings(), str(tmp_path / "run"), resume=True, progress=False)
 

@@ -1,4 +1,4 @@
-"""The information bottleneck curve against closed forms, its own slope and bounds, and exhaustive search."""
+"""The information bottleneck curve against closed forms, its own bounds, and exhaustive search."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_binary_symmetric_channel_is_mrs_gerbers(flip):
 
 
 def test_mrs_gerbers_curve_is_that_of_binary_t():
-    """T = X flipped with chance e, for every e: both of its numbers by hand."""
+    """For T = X flipped with probability e, both numbers are computed by hand."""
     for e in (0.0, 0.05, 0.2, 0.4, 0.5):
         t_given_x = np.array([[1 - e, e], [e, 1 - e]])
         y_given_x = np.array([[0.9, 0.1], [0.1, 0.9]])
@@ -71,7 +71,7 @@ def test_ends_slope_and_concavity(shape):
     assert x[0] == pytest.approx(float(-(p_x * np.log(p_x)).sum()), abs=1e-12)
     assert y[0] == pytest.approx(information(joint), abs=1e-12)
     assert (np.diff(x) < 1e-9).all()
-    # the chord between neighbours has a slope between those of its ends, up to 2 gaps over its length
+    # The slope of a chord lies between the slopes at its ends, up to 2 gaps over its length.
     apart = -np.diff(x[1:-1]) > 1e-4
     chord = (np.diff(y[1:-1]) / np.where(apart, np.diff(x[1:-1]), 1))[apart]
     assert apart.sum() > 100
@@ -110,7 +110,7 @@ def test_no_random_or_deterministic_t_is_above_the_bound_and_the_points_are_reac
 
 
 def test_a_gap_that_cooling_leaves_is_seen_and_closed(monkeypatch):
-    """With a single symbol to start from, the iteration stays at (0, 0) until a trial finds what is better."""
+    """From a single symbol, the iteration stays at (0, 0) until a trial finds a better one."""
     from infoplane.theory import bottleneck
 
     joint = random_joint((6, 2), 2)
@@ -130,7 +130,7 @@ def test_a_gap_that_cooling_leaves_is_seen_and_closed(monkeypatch):
 
 def test_bad_laws_and_betas_are_refused():
     for bad in (np.ones((2, 2)), [[0.5, 0.6], [0.2, -0.3]], [0.5, 0.5], [[math.nan, 1.0]], np.zeros((0, 2))):
-        with pytest.raises(InfoplaneError, match="information_curve: a joint law of shape"):
+        with pytest.raises(InfoplaneError, match="information_curve: got a joint law of shape"):
             information_curve(bad)
     for betas in ([0.5], [], [math.inf], [[2.0]]):
         with pytest.raises(InfoplaneError, match="expected \\(B,\\) finite numbers of at least 1"):

@@ -1,4 +1,4 @@
-"""Channels of known information against closed forms, other quadratures, Monte Carlo, limits and symmetries."""
+"""Channels of known information against closed forms, other quadratures, limits and symmetries."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def pdf(x):
 
 
 def density(function, std, t, nodes=1800):
-    """p(t) by the trapezoid rule in x."""
+    """Return p(t) by the trapezoid rule in x."""
     x = np.linspace(-9, 9, nodes + 1)
     kernel = np.exp(-0.5 * ((t[:, None] - function(x)) / std) ** 2) / (std * math.sqrt(2 * math.pi))
     return kernel @ (norm.pdf(x) * (x[1] - x[0]))
@@ -160,7 +160,8 @@ def test_a_neuron_in_little_noise_has_its_differential_entropy():
     for std in (0.1, 0.05):
         found = gaussian_input_information(lambda x: x + 0.5 * np.sin(x), std)
         assert found == pytest.approx(stretch - math.log(std), abs=2 * std**2)
-    # a ReLU tells which side, and half the time a half-Gaussian of entropy h(X) - ln 2, but for points within the noise
+    # A ReLU tells the sign of X, and half of the time it also sends a half-Gaussian of entropy
+    # h(X) - ln 2. This holds except for points within the noise.
     for std in (0.1, 0.01):
         lost = LN2 + 0.5 * (-math.log(std) - LN2) - gaussian_input_information(relu, std)
         assert 0 < lost < 1.2 * std * math.log(1 / std)
@@ -223,7 +224,7 @@ def test_symbols_in_the_limits_of_the_noise(name):
 
 
 def test_the_two_forms_of_the_integral_agree():
-    # a second dimension of no use sends the same symbols through the grid in the plane
+    # an unused second dimension sends the same symbols through the grid in the plane
     v = np.array([0.0, 0.4, 1.0, 2.5])
     w = np.array([0.1, 0.4, 0.2, 0.3])
     for std in (0.1, 0.5, 2.0):
@@ -366,7 +367,8 @@ def test_gaussian_pairs():
 def test_echo_chain():
     assert echo_chain_gaussian(0.6, 0.7) == pytest.approx(0.1976, abs=5e-5)
     for s1, s2 in [(0.6, 0.7), (0.01, 0.3), (0.99, 0.01)]:
-        # Z1 = X + s1 E1 with Var E1 = 1 / (1 - s1^2), Z2 = Z1 + s2 E2 with Var E2 = Var Z1 / (1 - s2^2)
+        # Z1 = X + s1 E1 with Var E1 = 1 / (1 - s1^2)
+        # Z2 = Z1 + s2 E2 with Var E2 = Var Z1 / (1 - s2^2)
         z1 = 1 + s1**2 / (1 - s1**2)
         z2 = z1 + s2**2 * z1 / (1 - s2**2)
         assert echo_chain_gaussian(s1, s2) == pytest.approx(gaussian_pair_information(math.sqrt(1 / z2)), rel=1e-11)
@@ -472,8 +474,8 @@ def test_rotations_are_uniform_and_follow_the_generator(seeded):
     [
         (lambda: gaussian_input_information(linear, 0.0), "std=0.0; expected a finite number above 0"),
         (lambda: gaussian_input_information(linear, 1.0, per_std=0), "per_std=0; expected at least 1"),
-        (lambda: gaussian_input_information(lambda x: 1 / (x - x), 1.0), "expected as many finite numbers"),
-        (lambda: gaussian_input_information(lambda x: x[:1], 1.0), r"gave \(1, 16\)"),
+        (lambda: gaussian_input_information(lambda x: 1 / (x - x), 1.0), "expected finite numbers of the same shape"),
+        (lambda: gaussian_input_information(lambda x: x[:1], 1.0), r"returned shape \(1, 16\)"),
         (lambda: gaussian_input_information(lambda x: np.exp(3 * x), 0.01), "expected a larger std"),
         (lambda: discrete_input_information([0, 1], math.nan), "std=nan"),
         (lambda: discrete_input_information([], 1.0), r"values of shape \(0,\)"),
@@ -487,11 +489,11 @@ def test_rotations_are_uniform_and_follow_the_generator(seeded):
         (lambda: gaussian_pair_information(1.0), "rho=1.0; expected a number between -1 and 1"),
         (lambda: echo_chain_gaussian(0.5, 1.0), "a scale of 1.0; expected a number between 0 and 1"),
         (lambda: minimal_model_entropy(0.0, [0, 1], linear), "w=0.0"),
-        (lambda: minimal_model_entropy(1.0, [1, 0], linear), "at least 2 edges, rising"),
+        (lambda: minimal_model_entropy(1.0, [1, 0], linear), "at least 2 edges in rising order"),
         (lambda: minimal_model_entropy(1.0, [-1, 1], linear), "0.317 of the law lies outside the edges"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the functions that are wrong on purpose
-def test_what_cannot_be_done_says_so(call, words):
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # raised by functions that are wrong on purpose
+def test_bad_arguments_are_refused_with_a_message(call, words):
     with pytest.raises(InfoplaneError, match=words):
         call()
