@@ -8,9 +8,9 @@ that are near (63.4 degrees apart), mid (116.6) and antipodal (180):
     y = 1[103 n + 2 near - 22 mid - 34 antipodal > 429.5]
 
 The authors published the labels, but not their function. This rule is a separator that was fitted
-to the labels, and it reproduces all 4096 of them (tests/data/test_icosahedron.py compares them if the
-published file, var_u.mat, is available). That file may not be redistributed, and nothing of it is
-needed. The 4096 patterns are the whole population: H(X) = 12 bits, H(Y) = I(X;Y) = .999157 bits.
+to the labels, and it reproduces all 4096 of them (tests/data/test_icosahedron.py compares them if
+the published file, var_u.mat, is available). That file may not be redistributed, and nothing of it
+is needed. The 4096 patterns are the whole population: H(X) = 12 bits, H(Y) = I(X;Y) = .999157 bits.
 
 These labels are hard, and the information bottleneck of a hard label is a straight line. The one in
 the paper is not, because its rule is p(y=1|x) = sigmoid(gamma (f(x) - theta)); `icosahedron_law`

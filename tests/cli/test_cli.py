@@ -102,7 +102,7 @@ def test_lists(trained):
         (["train", "--snapshots", "sometimes"], "log:COUNT"),
         (["train", "--device", "cuda:77"], "is not available"),
         (["train", "--unit", "bit"], "Did you mean 'bits'"),
-        (["train", "--resume", "nowhere"], "not there"),
+        (["train", "--resume", "nowhere"], "does not exist"),
         (["train", "--resume", "nowhere", "--lr", "1"], "keeps its own settings"),
         (["train", "--out", "/proc/none/run", "--epochs", "1"], "Cannot write"),
         (["plot", "plain", "RUN"], "Did you mean 'plane'"),

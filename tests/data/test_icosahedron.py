@@ -190,7 +190,7 @@ def test_labels_that_do_not_fit():
 
 def test_label_entropy():
     assert label_entropy(torch.tensor([5, 5, -1, -1, 7, 7, 7, 7])) == pytest.approx(1.5 * math.log(2), abs=1e-15)
-    assert math.copysign(1, label_entropy(torch.ones(3))) == 1
-    assert label_entropy(torch.ones(3)) == 0
+    assert math.copysign(1, label_entropy(torch.ones(3, dtype=torch.int64))) == 1
+    assert label_entropy(torch.ones(3, dtype=torch.int64)) == 0
     with pytest.raises(InfoplaneError, match="There are no labels"):
-        label_entropy(torch.zeros(0))
+        label_entropy(torch.zeros(0, dtype=torch.int64))

@@ -226,7 +226,7 @@ BAD = {
     "NaN": ({"x": np.where(X > 1, np.nan, X), "y": np.arange(20) % 2}, "NaN or infinite"),
     "parts of other shapes": (
         {"x_train": X, "y_train": np.arange(20) % 2, "x_test": X[:, :2], "y_test": np.arange(20) % 2},
-        "test points of (2,)",
+        "test points of shape (2,)",
     ),
 }
 
