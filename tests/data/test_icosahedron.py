@@ -14,7 +14,7 @@ PUBLISHED = DATA / "tishby" / "var_u.mat"
 
 
 def automorphisms():
-    """Every permutation of the 12 vertices that keeps the near pairs, found by trying."""
+    """Find every permutation of the 12 vertices that keeps the near pairs, by trying."""
     found = []
 
     def extend(images):
@@ -37,7 +37,7 @@ def task():
 
 @pytest.fixture(scope="module")
 def images(task):
-    """(120, 4096): the number of the pattern into which each automorphism takes each pattern."""
+    """The number of the pattern into which each automorphism takes each pattern, (120, 4096)."""
     weights = 2 ** torch.arange(11, -1, -1)
     return torch.stack([(task[0].long()[:, g] * weights).sum(1) for g in automorphisms()])
 

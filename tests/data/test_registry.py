@@ -1,4 +1,4 @@
-"""Data sets and files of points: what is read, how it is divided, and what is refused."""
+"""Data sets and files of points are read and divided, and bad ones are refused."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def images_here(name: str) -> pytest.MarkDecorator:
 
 
 def idx(array: np.ndarray) -> bytes:
-    """An array of bytes as a file of the MNIST format."""
+    """Write an array of bytes as a file of the MNIST format."""
     return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
 
 
 @pytest.fixture
 def fake(tmp_path):
-    """A folder with a small data set of MNIST's format: 60 training and 40 test images."""
+    """A folder with a small data set in the format of MNIST: 60 training and 40 test images."""
     random = np.random.default_rng(0)
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -122,7 +122,7 @@ def test_training_on_images_takes_the_published_division(fake, model):
             assert sorted(map(str, both[1].tolist())) == sorted(map(str, one[0].tolist()))
 
 
-# -- labels of chance
+# -- random labels
 
 
 def test_every_replica_draws_its_labels_from_its_seed_and_the_law():
