@@ -1,4 +1,4 @@
-"""Data sets: the registry, the 12-bit task and its law, files and images."""
+"""Data sets: a registry, the 12-bit task and its law, images, and points from files."""
 
 import lazy_loader
 

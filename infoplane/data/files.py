@@ -1,4 +1,4 @@
-"""Points from a .mat or .npz file."""
+"""Read points from a .mat or .npz file."""
 
 from __future__ import annotations
 
@@ -23,17 +23,25 @@ _DIVIDED = ("x_train", "y_train", "x_test", "y_test")
 
 
 def points_of(path: str) -> Points:
-    """Return the points in a file.
-
-    Nothing is unpickled.
+    """Read the points in a file, without unpickling anything.
 
     Args:
         path: A file with arrays x (N, ...) and y (N,), or F and y as in the published file of the
             12-bit task, or x_train, y_train, x_test and y_test if the points are divided. The
-            labels are whole numbers; the classes are counted from 0 in their order.
+            labels are whole numbers; they become classes, counted from 0 in the order of the
+            labels.
 
     Raises:
         InfoplaneError: If the file cannot be read or holds anything else.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/mine.npz", x=np.zeros((6, 3)), y=[5, 7, 5, 7, 5, 7])
+        ...     points = points_of(f"{folder}/mine.npz")
+        >>> tuple(points.x.shape), points.y.tolist()
+        ((6, 3), [0, 1, 0, 1, 0, 1])
     """
     arrays = arrays_of(path)
     if set(_DIVIDED) <= set(arrays):
@@ -59,36 +67,42 @@ def points_of(path: str) -> Points:
 
 
 def classes_of(path: str, y: Array, n: int) -> npt.NDArray[np.int64]:
-    """Return the classes, (n,) from 0, of labels that are whole numbers.
+    """Return the classes of labels that are whole numbers.
 
     Args:
-        path: The file they are from, for the error.
+        path: The file of the labels, for error messages.
         y: The labels, of shape (n,), (1, n) or (n, 1).
         n: The number of inputs.
 
+    Returns:
+        The classes, (n,), counted from 0 in the order of the labels.
+
     Raises:
-        InfoplaneError: If these are not n whole numbers, of at least two classes that repeat.
+        InfoplaneError: If the labels are not n whole numbers, of at least two classes that repeat.
     """
     flat = y.reshape(-1) if y.ndim == 1 or (y.ndim == 2 and 1 in y.shape) else None
     if flat is None or len(flat) != n:
-        raise InfoplaneError(f"{path}: labels have shape {y.shape}; expected ({n},), one for each of the {n} inputs.")
+        raise InfoplaneError(f"{path}: labels have shape {y.shape}; expected ({n},), one label per input.")
     numbers = flat.astype(np.float64) if flat.dtype.kind in "fiub" else None
     off = [0] if numbers is None else np.flatnonzero(numbers != np.round(numbers))
     if len(off):
         raise InfoplaneError(
             f"{path}: labels are {flat.dtype} such as {flat[off[0]]!s}; expected classes, as whole numbers. "
-            "(Only the data set student-teacher has regression.)"
+            "(Only the data set student-teacher is a regression.)"
         )
     values, classes = np.unique(flat, return_inverse=True)
     if len(values) < 2:
         raise InfoplaneError(f"{path}: all labels are {values[0]}; expected at least two classes.")
     if len(values) > max(n // 2, 2):
-        raise InfoplaneError(f"{path}: {len(values)} different labels for {n} inputs; expected classes that repeat.")
+        raise InfoplaneError(f"{path} has {len(values)} different labels for {n} inputs; expected classes that repeat.")
     return np.asarray(classes, dtype=np.int64).reshape(-1)
 
 
 def arrays_of(path: str) -> dict[str, Array]:
-    """Return the arrays of a .mat or .npz file by name, without unpickling anything.
+    """Read the arrays of a .mat or .npz file by name, without unpickling anything.
+
+    Args:
+        path: The file.
 
     Raises:
         InfoplaneError: If the file cannot be read, or holds Python objects.
@@ -104,10 +118,12 @@ def arrays_of(path: str) -> dict[str, Array]:
 
 
 def _npz(path: str) -> dict[str, Array]:
-    with open(path, "rb") as raw:  # opened here, because np.load leaves the file open where it is damaged
+    with open(path, "rb") as raw:  # opened here, because np.load leaves a damaged file open
         file = np.load(raw, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
-            raise InfoplaneError(f"{path} is a single array without a name; expected an archive, as np.savez writes.")
+            raise InfoplaneError(
+                f"{path} is a single array without a name; expected an archive, as np.savez writes it."
+            )
         out = {}
         for name in file.files:
             try:
@@ -116,7 +132,7 @@ def _npz(path: str) -> dict[str, Array]:
                 if "pickle" not in str(error):
                     raise
                 raise InfoplaneError(
-                    f"{path}: {name!r} holds Python objects, which would have to be unpickled and could run any code. "
+                    f"{path}: {name!r} holds Python objects, and unpickling them could run any code. "
                     "Save plain arrays of numbers."
                 ) from None
         return out
@@ -129,7 +145,7 @@ def _mat(path: str) -> dict[str, Array]:
     try:
         found = loadmat(path)
     except NotImplementedError:
-        raise InfoplaneError(f"{path} is a MATLAB 7.3 file; expected an older one: save it with '-v7'.") from None
+        raise InfoplaneError(f"{path} is a MATLAB 7.3 file; expected an older format. Save it with '-v7'.") from None
     except MatReadError as error:
         raise InfoplaneError(f"Cannot read {path}: it is damaged or no .mat file ({error}).") from error
     return {k: v for k, v in found.items() if not k.startswith("__") and isinstance(v, np.ndarray)}
@@ -137,5 +153,8 @@ def _mat(path: str) -> dict[str, Array]:
 
 def _joined(path: str, one: Array, other: Array) -> Array:
     if one.shape[1:] != other.shape[1:]:
-        raise InfoplaneError(f"{path}: training points of {one.shape[1:]} and test points of {other.shape[1:]}.")
+        raise InfoplaneError(
+            f"{path} has training points of shape {one.shape[1:]} and test points of shape {other.shape[1:]}; expected "
+            "one shape."
+        )
     return np.concatenate([one, other])

@@ -1,34 +1,40 @@
-"""The 12-bit task of Shwartz-Ziv & Tishby, generated.
+"""Generate the 12-bit task of Shwartz-Ziv & Tishby.
 
-Every pattern of 12 bits, each bit a point on the sphere at a vertex of an icosahedron, with a
-binary label that is invariant under the rotations and reflections of the icosahedron. The label
-depends on a pattern through four counts: n, the bits on, and how many pairs of them are near (63.4
-degrees apart), mid (116.6) and antipodal (180):
+The inputs are all patterns of 12 bits, in which each bit is a point at a vertex of an icosahedron.
+The binary label is invariant under the rotations and reflections of the icosahedron. It depends on
+a pattern through four counts: n, the number of bits that are on, and the numbers of pairs of them
+that are near (63.4 degrees apart), mid (116.6) and antipodal (180):
 
     y = 1[103 n + 2 near - 22 mid - 34 antipodal > 429.5]
 
-The authors published the labels and not their function. This rule is a separator fitted to them; it
-reproduces all 4096 (tests/data/test_icosahedron.py compares with the file where it is at hand). The
-file, var_u.mat, may not be passed on, and nothing of it is needed. The 4096 patterns are the whole
-population: H(X) = 12 bits, H(Y) = I(X;Y) = .999157 bits.
+The authors published the labels, but not their function. This rule is a separator that was fitted
+to the labels, and it reproduces all 4096 of them (tests/data/test_icosahedron.py compares them if
+the published file, var_u.mat, is available). That file may not be redistributed, and nothing of it
+is needed. The 4096 patterns are the whole population: H(X) = 12 bits, H(Y) = I(X;Y) = .999157 bits.
 
-These labels are hard, and the information bottleneck of a hard label is a straight line. The
-paper's is not, for its rule is p(y=1|x) = sigmoid(gamma (f(x) - theta)), and `icosahedron_law` has
-that with the score above for f.
+These labels are hard, and the information bottleneck of a hard label is a straight line. The one in
+the paper is not, because its rule is p(y=1|x) = sigmoid(gamma (f(x) - theta)); `icosahedron_law`
+has this form, with the score above for f.
 
-R. Shwartz-Ziv, N. Tishby, Opening the black box of deep neural networks via information,
-https://arxiv.org/abs/1703.00810
-The published file: https://github.com/ravidziv/IDNNs
+References:
+    R. Shwartz-Ziv, N. Tishby, Opening the black box of deep neural networks via information, 2017,
+    https://arxiv.org/abs/1703.00810
+    The published file: https://github.com/ravidziv/IDNNs
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float64, Int64, Real
+
 __all__ = ["ANTIPODE", "GAMMA", "NEAR", "THETA", "icosahedron", "icosahedron_law"]
 
-#: NEAR[v] are the five vertices next to vertex v, 63.4 degrees away.
+#: NEAR[v] holds the five vertices next to vertex v, 63.4 degrees away.
 NEAR = (
     (1, 3, 5, 10, 11),
     (0, 2, 3, 4, 11),
@@ -43,21 +49,25 @@ NEAR = (
     (0, 3, 5, 7, 8),
     (0, 1, 4, 5, 6),
 )
-#: ANTIPODE[v] is the vertex opposite v. The five that are left are mid, 116.6 degrees away.
+#: ANTIPODE[v] is the vertex opposite v. The remaining five are mid, 116.6 degrees away.
 ANTIPODE = (9, 7, 5, 6, 10, 2, 3, 1, 11, 0, 4, 8)
 #: The threshold of the labels, half-way between the nearest scores that occur (427 and 432).
 THETA = 429.5
-#: The steepness with which I(X;Y) of `icosahedron_law` is .99 bits, as in the paper.
+#: The steepness at which I(X;Y) of `icosahedron_law` is .99 bits, as in the paper.
 GAMMA = 1.65
 
 
-def icosahedron() -> tuple[Tensor, Tensor]:
-    """Return the patterns, (4096, 12) float32 of 0 and 1, and the labels, (4096,) int64 of 0 and 1.
+def icosahedron() -> tuple[Float[Tensor, "4096 12"], Int64[Tensor, " 4096"]]:
+    """Generate the patterns and labels of the 12-bit task.
 
-    Row i is i written in binary, with the most significant bit first, as in the published file.
+    Row i is the number i in binary, with the most significant bit first, as in the published file.
+
+    Returns:
+        The patterns, (4096, 12) float32 of 0 and 1, and the labels, (4096,) int64 of 0 and 1.
 
     Example:
-        >>> x, y = icosahedron()
+        >>> import infoplane as ip
+        >>> x, y = ip.data.icosahedron()
         >>> x[5].tolist()[-4:], int(y.sum())
         ([0.0, 1.0, 0.0, 1.0], 2118)
     """
@@ -65,17 +75,26 @@ def icosahedron() -> tuple[Tensor, Tensor]:
     return x.to(torch.float32), (_score(x) > THETA).to(torch.int64)
 
 
-def icosahedron_law(gamma: float = GAMMA, theta: float = THETA) -> Tensor:
-    """Return p(y=1|x) = sigmoid(gamma (f(x) - theta)) of each pattern, (4096,) float64.
+def icosahedron_law(gamma: float = GAMMA, theta: float = THETA) -> Float64[Tensor, " 4096"]:
+    """Return the law p(y=1|x) = sigmoid(gamma (f(x) - theta)) of random labels of the 12-bit task.
 
     The score f is that of the task; it takes 51 values.
 
     Args:
-        gamma: The steepness; large for nearly hard labels. I(X;Y) rises with it; the default gives
-            .99 bits.
-        theta: The threshold; with the default p(y=1) is .5168 (.5171 with hard labels). No theta
-            gives both 1/2 and .99 bits: it would have to be the score of the 201 patterns next to
-            the boundary, whose labels would then be random, and I(X;Y) would be below .955 bits.
+        gamma: The steepness. I(X;Y) rises with it, and labels become hard; the default gives .99
+            bits.
+        theta: The threshold. With the default, p(y=1) is .5168 (.5171 with hard labels). No theta
+            gives both p(y=1) = 1/2 and .99 bits: it would have to be the score of the 201 patterns
+            next to the boundary, whose labels would then be random, and I(X;Y) would be below .955
+            bits.
+
+    Returns:
+        The probability of the label 1 for each pattern, (4096,) float64.
+
+    Example:
+        >>> import infoplane as ip
+        >>> round(float(ip.data.icosahedron_law().mean()), 4)
+        0.5168
     """
     return torch.sigmoid(gamma * (_score(_patterns()).double() - theta))
 
@@ -89,8 +108,15 @@ def _score(x: Tensor) -> Tensor:
     return 103 * n + 2 * near - 22 * mid - 34 * antipodal
 
 
-def pair_counts(x: Tensor) -> Tensor:
-    """Count bits on, and near, mid and antipodal pairs of them, (N, 4) int64, in x (N, 12)."""
+def pair_counts(x: Real[Tensor, "N 12"]) -> Int64[Tensor, "N 4"]:
+    """Count the bits that are on, and the near, mid and antipodal pairs of them.
+
+    Args:
+        x: Patterns of 0 and 1, (N, 12).
+
+    Returns:
+        The four counts of each pattern, (N, 4).
+    """
     near, antipode = torch.zeros(12, 12), torch.zeros(12, 12)
     for vertex in range(12):
         near[vertex, list(NEAR[vertex])] = 1.0

@@ -1,4 +1,4 @@
-"""Images through torchvision, which are downloaded only when asked for."""
+"""Load images through torchvision, which downloads them only on request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .points import Points
 
 __all__ = ["images"]
 
-#: The shape of an image, (C, H, W), and the number of classes, for each data set of torchvision.
+#: The shape of an image, (C, H, W), and the number of classes, by data set of torchvision.
 _EXPECTED = {
     "MNIST": ((1, 28, 28), 10),
     "FashionMNIST": ((1, 28, 28), 10),
@@ -23,14 +23,17 @@ _EXPECTED = {
 
 
 def images(name: str, place: Place) -> Points:
-    """Return the training and test images of a data set of torchvision, and their classes.
+    """Load the training and test images of a data set of torchvision, and their classes.
 
-    Images are (N, C, H, W) in [0, 1]. The files of CIFAR10 are pickles; torchvision reads
-    them only if their checksums are those of the published files.
+    The files of CIFAR10 are pickles, which torchvision reads only if their checksums are those of
+    the published files.
 
     Args:
         name: The name of the class in torchvision.datasets.
         place: The place of the files.
+
+    Returns:
+        The points, with images (N, C, H, W) in [0, 1].
 
     Raises:
         InfoplaneError: If the files are missing or damaged, or hold something else.
@@ -51,7 +54,7 @@ def images(name: str, place: Place) -> Points:
                 if missing
                 else "Remove the damaged files and fetch them again with --download."
                 if not place.download
-                else "Is there a connection, and room on the disk?"
+                else "Check the connection and the space on the disk."
             )
             reason = str(error).splitlines()[0].partition(". ")[0] if str(error) else type(error).__name__
             raise InfoplaneError(f"Cannot read {what}: {reason}. {advice}") from error
@@ -60,7 +63,7 @@ def images(name: str, place: Place) -> Points:
         if tuple(x.shape[1:]) != shape or x.dtype != torch.uint8:
             raise InfoplaneError(
                 f"{what} holds images of {tuple(x.shape[1:])} {x.dtype}; expected {shape} bytes. "
-                "Remove these files and fetch them again with --download, or put others into an .npz file."
+                "Remove these files and fetch them again with --download, or put other images into an .npz file."
             )
         if len(x) != len(y) or len(y) == 0:
             raise InfoplaneError(f"{what} holds {len(x)} images and {len(y)} labels; expected one label per image.")

@@ -1,4 +1,4 @@
-"""The registry of data sets, and how they are loaded. Importing it does not load torch."""
+"""The registry of data sets, and their loading. Importing this module does not load torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DATASETS", "FILES", "Dataset", "Place", "check_dataset", "is_file", "load_points"]
 
-#: Endings of files that a run can take its points from.
+#: The endings of files from which a run can take its points.
 FILES = (".mat", ".npz")
 
 
@@ -23,8 +23,14 @@ class Place:
     """The place of data files.
 
     Args:
-        root: The folder that holds them; None for $INFOPLANE_DATA, or else ./data.
-        download: Whether to fetch files that are missing.
+        root: The folder that holds them. The default is $INFOPLANE_DATA if that is set, and ./data
+            otherwise.
+        download: Whether to fetch missing files.
+
+    Example:
+        >>> import infoplane as ip
+        >>> ip.data.Place("mine").folder
+        'mine'
     """
 
     root: str | None = None
@@ -43,11 +49,17 @@ class Dataset:
     Args:
         what: The task, in words.
         points: The number and kind of points, in words.
-        source: Where the data set is from.
-        load: Returns the points.
-        defaults: The settings of a run that suit it, unless others are given.
-        mlp: The settings that differ if the model is an mlp.
+        source: The source of the data set.
+        load: A function that returns the points.
+        defaults: The default settings of a run on this data set.
+        mlp: The default settings that are different if the model is an mlp.
         test: Whether the points are divided into training and test points already.
+
+    Example:
+        >>> import infoplane as ip
+        >>> mine = ip.data.Dataset("two clouds", "100 x 2", "made up", load=lambda place: None)
+        >>> mine.defaults, mine.test
+        ({}, False)
     """
 
     what: str
@@ -93,9 +105,9 @@ def _images(name: str) -> Callable[[Place], Points]:
     return load
 
 
-#: The settings that all image tasks share. Beta, and Echo layers before the activation, are chosen
-#: so that the rate ends inside the margin with 10 000 images. After a saturated tanh codes repeat,
-#: as they do after a ReLU.
+#: The settings that all image tasks share. Beta is chosen, and Echo layers are placed before the
+#: activation, so that the rate ends inside the margin with 10 000 images. After a saturated tanh
+#: codes repeat, as they do after a ReLU.
 _IMAGES: dict[str, Any] = {
     "model": "cnn",
     "widths": (16,),
@@ -122,14 +134,14 @@ DATASETS: dict[str, Dataset] = {
     ),
     "icosahedron-stochastic": Dataset(
         "the same with a stochastic rule, I(X;Y) = .99 bits: labels are drawn from p(y|x), anew for each replica",
-        "4096 x 12, generated: all inputs; about 5 labels differ from the hard ones",
+        "4096 x 12, generated: all inputs; about 5 labels are not those of the hard rule",
         "Shwartz-Ziv & Tishby 2017",
         _icosahedron_stochastic,
     ),
     "student-teacher": Dataset(
-        "regression on a random linear teacher with Gaussian inputs and noise; a linear student's plane is known in "
-        "closed form (estimator linear)",
-        "100 training and 1000 test points in 100 dimensions for each replica, generated",
+        "regression on a random linear teacher with Gaussian inputs and noise; the plane of a linear student is known "
+        "in closed form (estimator linear)",
+        "100 training points per replica and 1000 test points in 100 dimensions, generated",
         "Saxe et al. 2018, section 3",
         _student_teacher,
         {
@@ -159,15 +171,32 @@ DATASETS: dict[str, Dataset] = {
 
 
 def is_file(name: str) -> bool:
-    """Return whether a data set is named as a file, and not as one of `DATASETS`."""
+    """Return whether the name of a data set is that of a file, and not one of `DATASETS`.
+
+    Args:
+        name: The name.
+
+    Example:
+        >>> import infoplane as ip
+        >>> ip.data.is_file("mine.npz"), ip.data.is_file("mnist")
+        (True, False)
+    """
     return name.lower().endswith(FILES)
 
 
 def check_dataset(name: str) -> str:
-    """Return the name of a data set or a file.
+    """Check the name of a data set or a file, and return it.
+
+    Args:
+        name: A name in `DATASETS`, or a .mat or .npz file.
 
     Raises:
-        InfoplaneError: If it is neither one of `DATASETS` nor a file that exists.
+        InfoplaneError: If it is neither one of `DATASETS` nor an existing file.
+
+    Example:
+        >>> import infoplane as ip
+        >>> ip.data.check_dataset("icosahedron")
+        'icosahedron'
     """
     if is_file(name):
         if not os.path.isfile(name):
@@ -176,21 +205,22 @@ def check_dataset(name: str) -> str:
     try:
         return choose(name, DATASETS, "dataset")
     except InfoplaneError as error:
-        raise InfoplaneError(f"{error} Or a {' or '.join(FILES)} file with arrays x and y.") from None
+        raise InfoplaneError(f"{error} It may also be a {' or '.join(FILES)} file with arrays x and y.") from None
 
 
 def load_points(name: str, place: Place | None = None) -> Points:
-    """Return the points of a data set.
+    """Load the points of a data set.
 
     Args:
         name: A name in `DATASETS`, or a file with arrays x and y (see `data.files`).
-        place: The place of its files.
+        place: The place of its files; by default `Place()`.
 
     Raises:
         InfoplaneError: If there is no such data set, or its files cannot be read.
 
     Example:
-        >>> tuple(load_points("icosahedron").x.shape)
+        >>> import infoplane as ip
+        >>> tuple(ip.data.load_points("icosahedron").x.shape)
         (4096, 12)
     """
     if is_file(check_dataset(name)):

@@ -1,9 +1,11 @@
-"""A linear teacher with Gaussian inputs: the information in linear students is known exactly.
+"""A linear teacher with Gaussian inputs, whose linear students hold exactly known information.
 
     x ~ N(0, I / D),   y = W_o x + o,   W_o ~ N(0, 1),   o ~ N(0, 1/5)
 
-so that the signal has 5 times the variance of the noise. Saxe et al., On the information bottleneck
-theory of deep learning, ICLR 2018, section 3.
+The signal has 5 times the variance of the noise.
+
+References:
+    A. Saxe et al., On the information bottleneck theory of deep learning, ICLR 2018, section 3
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def student_teacher(
     seed: int = 0,
     irrelevant: int = 0,
 ) -> Points:
-    """Return a pool of 10 000 points to draw training sets from, 1000 test points, and their law.
+    """Generate a pool of 10 000 points to draw training sets from, 1000 test points, and their law.
 
     The same seed always gives the same task.
 
@@ -37,16 +39,21 @@ def student_teacher(
         outputs: The number of outputs; y is (11000, outputs).
         label_noise: The variance of the noise in y.
         teacher_variance: The variance of the teacher's weights.
-        seed: The seed of teacher, inputs and noise.
-        irrelevant: The number of inputs, the last ones, that have no weight in the teacher. The
-            weights of the others are larger for it, so that the signal keeps its variance.
+        seed: The seed of the teacher, the inputs and the noise.
+        irrelevant: The number of inputs, from the last, that have no weight in the teacher. The
+            other weights are larger to compensate, so that the signal keeps its variance.
 
     Raises:
         InfoplaneError: If no input is left.
+
+    Example:
+        >>> points = student_teacher(inputs=5)
+        >>> tuple(points.x.shape), tuple(points.y.shape), int(points.test.sum())
+        ((11000, 5), (11000, 1), 1000)
     """
     if not 0 <= irrelevant < inputs:
         raise InfoplaneError(
-            f"student_teacher: irrelevant={irrelevant} of {inputs} inputs; expected fewer than all, and at least 0."
+            f"student_teacher: irrelevant={irrelevant}, with {inputs} inputs; expected 0 to {inputs - 1}."
         )
     generator = torch.Generator().manual_seed(derive("student-teacher", seed))
     teacher = teacher_variance**0.5 * torch.randn(outputs, inputs, generator=generator)

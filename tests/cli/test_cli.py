@@ -102,7 +102,7 @@ def test_lists(trained):
         (["train", "--snapshots", "sometimes"], "log:COUNT"),
         (["train", "--device", "cuda:77"], "is not available"),
         (["train", "--unit", "bit"], "Did you mean 'bits'"),
-        (["train", "--resume", "nowhere"], "not there"),
+        (["train", "--resume", "nowhere"], "does not exist"),
         (["train", "--resume", "nowhere", "--lr", "1"], "keeps its own settings"),
         (["train", "--out", "/proc/none/run", "--epochs", "1"], "Cannot write"),
         (["plot", "plain", "RUN"], "Did you mean 'plane'"),
@@ -342,8 +342,10 @@ def test_a_shell_completes_runs(words, trained, tmp_path, monkeypatch):
 
 
 def test_help_is_quick_and_the_package_loads_nothing_heavy():
-    """--help takes under half a second of the processor's time, which other work on the machine leaves as it is, and
-    the import loads none of torch, pandas and matplotlib."""
+    """--help takes under half a second, and the import loads no torch, pandas or matplotlib.
+
+    The time is that of the processor, which does not depend on other work on the machine.
+    """
     times = []
     for _ in range(3):
         start = os.times()

@@ -14,7 +14,7 @@ PUBLISHED = DATA / "tishby" / "var_u.mat"
 
 
 def automorphisms():
-    """Every permutation of the 12 vertices that keeps the near pairs, found by trying."""
+    """Find every permutation of the 12 vertices that keeps the near pairs, by trying."""
     found = []
 
     def extend(images):
@@ -37,7 +37,7 @@ def task():
 
 @pytest.fixture(scope="module")
 def images(task):
-    """(120, 4096): the number of the pattern into which each automorphism takes each pattern."""
+    """The number of the pattern into which each automorphism takes each pattern, (120, 4096)."""
     weights = 2 ** torch.arange(11, -1, -1)
     return torch.stack([(task[0].long()[:, g] * weights).sum(1) for g in automorphisms()])
 
@@ -171,11 +171,11 @@ def test_a_split_draws_from_its_own_generator():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 0.5), r"Cannot split 0 points at 0\.5: expected points, and a fraction in \(0, 1\]"),
+        ((0, 0.5), r"Cannot split 0 points at 0\.5; expected points, and a fraction in \(0, 1\]"),
         ((10, 0.0), "Cannot split 10 points at 0"),
         ((10, 1.5), "Cannot split 10 points at 1.5"),
         ((10, math.nan), "Cannot split 10 points at nan"),
-        ((10, 0.01), "Nothing to train on: 0.01 of 10 points is less than one"),
+        ((10, 0.01), "There is nothing to train on: 0.01 of 10 points is less than one"),
     ],
 )
 def test_a_split_that_cannot_be(arguments, message):
@@ -184,13 +184,13 @@ def test_a_split_that_cannot_be(arguments, message):
 
 
 def test_labels_that_do_not_fit():
-    with pytest.raises(InfoplaneError, match=r"Cannot split 10 points by labels of shape \(9,\): expected \(10,\)"):
+    with pytest.raises(InfoplaneError, match=r"Cannot split 10 points by labels of shape \(9,\); expected \(10,\)"):
         split(10, 0.5, generator(), torch.zeros(9))
 
 
 def test_label_entropy():
     assert label_entropy(torch.tensor([5, 5, -1, -1, 7, 7, 7, 7])) == pytest.approx(1.5 * math.log(2), abs=1e-15)
-    assert math.copysign(1, label_entropy(torch.ones(3))) == 1
-    assert label_entropy(torch.ones(3)) == 0
+    assert math.copysign(1, label_entropy(torch.ones(3, dtype=torch.int64))) == 1
+    assert label_entropy(torch.ones(3, dtype=torch.int64)) == 0
     with pytest.raises(InfoplaneError, match="There are no labels"):
-        label_entropy(torch.zeros(0))
+        label_entropy(torch.zeros(0, dtype=torch.int64))

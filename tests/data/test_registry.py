@@ -1,4 +1,4 @@
-"""Data sets and files of points: what is read, how it is divided, and what is refused."""
+"""Data sets and files of points are read and divided, and bad ones are refused."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def images_here(name: str) -> pytest.MarkDecorator:
 
 
 def idx(array: np.ndarray) -> bytes:
-    """An array of bytes as a file of the MNIST format."""
+    """Write an array of bytes as a file of the MNIST format."""
     return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
 
 
 @pytest.fixture
 def fake(tmp_path):
-    """A folder with a small data set of MNIST's format: 60 training and 40 test images."""
+    """A folder with a small data set in the format of MNIST: 60 training and 40 test images."""
     random = np.random.default_rng(0)
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -122,7 +122,7 @@ def test_training_on_images_takes_the_published_division(fake, model):
             assert sorted(map(str, both[1].tolist())) == sorted(map(str, one[0].tolist()))
 
 
-# -- labels of chance
+# -- random labels
 
 
 def test_every_replica_draws_its_labels_from_its_seed_and_the_law():
@@ -216,7 +216,7 @@ X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 BAD = {
     "objects": ({"x": np.array([Bomb()] * 20, dtype=object), "y": np.arange(20) % 2}, "Python objects"),
     "no y": ({"x": X}, "expected arrays x and y"),
-    "too few labels": ({"x": X, "y": np.arange(19) % 2}, "one for each of the 20 inputs"),
+    "too few labels": ({"x": X, "y": np.arange(19) % 2}, "one label per input"),
     "fractions": ({"x": X, "y": X[:, 0]}, "expected classes"),
     "one class": ({"x": X, "y": np.ones(20)}, "at least two classes"),
     "no classes": ({"x": X, "y": np.arange(20)}, "classes that repeat"),
@@ -226,7 +226,7 @@ BAD = {
     "NaN": ({"x": np.where(X > 1, np.nan, X), "y": np.arange(20) % 2}, "NaN or infinite"),
     "parts of other shapes": (
         {"x_train": X, "y_train": np.arange(20) % 2, "x_test": X[:, :2], "y_test": np.arange(20) % 2},
-        "test points of (2,)",
+        "test points of shape (2,)",
     ),
 }
 

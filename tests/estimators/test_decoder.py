@@ -186,7 +186,12 @@ def test_rows_by_chunks_are_those_of_the_whole(monkeypatch):
         (torch.zeros(40, 2), torch.zeros(41).long(), {}, r"labels have shape \(41,\)"),
         (torch.zeros(40, 2), torch.zeros(40), {}, "expected a tensor of integers"),
         (torch.full((40, 2), math.inf), torch.zeros(40).long(), {}, "80 of the 80 values"),
-        (torch.zeros(40, 2), torch.zeros(40).long(), {"hidden": -1}, "hidden=-1; expected a whole number"),
+        (
+            torch.zeros(40, 2),
+            torch.zeros(40).long(),
+            {"hidden": -1},
+            "hidden=-1; expected a whole number of at least 0",
+        ),
         (torch.zeros(40, 2), torch.zeros(40).long(), {"steps": 0}, "steps=0; expected a whole number of at least 1"),
         (torch.zeros(40, 2), torch.zeros(40).long(), {"seed": [1, 2]}, "2 seeds; expected one number"),
         (torch.zeros(40, 2), torch.zeros(40).long(), {"draws": torch.zeros(4, 40, 2)}, "population=False; expected"),

@@ -431,7 +431,11 @@ def test_memory_does_not_grow_with_the_square_of_n():
         (torch.zeros(5, 2), {"noise_variance": 1.0, "draws": 1}, "draws=1; expected an integer of at least 2"),
         (torch.zeros(5, 2), {"noise_variance": 1.0, "draws": 2.5}, "draws=2.5"),
         (torch.zeros(5, 2), {"noise_variance": 1.0, "chunk": 0}, "chunk=0; expected a number of rows"),
-        (torch.zeros(5, 2), {"noise_variance": 1.0, "seed": [1, 2]}, "2 seeds for 1 replicas; expected one per"),
+        (
+            torch.zeros(5, 2),
+            {"noise_variance": 1.0, "seed": [1, 2]},
+            "2 seeds for 1 replicas; expected one per replica",
+        ),
         (torch.zeros(5, 2), {"noise_variance": 1.0, "labels": torch.zeros(5)}, "float32; expected a tensor of integ"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What cannot be true of layers that are functions of one another is found, and nothing else is."""
+"""Numbers that contradict each other, or their own quantity, are marked, and no others."""
 
 import math
 
@@ -69,9 +69,10 @@ AGAIN = NOISY | {"params": "draws=10,replicates=8"}
 def test_noisy_layers_of_a_chain_are_compared():
     assert codes([row("a", 2.0, **NOISY), row("b", 2.1, **AGAIN)]) == [(), ("data-processing",)]
     assert codes([row("a", 2.0, **NOISY), row("b", 2.1, stderr=0.05, **AGAIN)]) == [(), ()]
-    # what Z2 tells of Z1 is no less than what Z1 tells of X
+    # I(Z2;Z1) may be larger than I(Z1;X)
     assert codes([row("a", 2.0, **NOISY), row("b", 2.1, **NOISY | {"quantity": "I(Z2;Z1)"})]) == [(), ()]
-    # the mean-field bound of a Gaussian channel may lie below the exact rate of an Echo layer, and above another one
+    # the mean-field bound of a Gaussian channel may lie below the exact rate of an Echo layer, and
+    # above that of another one
     echo = {"quantity": "I(Z;X)", "channel": "echo", "estimator": "echo"}
     mean_field = echo | {"channel": "gaussian noise of the std of the echo", "estimator": "mean-field"}
     rows = [row("a", 2.0, "exact", **echo), row("a", 1.0, "upper", **mean_field), row("b", 1.9, "upper", **mean_field)]
@@ -84,12 +85,12 @@ def test_noisy_layers_of_a_chain_are_compared():
 @pytest.mark.parametrize(
     ("of_label", "of_input", "found"),
     [
-        # a bound above what bounds it, whatever the two are called
+        # a lower bound above an upper bound, whatever the estimators
         ({"standing": "lower"}, {"standing": "upper"}, True),
         ({"standing": "lower", "estimator": "decoder"}, {"standing": "exact", "estimator": "echo"}, True),
         ({"standing": "exact"}, {"standing": "upper"}, True),
         ({"standing": "exact"}, {"standing": "exact"}, True),
-        # what may be
+        # numbers that may be true
         ({"standing": "upper"}, {"standing": "exact"}, False),
         ({"standing": "lower"}, {"standing": "lower"}, False),
         ({"standing": "lower", "channel": "noise 1"}, {"standing": "upper"}, False),
@@ -100,7 +101,7 @@ def test_noisy_layers_of_a_chain_are_compared():
         ({"standing": "lower", "stderr": 0.06}, {"standing": "upper"}, False),
         ({"standing": "lower"}, {"standing": "exact", "error": 0.3}, False),
         ({"standing": "lower"}, {"standing": "exact", "law": "these N points, at 1/1000 of the range"}, True),
-        # estimates of one estimator and its options
+        # estimates are compared if they share the estimator and its options
         ({}, {}, True),
         ({"stderr": 0.05}, {"stderr": 0.02}, True),
         ({"stderr": 0.05}, {"stderr": 0.05}, False),
@@ -110,7 +111,7 @@ def test_noisy_layers_of_a_chain_are_compared():
         ({"estimator": "renyi"}, {"estimator": "renyi"}, False),
         ({"side": "lower"}, {"side": "upper"}, True),
         ({"side": "upper"}, {"side": "upper"}, False),
-        # each tap has a code of its own
+        # each tap has its own code
         ({"standing": "lower", "estimator": "tap", "params": "beta=.1"},
          {"standing": "upper", "estimator": "tap", "params": "beta=.1"}, True),
         ({"standing": "lower", "estimator": "tap", "params": "beta=.1"},
@@ -130,7 +131,7 @@ def test_no_layer_holds_more_of_the_label_than_of_the_input(of_label, of_input, 
 
 
 def test_exact_numbers_differ_by_no_more_than_rounding():
-    """Between two of them nothing is slack but what they say of themselves, and 1e-9 of them."""
+    """Two exact numbers may differ only by their own errors, and by a share of 1e-9."""
     for size in (1e-3, 1.0, 1e4):
         for off, found in ((5e-10, ()), (5e-9, ("data-processing",))):
             a, b = (row(layer, v, "exact", ceiling=2e4) for layer, v in (("a", size), ("b", size * (1 + off))))
@@ -172,7 +173,7 @@ class Skipping(nn.Module):
 
 
 def test_a_recorder_compares_what_is_a_chain():
-    """A layer that magnifies shows more cells than the one below: of a Sequential that is known to be impossible."""
+    """A layer that magnifies shows more cells than the one below, which cannot be true."""
     x, _ = ip.data.icosahedron()
     model = nn.Sequential(nn.Linear(12, 2), nn.Linear(2, 2))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The bounds on the label's information that a network's own scores give."""
+"""The bounds on information about the label from a network's own scores."""
 
 import math
 
@@ -11,7 +11,7 @@ from infoplane.recording.exact import label_bounds
 
 
 def noisy_bits(n: int, share: float, logit: float, seed: int):
-    """Scores that are certain of a bit, and labels that are the other one in a share of the cases."""
+    """Make scores that are certain of a bit, and labels that differ from it in a share of cases."""
     g = torch.Generator().manual_seed(seed)
     y = torch.randint(0, 2, (n,), generator=g)
     sign = 2.0 * (y ^ (torch.rand(n, generator=g) < share).long()) - 1
@@ -21,7 +21,7 @@ def noisy_bits(n: int, share: float, logit: float, seed: int):
 @pytest.mark.parametrize(("n", "share"), [(200, 0.005), (200, 0.0015), (1000, 0.001), (4096, 0.00025)])
 @pytest.mark.parametrize("logit", [6.0, 15.0, 40.0])
 def test_rare_errors_that_the_draws_do_not_show(n, share, logit):
-    """Y = bit through a binary symmetric channel, I = ln 2 - H(share): most draws show no error at all, or one."""
+    """I = ln 2 - H(share) for a binary symmetric channel; most draws show at most one error."""
     truth = math.log(2) + share * math.log(share) + (1 - share) * math.log1p(-share)
     for seed in range(40):
         (lower,) = label_bounds(*noisy_bits(n, share, logit, seed), None, "echo")
@@ -31,7 +31,7 @@ def test_rare_errors_that_the_draws_do_not_show(n, share, logit):
 
 
 def test_the_lower_bound_is_the_entropy_less_the_cross_entropy():
-    """For scores that hold no class for impossible: within what the share 1 / N of the classes' own shares is worth."""
+    """This holds if scores exclude no class, up to the effect of mixing with a share of 1 / N."""
     g = torch.Generator().manual_seed(0)
     scores, y = torch.randn(4096, 3, generator=g), torch.randint(0, 3, (4096,), generator=g)
     scores = scores + 2 * torch.nn.functional.one_hot(y, 3)

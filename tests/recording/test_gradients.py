@@ -1,4 +1,4 @@
-"""Gradients over minibatches: closed forms, replicas as if alone, nothing changed, a run resumed bit-equal."""
+"""Gradients over minibatches follow closed forms, and recording them changes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def norm(t):
 
 
 def test_a_linear_model_with_squared_error_has_the_gradient_of_its_normal_equations(seeded):
-    """loss = mean |W x - y|^2 over a batch: G_b = 2/B (W X' - Y') X."""
+    """The gradient of the mean of |W x - y|^2 over a batch is G_b = 2/B (W X' - Y') X."""
     x, y = torch.randn(60, 5, generator=seeded(1)), torch.randn(60, 3, generator=seeded(2))
     model = nn.Linear(5, 3, bias=False)
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_a_linear_model_with_squared_error_has_the_gradient_of_its_normal_equati
 
 
 def test_where_the_labels_are_noise_the_mean_is_what_few_batches_leave_of_it(seeded):
-    """E |M|^2 : E |S|^2 = 1 : (b - 1) for b independent gradients of mean 0."""
+    """The ratio E |M|^2 : E |S|^2 is 1 : (b - 1) for b independent gradients of mean 0."""
     model = nn.Linear(40, 40, bias=False)
     nn.init.zeros_(model.weight)
     x, y = torch.randn(8000, 40, generator=seeded(1)), torch.randn(8000, 40, generator=seeded(2))
@@ -75,7 +75,7 @@ def test_a_replica_has_the_gradients_of_its_seed_alone(options):
 
 
 def test_the_gradients_are_those_that_training_takes():
-    """Of a run without noise, one step of gradient descent along the mean of two batches is the mean of two steps."""
+    """Without noise, one step along the mean gradient of two batches is the mean of two steps."""
     settings = Settings(widths=(6, 4), replicas=2, batch_size=1639, optimizer="sgd", lr=1e-3)
     training = Training.start(settings, torch.device("cpu"))
     streams = ip.streams.Streams(settings.seeds)
@@ -95,7 +95,7 @@ def test_the_gradients_are_those_that_training_takes():
 
 
 class Everything(nn.Module):
-    """Buffers that move, dropout, a frozen layer, a tied and an unused weight."""
+    """A model with moving buffers, dropout, a frozen layer, a tied weight and an unused one."""
 
     def __init__(self, seed=0):
         super().__init__()
@@ -117,7 +117,7 @@ class Everything(nn.Module):
 
 
 def test_any_model_is_recorded_and_nothing_is_changed(bits):
-    """Also the gradients of a loss whose graph is yet to be run backward, and the order of the loader that trains."""
+    """That includes a graph still to be run backward, and the order of the training loader."""
     x, y = bits
     model = ip.insert_echo(Everything(), after=["norm"], example=x[:2])
     model.frozen.eval()

@@ -1,4 +1,4 @@
-"""A trace reads what layers give, and leave nothing behind."""
+"""A trace reads the outputs of layers, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_taps_read_copies_of_what_the_layers_gave(handwritten, bits):
         read = trace.take()
         handwritten(x[:5])
         assert trace.take()["act"].shape == (5, 8)
-    # the activation is in place: what the tap on `encoder` holds must not change with it
+    # the activation is in place, and must not change what was read from `encoder`
     assert torch.equal(read["encoder"], expected)
     assert torch.equal(read["act"], expected.relu())
     assert read["middle"].shape == (300, 6)  # the first tensor of a tuple
@@ -71,7 +71,7 @@ def test_a_tap_that_never_fired_and_one_that_fired_twice_say_so(handwritten, bit
 
 
 def test_what_was_read_is_taken_inside_the_block_only(handwritten, bits):
-    """After the block, and before it, the message names the block, and does not claim that a layer never ran."""
+    """Outside the block, the message names the block, and does not say that a layer did not run."""
     x, _ = bits
     trace = ip.Trace(handwritten, ["act"])
     expected = (

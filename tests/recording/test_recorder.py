@@ -1,4 +1,4 @@
-"""Recording: right numbers in the right rows, and nothing changed by it."""
+"""A recorder writes the right numbers into the right rows, and changes nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def step(model, optimizer, x, y, beta=0.03):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A ReLU network of two replicas with two Echo layers, trained a little, and its recorder after a snapshot."""
+    """Train a ReLU network of two replicas with two Echo layers a little, and record a snapshot."""
     settings = Settings(activation="relu", echo_at=(2, 4), echo_on="after", replicas=2, epochs=40, lr=2e-2)
     training = Training.start(settings, torch.device("cpu"))
     while training.epoch < 40:
@@ -40,7 +40,7 @@ def trained():
 
 
 def test_recording_changes_nothing(handwritten, bits):
-    """Weights, buffers, flags, random numbers and the last rate are the same to the last bit."""
+    """Weights, buffers, flags, random states and the last rate stay the same to the last bit."""
     x, y = bits
     model = ip.insert_echo(handwritten, after=["act", "middle"], example=x[:2])
     model.encoder.eval()
@@ -129,7 +129,7 @@ def test_the_label_bounds_are_the_cross_entropy_of_single_noisy_draws(trained):
     lower, upper = (rows[rows["standing"] == side]["value_nats"].to_numpy() for side in ("lower", "upper"))
     assert (lower < upper).all()
     assert upper == pytest.approx(0.999157 * math.log(2), abs=1e-5)
-    # an independent draw: the two differ by their standard errors only
+    # an independent draw: the two differ only by their standard errors
     x, y = icosahedron()
     ip.fill_banks(training.model, x)
     training.model.eval()
@@ -142,7 +142,7 @@ def test_the_label_bounds_are_the_cross_entropy_of_single_noisy_draws(trained):
 
 
 def test_a_connection_around_an_echo_layer_takes_its_claims_away(bits):
-    """Where x reaches layer 2 not only through Z1, R1 bounds nothing of it and the label bound of Z1 is not claimed."""
+    """If x reaches layer 2 around Z1, R1 bounds nothing there and Z1 has no bound on the label."""
 
     class Around(nn.Module):
         def __init__(self):
@@ -235,7 +235,7 @@ def test_a_replica_that_has_diverged_is_named_and_the_others_go_on():
     with warnings.catch_warnings():  # said once, not at every snapshot
         warnings.simplefilter("error")
         recorder.snapshot(8)
-    # the others are what they are without it
+    # the other replicas have the same numbers as without it
     healthy = Training.start(Settings(echo_at=(2,), replicas=3, epochs=2), torch.device("cpu"))
     other = ip.Recorder(healthy.model, healthy.task.part("all"))
     other.snapshot(7)
@@ -244,7 +244,7 @@ def test_a_replica_that_has_diverged_is_named_and_the_others_go_on():
 
 
 def test_dropout_below_an_echo_layer_makes_its_rate_a_bound(bits):
-    """Z then depends on the mask too: the rate is I(Z;F) of the layer's input, and only bounds I(Z;X)."""
+    """Z also depends on the mask: the rate is I(Z;F) with the input F, and only bounds I(Z;X)."""
 
     class Noisy(nn.Module):
         def __init__(self):
@@ -308,7 +308,7 @@ def test_a_snapshot_estimates_on_one_thread_a_task_and_gives_the_threads_back(bi
 
 
 class Extremes(ip.estimators.Estimator):
-    """An estimator with a table of its own: the largest value of a layer, beside a number."""
+    """An estimator that adds a table: the largest value of a layer, beside a number."""
 
     name = "extremes"
 
@@ -323,7 +323,7 @@ class Extremes(ip.estimators.Estimator):
 
 
 def test_a_new_table_needs_a_schema_and_what_gives_its_rows(monkeypatch, tmp_path, handwritten, bits):
-    """Two places, and it is recorded, written, read, cut, joined over a sweep and kept by a resumed run."""
+    """It is then recorded, written, read, cut, joined in a sweep, and kept by a resumed run."""
     place = {name: kind for name, kind in TABLES["certificates"].columns.items() if name in TABLES["certificates"].key}
     schema = Schema(
         rows="one row per layer, replica and snapshot",

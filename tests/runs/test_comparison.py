@@ -1,4 +1,4 @@
-"""Estimators side by side on the layers of a run, beside the exact rates."""
+"""All estimators on the layers of a run, compared with the exact rates."""
 
 import json
 import math
@@ -55,7 +55,7 @@ def test_the_exact_rate_is_the_truth_of_the_layer(made):
     assert ksg["off_nats"] == pytest.approx(ksg["value_nats"] - ksg["truth_nats"])
     others = rows[rows["layer"] != "hidden2.echo"]
     assert others["truth_nats"].isna().all()
-    # what is of another channel, or of the mean path, is held against nothing
+    # numbers of another channel, or of the mean path, are compared with nothing
     own = rows[rows["layer"] == "hidden2.echo"]
     assert own.loc[own["path"].eq("noise-off"), "truth_nats"].isna().all()
     assert own.loc[own["channel"].str.startswith("gaussian noise of"), "truth_nats"].isna().all()
@@ -86,7 +86,7 @@ def test_a_rate_that_is_a_bound_is_no_truth():
 
 
 def test_a_rate_is_the_truth_of_its_own_snapshot_alone():
-    """Four snapshots that share an epoch, each of them with rate k, and ksg reads k + 0.5."""
+    """Of four snapshots that share an epoch, snapshot k has the rate k, and ksg gives k + 0.5."""
     places = [{}, {"run": "s"}, {"probe": "test"}, {"step": 7}]
     frame = pd.DataFrame(
         [of | place | {"value_nats": k + add} for k, place in enumerate(places) for of, add in ((RATE, 0), (ROW, 0.5))]
@@ -96,7 +96,7 @@ def test_a_rate_is_the_truth_of_its_own_snapshot_alone():
     ksg = rows[rows["estimator"] == "ksg"]
     assert list(ksg["truth_nats"]) == [0, 1, 2, 3]
     assert set(ksg["off_nats"]) == {0.5}
-    # a rate that one snapshot lacks, or has as a bound, is that of no other
+    # a snapshot that has no rate, or only a bound, does not take the rate of another
     frame.loc[frame["estimator"].eq("echo") & frame["probe"].eq("test"), "standing"] = "upper"
     some = compared(frame[~((frame["estimator"] == "echo") & (frame["run"] == "s"))])
     assert list(some.loc[some["estimator"] == "ksg", "truth_nats"].isna()) == [False, True, True, False]
@@ -131,7 +131,7 @@ def test_layers_without_a_truth_show_how_the_value_moves(made):
 
 
 def test_the_first_replicas_and_some_snapshots_are_those_of_the_run(run, tmp_path):
-    """Measured alone, replica 0 gives to the last bit what it gave in the run."""
+    """Measured alone, replica 0 has the same numbers as in the run, to the last bit."""
     made = measure_run(run.path, tmp_path / "one", replicas=1, snapshots=2, progress=False)
     frame, whole = made.read("measurements"), run.read("measurements")
     assert set(frame["epoch"]) == {0, 60}

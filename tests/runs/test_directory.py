@@ -51,7 +51,7 @@ def run(tmp_path):
 
 
 def start(code, *arguments):
-    """Python in another process, which prints a line when it is ready."""
+    """Start Python in another process, which prints a line when it is ready."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     child = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True, env=environment
@@ -394,7 +394,7 @@ def test_cut_leaves_the_earlier_rows_alone(run):
         run.append({"measurements": [row(epoch, 0.1 * epoch), row(epoch, 0.2 * epoch, params='a, "b"')]})
         run.append({"metrics": [metric(epoch)]})
     path, other = run.path / "measurements.csv", run.path / "certificates.csv"
-    # as no writer of ours would write it, and yet to be kept to the byte
+    # no writer of ours would write this, and yet it must be kept to the byte
     odd = path.read_bytes().replace(b",0.1,", b",1.0E-01,")
     assert odd != path.read_bytes()
     path.write_bytes(odd)

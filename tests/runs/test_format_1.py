@@ -1,7 +1,8 @@
 """Runs that an earlier version wrote (format 1) are read, plotted and measured, and not resumed.
 
-The two folders in fixtures/format_1 were written by the last version of that format: a ReLU network with an Echo layer,
-two replicas and the baselines of matrix Renyi information, and a tanh network with a tap.
+The two folders in fixtures/format_1 were written by the last version of that format. They hold a
+ReLU network with an Echo layer, two replicas and the baselines of matrix Renyi information, and a
+tanh network with a tap.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def test_it_is_measured(old, tmp_path):
     both = before.merge(again, on=key, suffixes=("", "_again"))
     both = both[both["estimator"].isin(["kde", "binning"])]
     assert len(both) >= 10
-    # float32 products end elsewhere on another processor
+    # products in float32 are rounded differently on another processor
     assert both["value_nats"].tolist() == pytest.approx(both["value_nats_again"].tolist(), rel=1e-5, abs=1e-5)
     assert made.format == 2
 
@@ -98,7 +99,7 @@ def test_resuming_it_is_refused_and_says_what_to_do(old):
 
 
 def test_a_sweep_over_it_is_refused_with_the_same_message(old):
-    """Also where the settings are the same, for they have other names there."""
+    """This holds although the settings are the same under other names."""
     settings = ip.Settings.fromdict(json.loads((old / "config.json").read_text())["settings"])
     before = {file: file.read_bytes() for file in old.rglob("*") if file.is_file()}
     for processes in (1, 2):

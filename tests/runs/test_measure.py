@@ -1,4 +1,4 @@
-"""Measuring what exists: a run again, saved activations, any model; and what is refused."""
+"""Measuring a run again, saved activations and any model, and the messages for bad input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of a run: types, ranges, presets and the words of their errors."""
+"""The settings of a run: types, ranges, presets and error messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infoplane.runs.settings import FIELDS, INIT_NAMES, PRESETS, Settings, echo_
 
 def test_the_published_schedules():
     saxe = snapshot_epochs("saxe", 10_000)
-    # ibsgd: 211 of the epochs 0 ... 9999, and ours also looks at the end
+    # ibsgd takes 211 of the epochs 0 ... 9999, and we also take the last one
     assert len([e for e in saxe if e < 10_000]) == 211
     assert saxe[:21] == [*range(20), 20]
     tishby = snapshot_epochs("tishby", 8000)
@@ -122,7 +122,7 @@ WRONG = ["x y z", {}, [None], (None,), object, Odd(), 1.5j, b"x", {1}, [[]], flo
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_values_of_another_type_are_refused_in_our_words(name):
-    """Some of these values are fine for some settings; all others end in our error, which names the setting."""
+    """Each value is accepted, or refused with an InfoplaneError that names the setting."""
     errors = []
     for value in WRONG:
         try:

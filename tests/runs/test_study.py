@@ -1,4 +1,4 @@
-"""Studies are found, listed and run, installed or in a checkout."""
+"""Studies are found, listed and run, in a checkout and in an installed package."""
 
 import ast
 import os

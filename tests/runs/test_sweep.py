@@ -1,4 +1,4 @@
-"""Several settings trained side by side give what each gives alone."""
+"""Settings that are trained side by side give the same numbers as each of them alone."""
 
 import json
 import subprocess
@@ -75,7 +75,7 @@ def test_the_message_of_a_run_that_fails_is_passed_on(tmp_path):
 
 
 def test_a_process_ends_with_the_one_that_started_it(tmp_path):
-    """And leaves a run that can be gone on with."""
+    """The run that it leaves can be resumed."""
     settings = of("tanh", epochs=100_000, snapshots="0")
     job = {"settings": settings.asdict(), "out": str(tmp_path / "run"), "resume": False}
     process = subprocess.Popen([sys.executable, "-m", "infoplane.runs.sweep"], stdin=subprocess.PIPE)

@@ -1,4 +1,4 @@
-"""Training with Echo taps: the network does not feel them, and what they say is recorded."""
+"""Echo taps do not affect the training of the network, and their numbers are recorded."""
 
 import pandas as pd
 import pytest

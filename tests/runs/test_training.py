@@ -1,4 +1,4 @@
-"""Training: repeatable, replica by replica; killed and resumed, the same to the last bit."""
+"""Training is repeatable for every replica, and a resumed run ends equal to the last bit."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_split_divides_the_points():
         assert len(train_rows) == round(0.3 * 4096)
     ordered = Training.start(Settings(replicas=1, ordered=True), torch.device("cpu")).task
     assert ordered.train[0].tolist() == list(range(round(0.8 * 4096)))
-    # PLANE.md: the first 80 % in counting order have p(y=1) = .437, the rest .836
+    # the first 80 % in counting order have p(y=1) = .437, and the rest .836
     assert ordered.y[ordered.train[0]].double().mean() == pytest.approx(0.437, abs=1e-3)
     assert ordered.y[ordered.test[0]].double().mean() == pytest.approx(0.836, abs=1e-3)
 
@@ -118,7 +118,7 @@ def test_evaluation_without_noise_is_the_plain_network(seeded):
 
 
 def test_evaluation_tells_noisy_from_noise_free():
-    """The noise-free path is z = f + s mu, mu = E f / (1 - E s) over the training points."""
+    """The noise-free path is z = f + s mu, with mu = E f / (1 - E s) over the training points."""
     training = after(Settings(replicas=1, echo_at=(2,), lr=2e-2, beta=0.0, epochs=30), 30)
     model, task = training.model, training.task
     with torch.no_grad():
@@ -173,7 +173,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def contents(run: Path) -> dict[str, bytes]:
-    """Every table without the name of its run, and the final weights."""
+    """Return every table without the name of its run, and the final weights."""
     out = {p.name: p.read_bytes().replace(run.name.encode(), b"RUN") for p in run.glob("*.csv")}
     state = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
     for part in ("model",):
@@ -182,7 +182,7 @@ def contents(run: Path) -> dict[str, bytes]:
 
 
 def test_a_run_that_is_killed_and_resumed_ends_bit_equal(tmp_path):
-    """Real kills (SIGKILL), at moments that are not chosen."""
+    """The run is really killed (SIGKILL), at arbitrary moments."""
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     other = subprocess.Popen(command("--out", str(whole), *OPTIONS), env=env)
@@ -214,7 +214,7 @@ def test_a_run_that_is_killed_and_resumed_ends_bit_equal(tmp_path):
 
 @pytest.mark.parametrize("left", [1.0, 0.9, 0.6])
 def test_rows_of_the_second_pass_are_neither_lost_nor_doubled(left, tmp_path):
-    """Killed after, or in the middle of, writing what is measured over the range of the whole run."""
+    """The run is killed after or while it writes the numbers of its second pass."""
     settings = Settings(epochs=2, replicas=2, echo_at=(2,), estimators=("binning", "binning:bins=30,range=run"))
     run = train(settings, str(tmp_path / "run"), progress=False)
     table = run.path / "measurements.csv"
@@ -275,10 +275,10 @@ def test_devices_that_are_not_there_are_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ["tanh", "relu", "linear"])
 def test_the_defaults_do_not_collapse_and_stay_inside_the_margin(activation, tmp_path):
-    """20 seeds each: no rate near the floor, all inside the margin of every ceiling, and the task learned.
+    """For 20 seeds no rate is near the floor or outside the margin, and the task is learned.
 
-    tanh and linear rates are all exact. In some ReLU networks codes repeat at 0, and part of the rate is too fine
-    to be seen.
+    Rates of tanh and linear networks are all exact. In some ReLU networks codes repeat at 0, and
+    part of the rate is too fine to be seen.
     """
     settings = Settings(activation=activation, echo_at=(2, 4), replicas=20, snapshots="0", estimators=("binning",))
     run = train(settings, str(tmp_path / activation), progress=False)
