@@ -1,4 +1,4 @@
-"""Every replica a dot where its numbers are, at each epoch; axes that stay; files that are the same each time."""
+"""Films: one dot per replica at its numbers, axes that stay, and the same files each time."""
 
 import base64
 import io
