@@ -176,9 +176,8 @@ def _limit(condition: Condition, own: pd.DataFrame, unit: str) -> float:
     """Return the limit of a condition for one layer, in the units of its axis."""
     if condition.column == "tail_nats":
         return LIMITS["tail_nats"] / UNITS[unit]
-    above = (
-        condition.column == "bank_shift" and own["repeat"].isna().all()
-    )  # codes are passed twice only in a first layer
+    # codes are passed twice only in a first layer
+    above = condition.column == "bank_shift" and own["repeat"].isna().all()
     return LIMITS["bank_shift_above" if above else condition.column]
 
 
