@@ -601,7 +601,7 @@ def test_what_the_plane_alone_refuses(frame):
         plane(frame, y="I(T;Z)")
     with pytest.raises(InfoplaneError, match=r"Unknown side 'low'. Did you mean 'lower'\? Known: mid, lower, upper"):
         plane(frame, side="low")
-    with pytest.raises(InfoplaneError, match=r"No estimator has both I\(X;T\) and I\(Z;Y\) of one layer"):
+    with pytest.raises(InfoplaneError, match=r"No estimator has both I\(X;T\) and I\(Z;Y\) of the same layer"):
         plane(frame[frame.quantity != "I(Z;X)"], y="I(Z;Y)")
     with pytest.raises(InfoplaneError, match=r"holds neither rates of Echo layers nor I\(X;T\)"):
         rates(frame[frame.quantity == "I(T;Y)"])
