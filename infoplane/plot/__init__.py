@@ -1,4 +1,4 @@
-"""Frames in, figures out. Never sees torch.
+"""Frames in, figures out; nothing here loads torch.
 
 from infoplane import plot
 plot.save(plot.plane(frame), "plane.pdf")

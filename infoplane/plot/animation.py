@@ -1,4 +1,4 @@
-"""The information plane with every replica as a dot: a few epochs side by side, or a film."""
+"""The information plane with one dot per replica: some epochs side by side, or a film."""
 
 from __future__ import annotations
 
@@ -35,16 +35,39 @@ __all__ = ["FILMS", "Film", "animate", "dots", "film"]
 #: the formats of a film
 FILMS = ("gif", "html")
 _DPI = 120
-#: milliseconds a picture is shown, and the last one of a GIF
+#: the time for which a picture and the last one of a GIF are shown, in milliseconds
 _PAUSE, _REST = 160, 2000
 _NONE = pd.DataFrame(columns=["value_x", "value_y", "standing_x", "warned_x", "warned_y"])
-#: how many shades of each layer's colour, and of grey, a picture has at the most
+#: the most shades of each layer's colour, and of grey, in a picture
 _SHADES = 24
 
 
 @dataclass(frozen=True)
 class Film:
-    """A figure whose dots can be set to an epoch with `at(epoch)`; `save` writes all epochs."""
+    """A figure whose dots move from epoch to epoch, made by `film`.
+
+    Args:
+        figure: The figure, set to the last epoch at first.
+        epochs: The epochs of the pictures, ascending.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> import infoplane as ip
+        >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh())
+        >>> recorder = ip.Recorder(model, (x, (x[:, 0] > 0).long()), estimators=["binning"])
+        >>> tables = [recorder.snapshot(epoch) for epoch in (0, 1)]
+        >>> film = ip.plot.film(recorder.frame())
+        >>> film.epochs
+        (0, 1)
+        >>> film.at(0).axes[0].get_title(loc="left").splitlines()[-1]
+        'epoch 0'
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     film.save(Path(folder) / "plane.gif").name
+        'plane.gif'
+    """
 
     figure: Figure
     epochs: tuple[int, ...]
@@ -52,18 +75,24 @@ class Film:
     _colors: tuple[Any, ...]
 
     def at(self, epoch: int) -> Figure:
-        """Set the figure to the last recorded epoch that is not later, and return it."""
+        """Set the figure to the last recorded epoch up to `epoch`, and return it."""
         for each in self._dots:
             each.at(epoch)
         return self.figure
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write a GIF, or an HTML page with a slider, by the ending of `path`.
+        """Write a GIF or an HTML page with a slider, depending on the ending of `path`.
 
-        The same film gives the same bytes each time, and the page needs nothing else.
+        The same film gives the same bytes each time. The page needs no other file and no network.
+
+        Args:
+            path: The file, ending in .gif or .html.
+
+        Returns:
+            The path.
 
         Raises:
-            InfoplaneError: The ending is another one, or the file cannot be written.
+            InfoplaneError: If the file has another ending or cannot be written.
         """
         path = Path(path)
         kind = choose(path.suffix.removeprefix(".").lower(), FILMS, "format of an animation")
@@ -79,7 +108,7 @@ class Film:
         return path
 
     def _pictures(self) -> list[Image.Image]:
-        """One picture per epoch, all in shades of grey and of the colours of the layers."""
+        """Return one picture per epoch, in shades of grey and of the colours of the layers."""
         canvas: Any = FigureCanvasAgg(self.figure)
         dpi, engine = self.figure.dpi, self.figure.get_layout_engine()
         self.figure.set_dpi(_DPI)
@@ -94,7 +123,7 @@ class Film:
             self.figure.set_dpi(dpi)
             self.figure.set_layout_engine(engine)
         pure = np.array([(0.0, 0.0, 0.0), *(color[:3] for color in self._colors)])
-        # short of white, which Pillow, searching in steps of 8, would take for a pale shade
+        # not up to white: Pillow searches in steps of 8 and would take white for a pale shade
         pale = np.linspace(0.0, 0.85, min(_SHADES, 255 // len(pure)))[:, None, None]
         shades = np.concatenate([(pale + (1 - pale) * pure).reshape(-1, 3), np.ones((1, 3))])
         palette = Image.new("P", (1, 1))
@@ -103,9 +132,15 @@ class Film:
 
 
 class _Dots:
-    """The dots of one panel, a collection for each layer, filled as `style.fill_of` says.
+    """The dots of one panel, with one collection per layer, filled as `style.fill_of` says.
 
-    The limits of the panel hold the dots of all epochs. name: its title, above the epoch.
+    The limits of the panel hold the dots of all epochs.
+
+    Args:
+        ax: The panel.
+        both: The points of all epochs, as in `plane.panels_of`.
+        colors: The colour of each layer.
+        name: The title of the panel; the epoch stands below it.
     """
 
     def __init__(self, ax: Axes, both: pd.DataFrame, colors: dict[str, Any], name: str) -> None:
@@ -147,27 +182,40 @@ def film(
     side: str = "mid",
     pictures: int = 100,
 ) -> Film:
-    """Make a film of the information plane, one picture per epoch.
+    """Make a film of the information plane, with one picture per epoch.
 
-    Every replica is a dot, its colour the layer: filled where the number along x is exact, pale
-    where it is a bound or an estimate, hollow where either number has a warning. There is a panel
-    for each run and estimator. The axes hold all epochs and stay; dashed lines are the largest
-    ceilings.
+    Every replica is a dot in the colour of its layer. A dot is filled if the number along x is
+    exact, pale if it is a bound or an estimate, and hollow if either number has a warning. There is
+    one panel per run and estimator. The axes cover all epochs and stay the same. Dashed lines are
+    the largest ceilings.
 
     Args:
         frame: Measurements (`records.COLUMNS`, in nats).
-        estimator: As in `plane`, like the next six.
-        x: The quantity along x.
-        y: The quantity along y.
+        estimator: The estimator to draw; by default all, each with a panel of its own.
+        x: The quantity along x; for Echo layers, I(X;T) stands for I(Z;X).
+        y: The quantity along y; for Echo layers, I(T;Y) stands for I(Z;Y).
         unit: "bits" or "nats".
-        layers: Names of layers; default: all.
-        epochs: Default: all.
-        side: The dot of a bracket: "mid", "lower" or "upper".
-        pictures: The largest number of pictures; of more epochs, so many evenly chosen ones are
-            shown.
+        layers: The names of the layers to draw; all by default.
+        epochs: The epochs to show; all by default.
+        side: The value that stands for a bracket: "mid", "lower" or "upper".
+        pictures: The largest number of pictures. If there are more epochs, this many evenly spaced
+            ones are shown.
+
+    Returns:
+        The film, set to its last epoch.
 
     Raises:
-        InfoplaneError: The frame does not hold what was asked for.
+        InfoplaneError: If the frame does not hold what was asked for, or `pictures` is below 2.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh())
+        >>> recorder = ip.Recorder(model, (x, (x[:, 0] > 0).long()), estimators=["binning"])
+        >>> tables = [recorder.snapshot(epoch) for epoch in range(5)]
+        >>> ip.plot.film(recorder.frame(), pictures=3).epochs
+        (0, 2, 4)
     """
     if pictures < 2:
         raise InfoplaneError(f"film: pictures={pictures}; expected at least 2.")
@@ -192,15 +240,33 @@ def film(
 
 
 def animate(frame: pd.DataFrame, path: str | os.PathLike[str], **options: Any) -> Path:
-    """Write the film of a frame to a .gif or .html file; HTML has a slider over the epochs.
+    """Write the film of a frame to a .gif file, or to an .html file with a slider.
 
     Args:
         frame: Measurements (`records.COLUMNS`, in nats).
         path: The file.
-        options: Those of `film`.
+        options: The options of `film`.
+
+    Returns:
+        The path.
+
+    Raises:
+        InfoplaneError: If the file has another ending or cannot be written, or the frame does not
+            hold what was asked for.
 
     Example:
-        ip.plot.animate(frame, "plane.html", estimator="binning")
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> import infoplane as ip
+        >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh())
+        >>> recorder = ip.Recorder(model, (x, (x[:, 0] > 0).long()), estimators=["binning"])
+        >>> tables = [recorder.snapshot(epoch) for epoch in (0, 1)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     page = ip.plot.animate(recorder.frame(), Path(folder) / "plane.html")
+        ...     page.read_text().splitlines()[0]
+        '<!doctype html>'
     """
     choose(Path(path).suffix.removeprefix(".").lower(), FILMS, "format of an animation")
     made = film(frame, **options)
@@ -221,20 +287,37 @@ def dots(
     layers: Iterable[str] | None = None,
     side: str = "mid",
 ) -> Figure:
-    """Draw planes side by side as in `film`, a panel per epoch and a row per run.
+    """Draw the planes of some epochs side by side, with one dot per replica as in `film`.
+
+    There is one panel per epoch, and one row of panels per run.
 
     Args:
         frame: Measurements (`records.COLUMNS`, in nats).
-        epochs: Default: the first, the middle and the last.
-        estimator: The estimator to draw; one must be chosen where there are several.
-        x: The quantity along x.
-        y: The quantity along y.
+        epochs: The epochs to draw; by default the first, the middle and the last.
+        estimator: The estimator to draw; it must be given if there are several.
+        x: The quantity along x; for Echo layers, I(X;T) stands for I(Z;X).
+        y: The quantity along y; for Echo layers, I(T;Y) stands for I(Z;Y).
         unit: "bits" or "nats".
-        layers: Names of layers; default: all.
-        side: The dot of a bracket: "mid", "lower" or "upper".
+        layers: The names of the layers to draw; all by default.
+        side: The value that stands for a bracket: "mid", "lower" or "upper".
+
+    Returns:
+        The figure.
 
     Raises:
-        InfoplaneError: The frame does not hold what was asked for, or there are several estimators.
+        InfoplaneError: If the frame does not hold what was asked for, or has several estimators
+            and none is chosen.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh())
+        >>> recorder = ip.Recorder(model, (x, (x[:, 0] > 0).long()), estimators=["binning"])
+        >>> tables = [recorder.snapshot(epoch) for epoch in (0, 1, 2)]
+        >>> figure = ip.plot.dots(recorder.frame(), epochs=(0, 2))
+        >>> [ax.get_title(loc="left").splitlines()[-1] for ax in figure.axes]
+        ['epoch 0', 'epoch 2']
 
     References:
         Shwartz-Ziv & Tishby, Opening the black box of deep neural networks via information, 2017,
@@ -244,7 +327,9 @@ def dots(
     panels = panels_of(table, x, y)
     names = list(dict.fromkeys(name for _, name in panels))
     if len(names) > 1:
-        raise InfoplaneError(f"There are {len(names)} estimators to draw; choose estimator= ({', '.join(names)}).")
+        raise InfoplaneError(
+            f"There are {len(names)} estimators to draw; choose one with estimator= ({', '.join(names)})."
+        )
     runs = [run for run, _ in panels]
     there = sorted(set(table["epoch"]))
     shown = list(epochs) if epochs is not None else sorted({there[0], there[len(there) // 2], there[-1]})
@@ -276,13 +361,14 @@ def _table(
 
 def _finish(axes: Iterable[Axes], panels: Iterable[pd.DataFrame], unit: str) -> None:
     axes = list(axes)
-    for ax, both in zip(axes, panels, strict=True):  # last, for it fixes the limits that the panels share
+    # last, because it fixes the limits that the panels share
+    for ax, both in zip(axes, panels, strict=True):
         label_axes(ax, both, unit)
     label_once(axes)
 
 
 def _standings(both: pd.DataFrame) -> list[tuple[str, bool]]:
-    """The standing along x of each point, and whether either of its numbers is warned."""
+    """Return the standing of each point along x, and whether either of its numbers is warned."""
     warned = both["warned_x"].astype(bool) | both["warned_y"].astype(bool)
     return list(zip(both["standing_x"], warned, strict=True))
 
@@ -290,7 +376,7 @@ def _standings(both: pd.DataFrame) -> list[tuple[str, bool]]:
 def _legend(panels: Iterable[pd.DataFrame], colors: dict[str, Any], counts: Sequence[int]) -> Legend:
     every = pd.concat(list(panels), ignore_index=True)
     legend = Legend().names(colors, set(every["layer"]), markers=dict.fromkeys(colors, "o"))
-    # a dot is too small for a dot in it
+    # the dots are too small for the mark of an exact number with a warning, a dot in a circle
     drawn = [(standing if not warned else "upper", warned) for standing, warned in _standings(every)]
     exact = every.loc[every["standing_x"] == "exact", "quantity_x"]
     legend.standings(drawn, ", ".join(map(symbol, dict.fromkeys(exact))), arrows="")
@@ -339,7 +425,7 @@ show();
 
 
 def _page(pictures: Sequence[Image.Image], epochs: Sequence[int]) -> str:
-    """A page with a slider that holds its pictures: it needs no other file and no network."""
+    """Return a page with a slider and its pictures; it needs no other file and no network."""
     coded = []
     for picture in pictures:
         buffer = io.BytesIO()

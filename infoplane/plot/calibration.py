@@ -1,7 +1,8 @@
-"""How far each estimator can be trusted: its numbers against the truth, and its errors."""
+"""How far each estimator can be trusted: its numbers and its errors against the truth."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -20,34 +21,47 @@ from .style import LOOK, count_axis, estimator_colors, line_of, marks, name_colo
 
 __all__ = ["calibration", "calibration_errors"]
 
-#: below this a scale of truths is linear, nats
+#: below this value the scales of the truths are linear; in nats
 _LINEAR = 0.5
-#: verdicts of numbers that are off and say nothing of it
+#: the verdicts of numbers that are wrong without a warning
 _SILENT = ("UNWARNED", "WRONG")
+#: the columns that identify a line of `calibration_errors`
+_LINE = ["estimator", "side", "standing"]
 
 
 def calibration(frame: pd.DataFrame, *, unit: str = "nats", quantity: str = "I(X;T)") -> Figure:
-    """Draw each number against the truth of its law, a panel per estimator.
+    """Draw each number against the truth of its law, with one panel per estimator.
 
-    The colour is the family of channels. A mark is filled where the number is exact, pale where it
-    is a bound or an estimate, and hollow where it has a warning that it may be off; an arrow points
-    from a bound to where the truth may be. The band is 10 % to either side.
+    The colour is the family of channels. A mark is filled if the number is exact, pale if it is a
+    bound or an estimate, and hollow if it has a warning that it may be wrong. An arrow points from
+    a bound to where the truth may be. The grey band is 10 % of the truth to either side.
 
     Args:
-        frame: What `infoplane.calibration.calibrate` gave.
+        frame: A table that `infoplane.calibration.calibrate` returned.
         unit: "bits" or "nats".
-        quantity: "I(X;T)", for all information about the input, or "I(T;Y)", for that about the
-            label.
+        quantity: "I(X;T)" for all information about the input, or "I(T;Y)" for all information
+            about the label.
+
+    Returns:
+        The figure.
 
     Raises:
-        InfoplaneError: No number has a truth.
+        InfoplaneError: If no number of that quantity has a known truth.
+
+    Example:
+        >>> import infoplane as ip
+        >>> options = {"seeds": 1, "processes": 1, "progress": False}
+        >>> frame = ip.calibration.calibrate(only=["quantised"], **options)
+        >>> figure = ip.plot.calibration(frame, quantity="I(T;Y)")
+        >>> [ax.get_title(loc="left") for ax in figure.axes]
+        ['counting', 'binning (1 of 2 unwarned)', 'decoder']
     """
     size = UNITS[choose(unit, UNITS, "unit")]
     known = frame[frame["verdict"].ne("") & frame["value_nats"].notna()]
     labels = known["quantity"].isin(LABEL)
     known = known[labels if quantity in LABEL else ~labels]
     if known.empty:
-        raise InfoplaneError(f"The frame holds no number of {quantity} whose truth is known.")
+        raise InfoplaneError(f"The frame holds no number of {quantity} with a known truth.")
     off = known["verdict"].eq("warned") | (warned(known["warnings"]) & known["standing"].ne("exact"))
     known = known.assign(warned=off, value=known["value_nats"] / size, truth=known["truth_nats"] / size)
     colors = name_colors(frame["family"])
@@ -80,18 +94,29 @@ def calibration(frame: pd.DataFrame, *, unit: str = "nats", quantity: str = "I(X
 def calibration_errors(frame: pd.DataFrame, *, unit: str = "nats", channel: str = "tanh neurons, s = 0.3") -> Figure:
     """Draw the error of each estimator on one kind of channel, as a share of the truth.
 
-    The error stands against the number of units D, and against the number of points N in a panel
-    for each D of which there are several N. Lines are means over seeds with one standard deviation,
-    dashed for bounds, whose marks have an arrow to where the truth may be; marks are hollow where a
-    number has a warning.
+    The first panel shows the error against the number of units D. Each D that has several numbers
+    of points N has a further panel, which shows the error against N. Lines are means over seeds,
+    with one standard deviation as error bars. The lines of bounds are dashed, and their marks have
+    an arrow to where the truth may be. Marks are hollow if a number has a warning.
 
     Args:
-        frame: What `infoplane.calibration.calibrate` gave.
-        unit: "bits" or "nats"; the shares are the same.
+        frame: A table that `infoplane.calibration.calibrate` returned.
+        unit: "bits" or "nats"; the shares are the same in both.
         channel: The name of the channel.
 
+    Returns:
+        The figure.
+
     Raises:
-        InfoplaneError: The frame does not hold the channel.
+        InfoplaneError: If the frame does not hold the channel.
+
+    Example:
+        >>> import infoplane as ip
+        >>> options = {"seeds": 1, "processes": 1, "progress": False}
+        >>> frame = ip.calibration.calibrate(only=["quantised"], **options)
+        >>> figure = ip.plot.calibration_errors(frame, channel="4-bit tanh net of 12 bits")
+        >>> figure.axes[0].get_xlabel()
+        'units D'
     """
     choose(unit, UNITS, "unit")
     own = frame[(frame["channel_name"] == channel) & frame["verdict"].ne("") & frame["value_nats"].notna()]
@@ -110,8 +135,7 @@ def calibration_errors(frame: pd.DataFrame, *, unit: str = "nats", channel: str 
         ),
     ]  # fmt: skip
     colors = estimator_colors(own["estimator"])
-    keys = ["estimator", "side", "standing"]
-    lines = list(own[keys].drop_duplicates().itertuples(index=False, name=None))
+    lines = list(own[_LINE].drop_duplicates().itertuples(index=False, name=None))
     legend = Legend()
     for name, side, standing in lines:
         called = f"{name}, {side}" if side else name
@@ -120,35 +144,42 @@ def calibration_errors(frame: pd.DataFrame, *, unit: str = "nats", channel: str 
     with matplotlib.rc_context(LOOK):
         fig, axes = page([2.6], len(panels), legend, sharey=True)
         for (title, x, points), ax in zip(panels, axes[0], strict=True):
-            ax.axhspan(-10, 10, color="0.92", linewidth=0, zorder=0)
-            ax.axhline(0, color="0.35", linewidth=0.7, zorder=1)
-            found = dict(list(points.groupby(keys)))
-            for at, line in enumerate(lines):
-                if line not in found:
-                    continue
-                by = found[line].groupby(x)
-                mean, spread = by["share"].mean(), by["share"].std().fillna(0.0)
-                shift = 1.0 + 0.02 * (at - len(lines) / 2)  # so that what is equal can be told apart
-                name, _, standing = line
-                ax.errorbar(
-                    mean.index * shift, mean, spread, color=colors[name], linestyle=line_of(standing),
-                    linewidth=0.9, elinewidth=0.6,
-                )  # fmt: skip
-                marks(ax, mean.index * shift, mean, colors[name], standing, by["warned"].any(), size=3.6, label=name)
-            count_axis(ax, points[x].unique())
+            _errors(ax, points, x, lines, colors)
             ax.set_title(title, loc="left", fontsize=6.8)
             ax.set_xlabel("units D" if x == "dimension" else "points N")
             ax.set_ylabel(f"error [% of the truth], {channel}", fontsize=7)
-            ax.set_yscale("symlog", linthresh=10)
-            ax.yaxis.set_major_locator(FixedLocator([-100, -50, -20, -10, 0, 10, 20, 50, 100, 200, 500]))
-            ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-            ax.yaxis.set_minor_locator(NullLocator())
         label_once(axes[0])
     return fig
 
 
+def _errors(
+    ax: Axes, points: pd.DataFrame, x: str, lines: Sequence[tuple[str, str, str]], colors: dict[Any, Any]
+) -> None:
+    """Draw the errors of the numbers `points` against the column `x`, with one line per number."""
+    ax.axhspan(-10, 10, color="0.92", linewidth=0, zorder=0)
+    ax.axhline(0, color="0.35", linewidth=0.7, zorder=1)
+    found = dict(list(points.groupby(_LINE)))
+    for at, line in enumerate(lines):
+        if line not in found:
+            continue
+        by = found[line].groupby(x)
+        mean, spread = by["share"].mean(), by["share"].std().fillna(0.0)
+        shift = 1.0 + 0.02 * (at - len(lines) / 2)  # so that equal values can be told apart
+        name, _, standing = line
+        ax.errorbar(
+            mean.index * shift, mean, spread, color=colors[name], linestyle=line_of(standing),
+            linewidth=0.9, elinewidth=0.6,
+        )  # fmt: skip
+        marks(ax, mean.index * shift, mean, colors[name], standing, by["warned"].any(), size=3.6, label=name)
+    count_axis(ax, points[x].unique())
+    ax.set_yscale("symlog", linthresh=10)
+    ax.yaxis.set_major_locator(FixedLocator([-100, -50, -20, -10, 0, 10, 20, 50, 100, 200, 500]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
 def _scale(ax: Axes, low: float, top: float, size: float) -> None:
-    """Linear below _LINEAR and logarithmic above, the same along both axes."""
+    """Make both axes linear below _LINEAR and logarithmic above."""
     ticks = [t for t in (-100, -10, -1, 0, 1, 10, 100) if low <= t <= top]
     for axis, limit in (("x", ax.set_xlim), ("y", ax.set_ylim)):
         scale: Any = getattr(ax, f"set_{axis}scale")

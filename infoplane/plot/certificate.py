@@ -1,4 +1,4 @@
-"""The conditions of certificates against epoch: why a rate is exact, or is not."""
+"""The conditions of certificates against epoch: why a rate is exact or is not."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Condition(NamedTuple):
     """A value of a certificate that has a limit.
 
     Args:
-        column: Its column.
+        column: The column of the value.
         label: The label of its axis.
-        above: Whether it holds above the limit, and not below.
+        above: Whether the condition holds above the limit rather than below it.
         log: Whether the axis is logarithmic.
-        verdict: The column of the verdict on this value alone, where there is one.
+        verdict: The column of the verdict on this value alone; "" if there is none.
     """
 
     column: str
@@ -53,13 +53,13 @@ CONDITIONS = (
     Condition("bank_shift", "bank shift\n[s.d. or s.e.]", log=True, verdict="bank_ok"),
     Condition("repeat", "repeat", log=True, verdict="deterministic_ok"),
 )
-#: the rows of the strip, from the top: a column of verdicts, and its name
+#: the rows of a strip from the top: the column of each verdict, and its name
 VERDICTS = {"exact": "exact"} | {
     f"{name}_ok": name
     for name in ("margin", "resolution", "independent", "tail", "references", "bank", "deterministic", "law")
 }
-#: a verdict says nothing where this value is NaN: the limit does not apply to the layer, or the rate
-#: had failed already
+#: the value that a verdict depends on; where it is NaN, the verdict was not asked for, because the
+#: limit does not apply to the layer or the rate had failed before
 _ASKED_BY = {
     "resolution_ok": "seen",
     "independent_ok": "aligned",
@@ -76,24 +76,42 @@ def certificate(
     layers: Iterable[str] | None = None,
     epochs: Iterable[int] | None = None,
 ) -> Figure:
-    """Draw the conditions of exactness against epoch, a column per Echo layer.
+    """Draw the conditions for an exact rate against epoch, with one column per Echo layer.
 
-    A column is the first Echo layer of all runs, or the second, and so on. There is a row for each
-    value that has a limit (dashed): the median over replicas, with a band from the least to the
-    largest, in the colour of the run. A mark is filled where the value of every replica passes, and
-    hollow where one does not. Below, a strip for each run says in how many replicas each condition
-    holds: the fuller a cell, the more; hatched where none was asked, because the layer has no such
-    limit or its rate had failed before. A value of which no replica has a number (above zero, on a
-    logarithmic axis) has no row, and is in the strip alone.
+    The first column is for the first Echo layer of every run, the second one for the second, and so
+    on. There is one row per value that has a limit (dashed). It shows the median over replicas in
+    the colour of the run, with a band from the smallest to the largest value. A mark is filled if
+    the value passes in every replica, and hollow if it fails in some replica.
+
+    Below, there is a strip per run. It shows the share of replicas in which each condition holds,
+    as the filled part of a cell. A cell is hatched if the condition was not asked for, because the
+    limit does not apply to the layer or the rate had failed before. A value that is not known in
+    any replica (or is not positive, on a logarithmic axis) has no row and appears in the strip
+    only.
 
     Args:
-        certificates: A frame as certificates.csv is.
-        unit: "bits" or "nats", of the tail.
-        layers: Names of Echo layers; default: all.
-        epochs: Default: all.
+        certificates: The certificates, as in certificates.csv.
+        unit: The unit of the tail: "bits" or "nats".
+        layers: The names of the Echo layers to draw; all by default.
+        epochs: The epochs to draw; all by default.
+
+    Returns:
+        The figure.
 
     Raises:
-        InfoplaneError: The frame does not hold what was asked for.
+        InfoplaneError: If the frame does not hold what was asked for.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh())
+        >>> model = ip.insert_echo(model, after=["1"], example=x[:2])
+        >>> recorder = ip.Recorder(model, x, estimators=[])
+        >>> tables = recorder.snapshot(epoch=0)
+        >>> figure = ip.plot.certificate(recorder.frame("certificates"))
+        >>> figure.axes[0].get_title()
+        'Z1: 1.echo'
     """
     needs(certificates, ("run", "epoch", "replica", "layer", "standing", "value_nats", "seen_nats"), "certificates")
     rows = _judged(certificates, unit)
@@ -136,36 +154,38 @@ def certificate(
 
 
 def _judged(certificates: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """The frame with the share of the rate that is seen; a verdict is NaN where none was asked."""
+    """Add the share of the rate that is seen; a verdict that was not asked for becomes NaN."""
     scale = UNITS[choose(unit, UNITS, "unit")]
-    # of the rate without dead coordinates: the value of every layer that is asked
+    # relative to the value, which is the rate without dead coordinates wherever this is asked for
     seen = certificates["seen_nats"] / certificates["value_nats"].where(certificates["value_nats"] > 0)
     rows = certificates.assign(seen=seen, exact=certificates["standing"] == "exact")
     rows["place"] = echo_places(rows)
     rows["tail_nats"] = rows["tail_nats"] / scale
-    # a first layer's law is that of its references, however few; only there codes are passed twice
+    # The references of a first layer are its law, so their number has no limit. Only in a first
+    # layer are codes passed twice, so that `repeat` is known.
     rows["references"] = rows["references"].where(rows["repeat"].isna())
     for verdict in VERDICTS:
         holds = rows[verdict].astype(float)
-        if verdict in _ASKED_BY:  # what failed was asked
+        if verdict in _ASKED_BY:  # a condition that failed was asked for
             holds = holds.where(rows[_ASKED_BY[verdict]].notna() | (holds == 0.0))
         rows[verdict] = holds
     return rows.reset_index(drop=True)
 
 
 def _limit(condition: Condition, own: pd.DataFrame, unit: str) -> float:
-    """The limit of a condition of one layer, in the units of its axis."""
+    """Return the limit of a condition for one layer, in the units of its axis."""
     if condition.column == "tail_nats":
         return LIMITS["tail_nats"] / UNITS[unit]
-    above = condition.column == "bank_shift" and own["repeat"].isna().all()  # repeated below noise only
+    # codes are passed twice only in a first layer
+    above = condition.column == "bank_shift" and own["repeat"].isna().all()
     return LIMITS["bank_shift_above" if above else condition.column]
 
 
 def _condition(ax: Axes, condition: Condition, own: pd.DataFrame, colors: Colors, unit: str) -> None:
-    """The values of one condition of one layer, and its limit."""
+    """Draw the values of one condition of one layer, and its limit."""
     name, limit = condition.column, _limit(condition, own, unit)
     holds = own[name] >= limit if condition.above else own[name] <= limit
-    if condition.verdict:  # it knows more, such as the sampling error of a share
+    if condition.verdict:  # the verdict also uses other facts, such as the sampling error of a share
         holds = (own[condition.verdict] != 0.0) & (holds if name == "margin" else True)
     drawn = own.assign(holds=holds)[own[name] > (0.0 if condition.log else -np.inf)]
     if condition.log:
@@ -177,7 +197,7 @@ def _condition(ax: Axes, condition: Condition, own: pd.DataFrame, colors: Colors
         value, held = by[name].median(), by["holds"].all()
         band(ax, value.index, by[name].min(), by[name].max(), colors[run])
         ax.plot(value.index, value, color=colors[run], linewidth=0.9, label=f"_{run}")
-        standing = np.where(held, "exact", "upper")  # what fails makes a bound
+        standing = np.where(held, "exact", "upper")  # a condition that fails makes the rate a bound
         marks(ax, value.index, value, colors[run], standing, ~held, along={}, size=2.6, label=str(run))
     if drawn.empty:
         why = "not asked" if own[name].isna().all() else "none above 0"
@@ -188,11 +208,11 @@ def _condition(ax: Axes, condition: Condition, own: pd.DataFrame, colors: Colors
 
 
 def _strip(ax: Axes, own: pd.DataFrame) -> None:
-    """In how many replicas each condition holds: a cell an epoch and condition."""
+    """Draw in what share of replicas each condition holds, one cell per epoch and condition."""
     ax.set_ylim(len(VERDICTS), 0)
     ax.set_yticks(np.arange(len(VERDICTS)) + 0.5, list(VERDICTS.values()), fontsize=6)
     ax.tick_params(axis="y", length=0)
-    if own.empty:  # another run has this layer
+    if own.empty:  # only other runs have this layer
         ax.text(0.5, 0.5, "no such layer", transform=ax.transAxes, ha="center", va="center", size="small")
         return
     by = own.groupby("epoch")
@@ -209,7 +229,7 @@ def _strip(ax: Axes, own: pd.DataFrame) -> None:
 
 
 def _edges(ax: Axes, epochs: list[int]) -> list[float]:
-    """The limits of the cells of epochs: midway between them on the axis of `ax`."""
+    """Return the limits of the cells of epochs, midway between the epochs on the axis of `ax`."""
     transform = ax.xaxis.get_transform()
     at = transform.transform(np.array(epochs, dtype=float))
     low, high = transform.transform(np.array(ax.get_xlim()))

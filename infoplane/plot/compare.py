@@ -1,4 +1,4 @@
-"""All estimators on the layers of one run: beside exact rates, and over sweeps of settings."""
+"""All estimators on the layers of one run: next to exact rates, and over sweeps of settings."""
 
 from __future__ import annotations
 
@@ -20,33 +20,49 @@ from .style import LOOK, RULE, band, ceiling_line, estimator_colors, layer_color
 
 __all__ = ["beside", "sweeps"]
 
-#: warnings that say which number this is, and not that it may be off
+#: warnings that say what a number is about, and not that it may be wrong
 _NO_FLAW = ("noise-off", "sampled-codes", "chain")
 _SWEPT = {"binning": "width of the bins", "kde": "variance of the noise"}
 
 
 def beside(rows: pd.DataFrame, *, unit: str = "bits") -> Figure:
-    """Draw the number of each estimator on each noisy layer, beside the exact rate.
+    """Draw the number of each estimator on each noisy layer next to the exact rate.
 
-    There is a panel per layer, with a line at its exact rate. The numbers say how much the layer
-    holds of the input, or of what it is sent. The colour is the estimator. A mark is filled where
-    the number is exact, pale where it is a bound or an estimate, and hollow where it has a warning;
-    an arrow points from a bound to where the truth is. Bars are two standard errors to either side.
-    Below the name of an estimator stands its channel where that is not the layer's own noise: its
-    number is then not one of the rate.
+    There is one panel per layer, with a line at its exact rate. The numbers are information about
+    the input, or about the code that is sent to the layer. The colour is the estimator. A mark is
+    filled if the number is exact, pale if it is a bound or an estimate, and hollow if it has a
+    warning. An arrow points from a bound to where the truth is. Bars are two standard errors to
+    either side. If a number was measured through another channel than the layer's own noise, the
+    channel stands below the name of the estimator; such a number is not an estimate of the rate.
 
     Args:
-        rows: One snapshot of `infoplane.runs.comparison.compared`.
+        rows: The rows of one snapshot that `infoplane.runs.comparison.compared` returned.
         unit: "bits" or "nats".
 
+    Returns:
+        The figure.
+
     Raises:
-        InfoplaneError: There is no noisy layer.
+        InfoplaneError: If there is no noisy layer.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> from infoplane.runs.comparison import compared
+        >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh())
+        >>> model = ip.insert_echo(model, after=["1"], example=x[:2])
+        >>> recorder = ip.Recorder(model, x, estimators=["ksg"])
+        >>> tables = recorder.snapshot(epoch=0)
+        >>> figure = ip.plot.beside(compared(recorder.frame()))
+        >>> figure.axes[0].get_title(loc="left")
+        '1.echo'
     """
     size = UNITS[choose(unit, UNITS, "unit")]
     noisy = rows[rows["layer"].isin(noisy_layers(rows))]
     own = noisy[~noisy["quantity"].isin(LABEL) & (noisy["path"] != "noise-off") & (noisy["side"] != "null")]
     if own.empty:
-        raise InfoplaneError("The run has no noisy layer, so there is nothing to draw beside one; see the sweeps.")
+        raise InfoplaneError("The run has no noisy layer, so there is no rate to compare with; draw the sweeps.")
     own = own.assign(warned=warned(own["warnings"], _NO_FLAW), value=own["value_nats"] / size)
     layers = layers_of(own)
     known = own[own["value"].notna()]
@@ -69,7 +85,7 @@ def beside(rows: pd.DataFrame, *, unit: str = "bits") -> Figure:
 
 
 def _beside(ax: Axes, here: pd.DataFrame, size: float) -> None:
-    """Draw the numbers of one layer, a row for each estimator, quantity and channel."""
+    """Draw the numbers of one layer, one row per estimator, quantity and channel."""
     colors = estimator_colors(here["estimator"])
     other = here["channel"].map(lambda channel: "" if channel in NOISE else f"\n{channel}")
     names = here["estimator"] + "  " + here["quantity"].map(symbol) + other
@@ -94,21 +110,38 @@ def _beside(ax: Axes, here: pd.DataFrame, size: float) -> None:
 def sweeps(swept: pd.DataFrame, *, unit: str = "bits") -> Figure:
     """Draw I(X;T) of each layer against the width of the bins and the variance of KDE's noise.
 
-    KDE is its upper bound as a line, with a band down to the lower bound. Marks are pale, for none
-    of these numbers is exact, and hollow where there is a warning.
+    The line of KDE is its upper bound, with a band down to the lower bound. Marks are pale, because
+    none of these numbers is exact, and hollow if there is a warning.
 
     Args:
-        swept: One snapshot of `infoplane.runs.comparison.sweep`; noisy layers are left out.
+        swept: The rows of one snapshot that `infoplane.runs.comparison.sweep` returned; noisy
+            layers are left out.
         unit: "bits" or "nats".
 
+    Returns:
+        The figure.
+
     Raises:
-        InfoplaneError: Nothing was swept.
+        InfoplaneError: If nothing was swept.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> from infoplane.runs.comparison import compared, sweep
+        >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh())
+        >>> estimators = ["binning:width=0.1", "binning:width=0.5"]
+        >>> recorder = ip.Recorder(model, x, estimators=estimators)
+        >>> tables = recorder.snapshot(epoch=0)
+        >>> figure = ip.plot.sweeps(sweep(compared(recorder.frame())))
+        >>> figure.axes[0].get_xlabel()
+        'width of the bins'
     """
     size = UNITS[choose(unit, UNITS, "unit")]
     own = swept[swept["side"] != "null"]
     own = own[own["layer"].map(base_layers(own["layer"])) == own["layer"]]
     if own.empty:
-        raise InfoplaneError("Nothing was swept: the frame has no binning or KDE at several settings.")
+        raise InfoplaneError("Nothing was swept: the frame holds neither binning nor KDE at several settings.")
     own = own.assign(warned=warned(own["warnings"], _NO_FLAW), value=own["value_nats"] / size)
     layers = layers_of(own)
     colors, markers = layer_colors(layers), layer_markers(layers)

@@ -1,4 +1,4 @@
-"""Figures as files: the same figure gives the same bytes, and no file is large."""
+"""Write figures to files: the same figure gives the same bytes, and no file is large."""
 
 from __future__ import annotations
 
@@ -19,30 +19,40 @@ from .style import LOOK
 __all__ = ["FORMATS", "LARGEST", "save"]
 
 _METADATA: dict[str, dict[str, None]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+#: the formats of a figure
 FORMATS = tuple(_METADATA)
 #: the size that a file should not exceed, in bytes
 LARGEST = 1_000_000
-#: dots per inch, the next where a file is too large
+#: the resolutions in dots per inch; the next one is tried if a file is too large
 _DPI = (LOOK["savefig.dpi"], 220, 160, 110, 80)
 
 
 def save(fig: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG, PDF or SVG, by the ending of `path`.
+    """Write a figure as PNG, PDF or SVG, depending on the ending of `path`.
 
-    The same figure gives the same bytes at any time. A file of more than 1 MB is made smaller. The
-    marks, lines and bands of a PDF or an SVG become a picture, and its axes and words stay as they
-    are; a PNG gets a palette of 256 colours. Where that is not enough, there are fewer dots per
-    inch.
+    The same figure gives the same bytes at any time. If the file is larger than 1 MB, it is made
+    smaller: the marks, lines and bands of a PDF or an SVG become a picture, while its axes and
+    words stay as they are, and a PNG gets a palette of 256 colours. If that is not enough, the
+    resolution is reduced.
 
     Args:
         fig: The figure.
-        path: The file.
+        path: The file, ending in .png, .pdf or .svg.
 
     Returns:
         The path.
 
     Raises:
-        InfoplaneError: The ending is another one, or the file cannot be written.
+        InfoplaneError: If the file has another ending or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from matplotlib.figure import Figure
+        >>> import infoplane as ip
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     ip.plot.save(Figure(), Path(folder) / "empty.png").name
+        'empty.png'
     """
     path = Path(path)
     kind = choose(path.suffix.removeprefix(".").lower(), FORMATS, "figure format")
@@ -70,7 +80,7 @@ def _written(fig: Figure, kind: str, dpi: float) -> bytes:
 
 
 def _with_palette(data: bytes) -> bytes:
-    """A PNG with the 256 colours that suit it best; white stays white."""
+    """Reduce a PNG to the 256 colours that suit it best; white stays white."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(data)) as picture:
         few = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
@@ -80,7 +90,7 @@ def _with_palette(data: bytes) -> bytes:
 
 @contextmanager
 def _rasterised(fig: Figure) -> Iterator[None]:
-    """Let all data of a figure be drawn as a picture within the block."""
+    """Draw all data of a figure as a picture within the block."""
     data = [artist for ax in fig.axes for artist in (*ax.lines, *ax.collections, *ax.patches)]
     before = [artist.get_rasterized() for artist in data]
     try:

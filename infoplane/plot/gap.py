@@ -1,4 +1,4 @@
-"""The generalisation gap against information, one point a replica."""
+"""The generalisation gap against information, with one point per replica."""
 
 from __future__ import annotations
 
@@ -31,28 +31,51 @@ def gap(
     path: str | None = None,
     side: str = "mid",
 ) -> Figure:
-    """Draw the generalisation gap against information at one epoch, one point per replica.
+    """Draw the generalisation gap against information at one epoch, with one point per replica.
 
-    A row of panels is a layer (the first Echo layers of all runs have one row, the second another).
-    Along x is I(Z;X) of Echo layers, or I(X;T) of an estimator; along y test minus train, of the
-    loss and (where there is one) of the error, along one path through the network. The colour is
-    the run. A mark is filled where its information is exact, pale where it is a bound or an
-    estimate, and hollow where it has a warning; an arrow points from a bound to where the truth is,
-    and a bar reaches from the lower to the upper bound. Above each panel stands Spearman's rho with
-    its 95 % interval, over all points and within each run (`correlations`).
+    There is one row of panels per layer; the first Echo layers of all runs share a row, and so do
+    the second ones. The x axis is I(Z;X) of Echo layers, or I(X;T) of an estimator. The y axis is
+    the value on test points minus the value on training points, of the loss and (if there is one)
+    of the error, along one path through the network. The colour is the run. A mark is filled if its
+    information is exact, pale if it is a bound or an estimate, and hollow if it has a warning. An
+    arrow points from a bound to where the truth is, and a bar reaches from the lower to the upper
+    bound. Spearman's rho with its 95 % interval stands above each panel, over all points and within
+    each run (`analysis.correlations`).
 
     Args:
         measurements: A frame of measurements (`records.COLUMNS`, in nats).
         metrics: The losses and errors of the same runs, as in metrics.csv.
         unit: "bits" or "nats".
-        layers: Names of layers; default: all.
-        estimator: As in `gap_table`, like the next three.
-        epoch: Default: the last one.
-        path: Default: "noisy", or "plain" where there are no Echo layers.
-        side: The value of a bracket: "mid", "lower" or "upper".
+        layers: The names of the layers to draw; all by default.
+        estimator: The estimator to draw. By default it is "echo", with I(Z;X), if there are Echo
+            layers, and otherwise the first estimator, with I(X;T).
+        epoch: The epoch; by default the last one that a run has in both frames.
+        path: The path of both losses through the network. By default it is "noisy", or "plain" if
+            there are no Echo layers.
+        side: The value that stands for a bracket: "mid", "lower" or "upper".
+
+    Returns:
+        The figure.
 
     Raises:
-        InfoplaneError: The frames do not hold what was asked for.
+        InfoplaneError: If the frames do not hold what was asked for.
+
+    Example:
+        >>> import pandas as pd
+        >>> import torch
+        >>> import infoplane as ip
+        >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh())
+        >>> recorder = ip.Recorder(model, (x, (x[:, 0] > 0).long()), estimators=["binning"])
+        >>> tables = recorder.snapshot(epoch=5)
+        >>> place = {"run": "run", "epoch": 5, "replica": 0, "path": "plain"}
+        >>> metrics = pd.DataFrame(
+        ...     [place | {"split": "train", "loss": 0.2, "error": 0.0},
+        ...      place | {"split": "test", "loss": 0.7, "error": 0.1}]
+        ... )
+        >>> figure = ip.plot.gap(recorder.frame(), metrics, layers=["1"])
+        >>> [ax.get_ylabel() for ax in figure.axes]
+        ['gap in loss, plain [bits]', 'gap in error, plain']
     """
     table = gap_table(
         measurements, metrics, unit=unit, layers=layers, estimator=estimator, epoch=epoch, path=path, side=side
@@ -100,7 +123,7 @@ def _draw(ax: Axes, points: pd.DataFrame, name: str, colors: Colors) -> None:
 
 
 def _said(found: Any) -> str:
-    """A correlation as a line of text."""
+    """Write a correlation as a line of text."""
     who = f"{_short(found.run)}: " if found.run else "all: "
     n = f"n = {found.n}" + (f" of {found.of}" if found.n < found.of else "")
     if pd.isna(found.rho):

@@ -27,20 +27,35 @@ _LINES: dict[str, Any] = {"mean": "-", "std": DASHED}
 def gradients(
     frame: pd.DataFrame, *, layers: Iterable[str] | None = None, epochs: Iterable[int] | None = None
 ) -> Figure:
-    """Draw the gradient over minibatches against epoch, both logarithmic.
+    """Draw the gradient over minibatches against epoch, on logarithmic axes.
 
-    There is a row for each run. Left: the norm of the mean (solid) and of the standard deviation
-    (dashed), each over the norm of the weights; right: the first over the second, which is 1 at the
-    thin line. The colour is the layer; lines are geometric means over replicas, and bands a
-    standard deviation of the logarithm to either side.
+    There is one row of panels per run. On the left are the norms of the mean (solid) and of the
+    standard deviation (dashed) over minibatches, each divided by the norm of the weights. On the
+    right is the first norm divided by the second; the thin line is at 1. The colour is the layer.
+    Lines are geometric means over replicas, and bands are one standard deviation of the logarithm
+    to either side.
 
     Args:
-        frame: A frame as gradients.csv is.
-        layers: Names of layers; default: all.
-        epochs: Default: all.
+        frame: The gradients, as in gradients.csv.
+        layers: The names of the layers to draw; all by default.
+        epochs: The epochs to draw; all by default.
+
+    Returns:
+        The figure.
 
     Raises:
-        InfoplaneError: The frame does not hold what was asked for.
+        InfoplaneError: If the frame does not hold what was asked for.
+
+    Example:
+        >>> import pandas as pd
+        >>> import infoplane as ip
+        >>> frame = pd.DataFrame(
+        ...     {"run": "run", "epoch": [1, 2], "replica": 0, "layer": "hidden1", "batches": 13,
+        ...      "mean_norm": [0.4, 0.1], "std_norm": 0.2, "weight_norm": 2.0, "snr": [2.0, 0.5]}
+        ... )
+        >>> figure = ip.plot.gradients(frame)
+        >>> figure.axes[0].get_title(loc="left")
+        'over 13 minibatches'
     """
     needs(frame, _COLUMNS, "gradients")
     colors = layer_colors(layers_of(frame))
@@ -84,9 +99,8 @@ def gradients(
 def _draw(ax: Axes, line: pd.DataFrame, name: str, color: Any, label: str) -> None:
     epoch, value, spread = line["epoch"], line[name, "mean"], line[name, "std"].fillna(0.0)
     band(ax, epoch, 10 ** (value - spread), 10 ** (value + spread), color)
-    marker: dict[str, Any] = (
-        {"marker": "o", "markersize": 3} if len(line) == 1 else {}
-    )  # a dot, for one epoch makes no line
+    # a single epoch is drawn as a dot, because it makes no line
+    marker: dict[str, Any] = {"marker": "o", "markersize": 3} if len(line) == 1 else {}
     ax.plot(epoch, 10**value, color=color, linestyle=_LINES.get(name, "-"), label=label, **marker)
 
 

@@ -1,4 +1,4 @@
-"""The words of figures: titles, quantities as mathematics, ceilings, numbers of replicas."""
+"""The words in figures: titles, quantities as mathematics, ceilings, and numbers of replicas."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def symbol(quantity: str) -> str:
 def title_of(rows: pd.DataFrame, panel: str, run: str = "", note: str = "") -> str:
     """Return the title of a panel: its name and channel, and below them the run and a note.
 
-    The channel is left out where the layers have several, and where the name says the parameters.
+    The channel is left out if the layers have several, or if the name contains the parameters.
     """
     own = rows[rows["panel"] == panel]
     channels = set(own["channel"]) - {""}
@@ -38,32 +38,32 @@ def title_of(rows: pd.DataFrame, panel: str, run: str = "", note: str = "") -> s
 
 
 def place_title(place: str, rows: pd.DataFrame) -> str:
-    """Return the title of a place: Z1 with the names of the layers there, or the layer alone."""
+    """Return the title of a place: Z1 with the names of its layers, or the name of the layer."""
     names = layers_of(rows)
     return place if names == [place] else "\n".join(textwrap.wrap(f"{place}: {', '.join(names)}", 48))
 
 
 def name_of_ceiling(quantity: str, table: pd.DataFrame, unit: str, suffix: str = "") -> tuple[float, str]:
-    """Return the largest ceiling of a quantity, and its name (H(Y), ln N) and value as text."""
+    """Return the largest ceiling of a quantity, and a text with its name and value."""
     value, ln_n = table[f"ceiling{suffix}"].max(), table[f"ln_n{suffix}"].max()
-    if quantity in LABEL:  # of a law, and no points, Y is a number, and the ceiling what x says of it
+    if quantity in LABEL:  # without points, Y is a real number, and its ceiling is I(X;Y)
         return float(value), f"${'H(Y)' if ln_n > 0 else 'I(X;Y)'}$ = {value:.3g} {unit}"
     name = r"\ln N" if np.isclose(value, ln_n) else r"\mathrm{ceiling}"
     return float(value), f"${name}$ = {value:.3g} {unit}"
 
 
 def replica_counts(frames: Iterable[pd.DataFrame]) -> list[int]:
-    """Return the numbers of replicas that the panels of a figure have, each once, in order."""
+    """Return the different numbers of replicas in the panels of a figure, in ascending order."""
     return sorted({int(frame["replica"].nunique()) for frame in frames})
 
 
 def with_count(text: str, counts: Sequence[int]) -> str:
-    """Add the number of replicas to an entry of a legend, where all panels have the same."""
+    """Add the number of replicas to an entry of a legend if it is the same in all panels."""
     return f"{text} ({counts[0]})" if len(counts) == 1 else text
 
 
 def replica_note(frame: pd.DataFrame, counts: Sequence[int]) -> str:
-    """Return the number of replicas of a panel for its title; nothing where all panels agree."""
+    """Return the number of replicas for the title of a panel, or "" if all panels agree."""
     if len(counts) < 2:
         return ""
     n = int(frame["replica"].nunique())

@@ -24,15 +24,15 @@ def grid(
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
     """Make a figure of panels that share their axes, up to three per row.
 
-    Each run has rows of its own. Where there is one name the runs stand side by side, four of them
-    as two and two. The figure is as wide as a page of two columns (7 in), or a little wider than
-    one column for one panel.
+    Each run has rows of its own. If there is only one name, the runs stand side by side (four runs
+    as two rows of two). The figure is as wide as a page of two columns (7 in), or a little wider
+    than one column if there is one panel.
 
     Args:
         runs: The runs.
         names: The names of the panels of each run.
-        legend: What stands below the panels.
-        absent: The panels (run, name) that are left out.
+        legend: The legend below the panels.
+        absent: The panels (run, name) to leave out.
 
     Returns:
         The figure, and its panels by (run, name).
@@ -43,7 +43,7 @@ def grid(
     if len(names) == 1 < len(runs):
         keys = [[key for row in keys for key in row]]
         across = -(-len(runs) // -(-len(runs) // 3))
-        shared["gridspec_kw"] = {"wspace": 0.06}  # the last tick of one panel, and the first of the next
+        shared["gridspec_kw"] = {"wspace": 0.06}  # room for the last tick of a panel and the first of the next
     down = -(-len(keys[0]) // across)
     fig, axes = page([2.4] * (down * len(keys)), across, legend, width=_width(across), **shared)
     panels = {
@@ -57,7 +57,18 @@ def grid(
 
 
 def flow(number: int, height: float, across: int, legend: Legend, **shared: Any) -> tuple[Figure, list[Axes]]:
-    """Make a figure of so many panels, at most `across` per row; return both."""
+    """Make a figure with a number of panels, at most `across` per row.
+
+    Args:
+        number: The number of panels.
+        height: The height of each row, in inches.
+        across: The largest number of panels per row.
+        legend: The legend below the panels.
+        shared: Options of `plt.subplots`, such as sharex and sharey.
+
+    Returns:
+        The figure, and its panels.
+    """
     across = min(across, number)
     fig, axes = page([height] * -(-number // across), across, legend, width=_width(across), **shared)
     panels: list[Axes] = list(axes.flat)[:number]
@@ -66,7 +77,7 @@ def flow(number: int, height: float, across: int, legend: Legend, **shared: Any)
 
 
 def _width(across: int) -> float:
-    """The width of a figure: a page of two columns (7 in), or a little more than one column."""
+    """Return the width of a figure: a page of two columns (7 in), or a bit more than one column."""
     return 7.0 if across > 1 else 4.2
 
 
@@ -78,9 +89,9 @@ def page(
     Args:
         heights: The height of each row, in inches.
         across: The number of panels per row.
-        legend: What stands below the panels.
+        legend: The legend below the panels.
         width: The width of the figure, in inches.
-        shared: sharex, sharey and so on, as `plt.subplots` takes them.
+        shared: Options of `plt.subplots`, such as sharex and sharey.
 
     Returns:
         The figure, and its axes as an array (rows, across).
@@ -95,7 +106,7 @@ def page(
 
 
 def keep(axes: Any, panels: Iterable[Axes]) -> None:
-    """Remove all other axes of an array, and number the ticks beside and above the gaps."""
+    """Remove all other axes of an array, and label the ticks of the panels next to the gaps."""
     panels = list(panels)
     for column in axes.T:
         for above, below in itertools.pairwise(column):
@@ -111,7 +122,7 @@ def keep(axes: Any, panels: Iterable[Axes]) -> None:
 
 
 def label_once(axes: Iterable[Axes]) -> None:
-    """Take away the label of an axis where the panel to its left, or below it, has the same."""
+    """Remove the label of an axis if the panel to its left, or below it, has the same label."""
     by_place = {
         (spec.rowspan.start, spec.colspan.start): ax for ax in axes if (spec := ax.get_subplotspec()) is not None
     }
@@ -125,8 +136,8 @@ def label_once(axes: Iterable[Axes]) -> None:
 
 
 def _legend_columns(handles: Sequence[Artist], width: float) -> int:
-    """The most columns, up to 6, in which the entries of a legend fit into `width` inches."""
-    room = (width * 72 - 20) / (0.56 * LOOK["legend.fontsize"])  # letters, and 10 points to either side
+    """Return the largest number of columns, up to 6, that fits a legend into `width` inches."""
+    room = (width * 72 - 20) / (0.56 * LOOK["legend.fontsize"])  # in letters, with a margin of 10 points to either side
     sizes = [len(str(handle.get_label()).translate(_MARKUP)) + 7 for handle in handles]
     for columns in range(min(6, len(sizes)), 1, -1):
         rows = -(-len(sizes) // columns)

@@ -29,7 +29,8 @@ class Legend:
     """The entries of a legend, in the order in which they are added; an empty group adds none.
 
     Example:
-        >>> legend = Legend().names({"hidden1": "C0"}).standings([("exact", False), ("upper", True)])
+        >>> drawn = [("exact", False), ("upper", True)]
+        >>> legend = Legend().names({"hidden1": "C0"}).standings(drawn)
         >>> legend.labels
         ['hidden1', 'filled: exact', 'hollow: warned', 'arrow: upper bound']
     """
@@ -43,12 +44,12 @@ class Legend:
         return [str(handle.get_label()) for handle in self.handles]
 
     def line(self, label: str, **look: Any) -> Legend:
-        """Add a line; look: as `Line2D` takes it, in grey unless it says otherwise."""
+        """Add a line, in grey unless `look` (options of `Line2D`) says otherwise."""
         self.handles.append(Line2D([], [], **{"color": GREY} | look, label=label))
         return self
 
     def mark(self, label: str, **look: Any) -> Legend:
-        """Add a mark without a line."""
+        """Add a mark without a line; `look` has options of `Line2D`."""
         self.handles.append(Line2D([], [], **_MARK | {"marker": "o"} | look, label=label))
         return self
 
@@ -64,11 +65,11 @@ class Legend:
     def names(
         self, colors: Mapping[str, Any], shown: Iterable[str] | None = None, *, markers: Mapping[str, str] | None = None
     ) -> Legend:
-        """Add what each colour stands for, a line each; with `markers`, a mark each.
+        """Add an entry per name and colour: a line, or a mark if `markers` is given.
 
         Args:
             colors: The colours by name.
-            shown: The names that are in the figure; default: all.
+            shown: The names that are in the figure; all by default.
             markers: The shape of each name.
         """
         there = set(colors if shown is None else shown)
@@ -86,9 +87,9 @@ class Legend:
 
         Args:
             drawn: The standing of each mark, and whether it is warned.
-            of: The quantity that is exact, where not all are.
-            along: More standings of bounds with an arrow, of the other axis.
-            arrows: The axis along which the arrows of bounds point; "" where they have none.
+            of: The quantity that is exact, if not all quantities are.
+            along: Further standings, along the other axis; their bounds have an arrow too.
+            arrows: The axis along which the arrows of bounds point; "" if there are no arrows.
         """
         drawn = set(drawn)
         fills = {fill_of(*each) for each in drawn}
@@ -115,7 +116,7 @@ class Legend:
         return self.line(label, **RULE)
 
     def replicas(self, counts: Sequence[int], label: str = "single replicas", *, band: bool = False) -> Legend:
-        """Add the single replicas, or their spread (`band`); nothing where all panels have one."""
+        """Add the single replicas, or their spread (`band`), if any panel has several replicas."""
         if max(counts, default=1) < 2:
             return self
         said = with_count(label, counts)
@@ -123,6 +124,6 @@ class Legend:
 
 
 def _centred(path: MarkerPath) -> MarkerPath:
-    """A marker with its middle where the point is."""
+    """Shift a marker so that its middle is at the point."""
     corners = np.asarray(path.vertices, dtype=float)
     return MarkerPath(corners - (corners.min(0) + corners.max(0)) / 2, closed=False)

@@ -1,4 +1,4 @@
-"""Loss and error against epoch: training and test, with the noise and without it."""
+"""Loss and error against epoch: on training and test points, with and without noise."""
 
 from __future__ import annotations
 
@@ -24,20 +24,34 @@ _METRICS = ("run", "epoch", "replica", "split", "path", "loss", "error")
 
 
 def loss(metrics: pd.DataFrame, *, unit: str = "bits", epochs: Iterable[int] | None = None) -> Figure:
-    """Draw loss and error against epoch, on a logarithmic axis with a place for 0.
+    """Draw loss and error against epoch, on a logarithmic axis with a place for epoch 0.
 
-    There is a row for each run, on common axes. Solid: training points, dashed: test points. The
-    colour is the path through the network: noisy (single draws), noise-off (the same network with
-    its noise off), plain (it has no noise). Lines are means over replicas, bands one standard
-    deviation to either side. Where no run has an error (regression), there is only the loss.
+    There is one row of panels per run, on common axes. Solid lines are training points, and dashed
+    ones are test points. The colour is the path through the network: noisy (single draws),
+    noise-off (the same network with its noise off) or plain (a network without noise). Lines are
+    means over replicas, and bands are one standard deviation to either side. If no run has an error
+    (regression), only the loss is drawn.
 
     Args:
-        metrics: A frame as metrics.csv is; losses in nats.
-        unit: "bits" or "nats", of a cross-entropy.
-        epochs: Default: all.
+        metrics: The losses (in nats) and errors, as in metrics.csv.
+        unit: The unit of a cross-entropy: "bits" or "nats".
+        epochs: The epochs to draw; all by default.
+
+    Returns:
+        The figure.
 
     Raises:
-        InfoplaneError: The frame does not hold what was asked for.
+        InfoplaneError: If the frame does not hold what was asked for.
+
+    Example:
+        >>> import pandas as pd
+        >>> import infoplane as ip
+        >>> metrics = pd.DataFrame(
+        ...     {"run": "run", "epoch": [0, 10], "replica": 0, "split": "train", "path": "plain",
+        ...      "loss": [0.7, 0.2], "error": [0.5, 0.1]}
+        ... )
+        >>> [ax.get_ylabel() for ax in ip.plot.loss(metrics).axes]
+        ['loss [bits]', 'error']
     """
     needs(metrics, _METRICS, "metrics")
     scale, unit = loss_unit(metrics, unit)
@@ -69,7 +83,7 @@ def loss(metrics: pd.DataFrame, *, unit: str = "bits", epochs: Iterable[int] | N
                 title = [run if len(runs) > 1 else "", replica_note(metrics[metrics["run"] == run], counts)]
                 ax.set_title(", ".join(word for word in title if word))
         keep(axes, panels.values())
-        for (_, name), ax in panels.items():  # last, for it fixes the limits that the panels share
+        for (_, name), ax in panels.items():  # last, because it fixes the limits that the panels share
             epoch_axis(ax, metrics["epoch"].tolist())
             ax.set_ylim(bottom=min(0.0, *(other.dataLim.y0 for (_, n), other in panels.items() if n == name)))
         label_once(panels.values())
@@ -80,7 +94,7 @@ def _draw(ax: Axes, line: pd.DataFrame, name: str, color: Any, style: Any, label
     epoch, value, spread = line["epoch"], line[name, "mean"], line[name, "std"].fillna(0.0)
     band(ax, epoch, value - spread, value + spread, color, label)
     marker: dict[str, Any] = {}
-    if len(line) == 1:  # a dot, for one epoch makes no line
+    if len(line) == 1:  # a single epoch is drawn as a dot, because it makes no line
         marker = {"marker": "o", "markersize": 3, "fillstyle": "full" if style == "-" else "none"}
     ax.plot(epoch, value, color=color, linestyle=style, label=label, **marker)
 

@@ -1,4 +1,4 @@
-"""The information plane: how much each layer holds of the input and of the label."""
+"""The information plane: how much each layer knows about the input and about the label."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .style import (
 
 __all__ = ["label_axes", "panels_of", "plane"]
 
-#: how far the last epoch is from a power of ten to have a tick of its own in the colour bar
+#: the last epoch has a tick in the colour bar if it is at least this many times a power of ten
 _APART = 1.6
 
 
@@ -79,37 +79,50 @@ def plane(
 ) -> Figure | Axes:
     """Draw the information plane.
 
-    There is one marker per layer and epoch, its shape the layer and its colour the epoch; a thin
-    line joins the layers of one epoch. Points are means over replicas, and each replica is a faint
-    line. A marker is filled where the number along x is exact in every replica, pale where it is a
-    bound or an estimate, and hollow where a warning is attached to either number of any replica; an
-    arrow says that a number is a bound alone, and points to where the truth is. Bars reach from the
-    lower to the upper bound, dotted where both are estimates; of more than 8 epochs only those next
-    to the ticks of the colour bar have bars. Dashed lines are the largest ceilings, H(Y) and ln N.
+    There is one marker per layer and epoch. Its shape is the layer and its colour is the epoch, and
+    a thin line joins the layers of an epoch. Points are means over replicas, and each replica is a
+    faint line. A marker is filled if the number along x is exact in every replica, pale if it is a
+    bound or an estimate, and hollow if either number has a warning in any replica. An arrow at a
+    number says that it is a bound without a partner, and points to where the truth is.
+
+    Bars reach from the lower to the upper bound; they are dotted if both are estimates. If there
+    are more than 8 epochs, only those next to the ticks of the colour bar have bars. Dashed lines
+    are the largest ceilings, H(Y) and ln N.
 
     Args:
         frame: Measurements (`records.COLUMNS`, in nats).
-        ax: The axes for the one panel there is, drawn in the style that is set. The legend goes
-            below them: a figure with layout="constrained" makes room for it.
-        estimator: The estimator to draw; default: a panel for each that has both quantities (a row
-            of panels for each run, or the runs side by side where there is one).
+        ax: Axes to draw on, if there is only one panel; the current style applies. The legend goes
+            below them, and a figure with layout="constrained" makes room for it.
+        estimator: The estimator to draw. By default, each estimator that has both quantities has a
+            panel. Each run then has a row of panels; if there is only one estimator, the runs stand
+            side by side.
         x: The quantity along x; for Echo layers, I(X;T) stands for I(Z;X).
         y: The quantity along y; for Echo layers, I(T;Y) stands for I(Z;Y).
         unit: "bits" or "nats".
-        layers: Names of layers; default: all.
-        epochs: Default: all.
-        side: The point of a bracket: "mid", "lower" or "upper".
+        layers: The names of the layers to draw; all by default.
+        epochs: The epochs to draw; all by default.
+        side: The value that stands for a bracket: "mid", "lower" or "upper".
 
     Returns:
-        The figure, or `ax` where it was given.
+        The figure, or `ax` if it was given.
 
     Raises:
-        InfoplaneError: The frame does not hold what was asked for, or `ax` is given and there are
-            several panels.
+        InfoplaneError: If the frame does not hold what was asked for, or `ax` is given and there
+            are several panels.
 
     Example:
-        figure = ip.plot.plane(recorder.frame())
-        ip.plot.save(figure, "plane.pdf")
+        >>> import torch
+        >>> import infoplane as ip
+        >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh())
+        >>> recorder = ip.Recorder(model, (x, (x[:, 0] > 0).long()), estimators=["binning"])
+        >>> tables = recorder.snapshot(epoch=0)
+        >>> figure = ip.plot.plane(recorder.frame())
+        >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
+        ('$I(X;T)$ [bits]', '$I(T;Y)$ [bits]')
+
+    References:
+        Tishby & Zaslavsky, Deep learning and the information bottleneck principle, 2015.
     """
     markers = layer_markers(layers_of(frame)) if "layer" in frame else {}
     rows = chosen(frame, unit=unit, estimator=estimator, layers=layers, epochs=epochs)
@@ -123,7 +136,7 @@ def plane(
     if ax is not None:
         if len(panels) > 1:
             what = f"estimator= ({', '.join(names)})" if len(names) > 1 else f"one run ({', '.join(runs)})"
-            raise InfoplaneError(f"There are {len(panels)} panels to draw and one Axes: choose {what}.")
+            raise InfoplaneError(f"There are {len(panels)} panels to draw, but only one Axes: choose {what}.")
         (both,) = panels.values()
         _draw(ax, both, markers, every)
         label_axes(ax, both, unit)
@@ -139,7 +152,7 @@ def plane(
             _draw(cells[run, name], both, markers, every)
             title = title_of(rows, name, run if len(runs) > 1 else "", replica_note(both, counts))
             cells[run, name].set_title(title, pad=12)
-        for key, both in panels.items():  # last, for it fixes the limits that the panels share
+        for key, both in panels.items():  # last, because it fixes the limits that the panels share
             label_axes(cells[key], both, unit)
         label_once(cells.values())
         epoch_bar(fig, list(cells.values()), every, apart=_APART, aspect=30, pad=0.015)
@@ -150,23 +163,23 @@ def panels_of(table: pd.DataFrame, x: str, y: str) -> dict[tuple[str, str], pd.D
     """Pair the two quantities of a plane.
 
     Args:
-        table: What `points` gave.
+        table: The table that `points` returned.
         x: The quantity along x.
         y: The quantity along y.
 
     Returns:
-        For each run and panel that has both: the points with the columns of either quantity,
-        suffixed _x and _y.
+        The points by (run, panel), for every panel that has both quantities. Their columns have the
+        suffixes _x and _y.
 
     Raises:
-        InfoplaneError: No panel has both quantities, or the frame does not know one.
+        InfoplaneError: If no panel has both quantities, or the frame does not hold one of them.
     """
     known = list(dict.fromkeys(table["quantity"]))
     for quantity in (x, y):
         if quantity in LABEL and not set(LABEL) & set(known):
             raise InfoplaneError(
-                "The frame holds no information about a label: it was recorded without labels, and has no plane. Draw "
-                "the plot `rates`."
+                "The frame holds no information about a label, because it was recorded without labels. So there is no "
+                "plane; draw the plot `rates` instead."
             )
         if OWN.get(quantity) not in known:
             choose(quantity, known, "quantity")
@@ -178,12 +191,12 @@ def panels_of(table: pd.DataFrame, x: str, y: str) -> dict[tuple[str, str], pd.D
         if not both.empty:
             out[str(run), str(panel)] = both
     if not out:
-        raise InfoplaneError(f"No estimator has both {x} and {y} of one layer; there is no plane to draw.")
+        raise InfoplaneError(f"No estimator has both {x} and {y} of the same layer, so there is no plane to draw.")
     return out
 
 
 def _mean(both: pd.DataFrame) -> pd.DataFrame:
-    """The means over replicas, quantity by quantity, beside each other as in `panels_of`."""
+    """Return the means over replicas of both quantities, in the form of `panels_of`."""
     keys = ["run", "panel", "layer", "epoch", "replica"]
     means = []
     for suffix in ("_x", "_y"):
@@ -193,7 +206,7 @@ def _mean(both: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw(ax: Axes, both: pd.DataFrame, markers: dict[str, str], every: Sequence[int]) -> None:
-    """Draw the points, paths and bars of one panel; every: the epochs of all panels."""
+    """Draw the points, paths and bars of one panel; `every` holds the epochs of all panels."""
     norm, cmap = epoch_norm(every), epoch_colors()
     mean = _mean(both).dropna(subset=["value_x", "value_y"])
     rank = {layer: at for at, layer in enumerate(markers)}
@@ -221,7 +234,7 @@ def _draw(ax: Axes, both: pd.DataFrame, markers: dict[str, str], every: Sequence
 
 
 def _barred(epochs: pd.Series) -> set[int]:
-    """The epochs with bars: all if they are few, or those next to the ticks of the colour bar."""
+    """Return the epochs with bars: all if they are few, or those next to a tick."""
     known = [int(epoch) for epoch in epochs.drop_duplicates()]
     if len(known) <= 8:
         return set(known)
@@ -229,7 +242,7 @@ def _barred(epochs: pd.Series) -> set[int]:
 
 
 def label_axes(ax: Axes, both: pd.DataFrame, unit: str) -> None:
-    """Name the axes of a plane, and draw the ceilings as dashed lines."""
+    """Label the axes of a plane, and draw the ceilings as dashed lines."""
     for axis, set_label in (("x", ax.set_xlabel), ("y", ax.set_ylabel)):
         quantity = both[f"quantity_{axis}"].iloc[0]
         set_label(f"{symbol(quantity)} [{unit}]")

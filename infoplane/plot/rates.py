@@ -1,4 +1,4 @@
-"""Information against epoch: exact rates of Echo layers beside the numbers of estimators."""
+"""Information against epoch: exact rates of Echo layers next to the numbers of estimators."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["rates"]
 
 _ECHO = "echo"
 _MARKERS = ("o", "s", "D", "v", "P", "X")
-#: the marks of more epochs than this are smaller
+#: the marks are smaller if there are more epochs than this
 _MANY = 20
 
 
@@ -33,25 +33,41 @@ def rates(
     layers: Iterable[str] | None = None,
     epochs: Iterable[int] | None = None,
 ) -> Figure:
-    """Draw information against epoch, on a logarithmic axis with a place for 0.
+    """Draw information against epoch, on a logarithmic axis with a place for epoch 0.
 
-    There is a row of panels for each run, or the runs stand side by side where each has one panel:
-    the rates of the Echo layers, I(Z;X) and I(Z2;Z1) and so on, and I(X;T) of each estimator. Lines
-    are means over replicas. A layer has one colour in every panel, and an Echo layer a darker shade
-    of the colour of its layer. Marks are filled where the number is exact in every replica, pale
-    where it is a bound or an estimate, and hollow where it has a warning; the line of a bound alone
-    is dashed, and its marks have an arrow. A bracket is a band from the lower to the upper bound,
-    with each replica as a thin line; elsewhere the band is one standard deviation over replicas to
-    either side. The dashed grey line is the ceiling, ln N.
+    One panel shows the rates of the Echo layers, I(Z;X), I(Z2;Z1) and so on, and each estimator has
+    a panel for I(X;T). Each run has a row of panels; if each run has only one panel, the runs stand
+    side by side. Lines are means over replicas. A layer has the same colour in every panel, and an
+    Echo layer has a darker shade of the colour of its layer.
+
+    Marks are filled if the number is exact in every replica, pale if it is a bound or an estimate,
+    and hollow if it has a warning. The line of a bound without a partner is dashed, and its marks
+    have an arrow. A bracket is a band from the lower to the upper bound, with a thin line per
+    replica. Any other band is one standard deviation over replicas to either side. The dashed grey
+    line is the ceiling, ln N.
 
     Args:
         frame: Measurements (`records.COLUMNS`, in nats).
         unit: "bits" or "nats".
-        layers: Names of layers; default: all.
-        epochs: Default: all.
+        layers: The names of the layers to draw; all by default.
+        epochs: The epochs to draw; all by default.
+
+    Returns:
+        The figure.
 
     Raises:
-        InfoplaneError: The frame does not hold what was asked for.
+        InfoplaneError: If the frame does not hold what was asked for.
+
+    Example:
+        >>> import torch
+        >>> import infoplane as ip
+        >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh())
+        >>> recorder = ip.Recorder(model, (x, (x[:, 0] > 0).long()), estimators=["binning"])
+        >>> tables = [recorder.snapshot(epoch) for epoch in (0, 1)]
+        >>> figure = ip.plot.rates(recorder.frame())
+        >>> figure.axes[0].get_ylabel()
+        '$I(X;T)$ [bits]'
     """
     colors = layer_colors(layers_of(frame)) if "layer" in frame else {}
     rows = chosen(frame, unit=unit, layers=layers, epochs=epochs)
@@ -59,7 +75,9 @@ def rates(
     own_rate = (table["panel"] == _ECHO) & ~table["quantity"].isin(LABEL)
     table = table[own_rate | (table["quantity"] == "I(X;T)")]
     if table.empty:
-        raise InfoplaneError("The frame holds neither rates of Echo layers nor I(X;T) of an estimator to draw.")
+        raise InfoplaneError(
+            "The frame holds neither rates of Echo layers nor I(X;T) by an estimator; nothing to draw."
+        )
     runs = list(dict.fromkeys(table["run"]))
     names = sorted(dict.fromkeys(table["panel"]), key=lambda name: name != _ECHO)
     panels = dict(list(table.groupby(["run", "panel"], sort=False)))
@@ -83,7 +101,7 @@ def rates(
             ax.autoscale_view()
             ax.set_title(title_of(rows, name, run if len(runs) > 1 else "", replica_note(here, counts)))
             ax.set_ylabel(f"{'rate' if name == _ECHO else symbol('I(X;T)')} [{unit}]")
-        for (run, name), ax in cells.items():  # last, for it fixes the limits that the panels share
+        for (run, name), ax in cells.items():  # last, because it fixes the limits that the panels share
             own = mean[(mean["run"] == run) & (mean["panel"] == name)]
             ceiling_line(ax, "y", *name_of_ceiling("I(X;T)", own, unit), crossed=True)
             epoch_axis(ax, table["epoch"].tolist())
@@ -101,7 +119,8 @@ def _draw(ax: Axes, line: pd.DataFrame, replicas: pd.DataFrame, color: Color, ma
     band(ax, epoch, ends[0], ends[1], color, label=f"_{label} band")
     between = [b if a == "exact" else a for a, b in pairwise(standing)]  # solid between two exact values
     start = 0
-    for style, segments in groupby(map(line_of, between)):  # in stretches, or the dashes begin anew at each point
+    # in stretches of one style, because the dashes would begin anew at each point
+    for style, segments in groupby(map(line_of, between)):
         end = start + len(list(segments))
         ax.plot(epoch[start : end + 1], value[start : end + 1], color=color, linestyle=style, label=f"_{label}")
         start = end

@@ -1,8 +1,4 @@
-"""Frames in, figures out; nothing here loads torch.
-
-from infoplane import plot
-plot.save(plot.plane(frame), "plane.pdf")
-"""
+"""The registry of the plots that `infoplane plot NAME` draws."""
 
 from __future__ import annotations
 
@@ -30,10 +26,16 @@ class Plot:
     """A figure that `infoplane plot NAME` draws.
 
     Args:
-        draw: draw(*frames, **options) returns a Figure, or a Film.
-        tables: The tables that the frames are.
-        save: Writes what `draw` returned.
-        formats: The formats of the file; the first one unless another is asked for.
+        draw: Makes a Figure or a Film from frames (in the order of `tables`) and options.
+        tables: The names of the tables that the plot needs.
+        save: Writes the result of `draw` to a file.
+        formats: The formats of the file; the first one is the default.
+
+    Example:
+        >>> import infoplane as ip
+        >>> plot = ip.plot.Plot(ip.plot.loss, tables=("metrics",))
+        >>> plot.options
+        ('unit', 'epochs')
     """
 
     draw: Callable[..., Any]
@@ -43,12 +45,12 @@ class Plot:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The keywords of `draw`."""
+        """The names of the keyword options of `draw`."""
         parameters = inspect.signature(self.draw).parameters.values()
         return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 
-#: the plots, by name
+#: the plots of `infoplane plot`, by name
 PLOTS: dict[str, Plot] = {
     "plane": Plot(plane, ("measurements",)),
     "rates": Plot(rates, ("measurements",)),

@@ -1,4 +1,4 @@
-"""Several runs in one frame: their names, and the epochs that are shown."""
+"""Several runs in one frame: their names, and the range of their epochs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,21 @@ __all__ = ["between", "epochs_range", "run_names"]
 
 
 def run_names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Return a name for each run: its folder, with as much of the path as tells it from the others.
+    """Name each run after its folder, with enough of the path to tell it from the others.
+
+    Args:
+        paths: The folders of the runs.
+
+    Returns:
+        The names, in the same order.
 
     Raises:
-        InfoplaneError: A folder was given twice.
+        InfoplaneError: If a folder was given twice.
+
+    Example:
+        >>> import infoplane as ip
+        >>> ip.plot.run_names(["runs/monday/tanh", "runs/tuesday/tanh", "runs/relu"])
+        ['monday/tanh', 'tuesday/tanh', 'relu']
     """
     parts = [Path(path).resolve().parts for path in paths]
     for at, path in enumerate(paths):
@@ -34,10 +45,20 @@ def run_names(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
 
 
 def epochs_range(text: str) -> tuple[int | None, int | None]:
-    """Read `A..B`, `A..` or `..B` as (A, B), both included; an open end is None.
+    """Parse a range of epochs, `A..B`, `A..` or `..B`, that includes both ends.
+
+    Args:
+        text: The range.
+
+    Returns:
+        The first and the last epoch; an open end is None.
+
+    Raises:
+        InfoplaneError: If the text is not such a range, or ends before it begins.
 
     Example:
-        >>> epochs_range("10..")
+        >>> import infoplane as ip
+        >>> ip.plot.epochs_range("10..")
         (10, None)
     """
     found = re.fullmatch(r"(\d*)\.\.(\d*)", text.strip())
@@ -52,10 +73,25 @@ def epochs_range(text: str) -> tuple[int | None, int | None]:
 
 
 def between(frame: pd.DataFrame, first: int | None, last: int | None) -> pd.DataFrame:
-    """Return the rows with first <= epoch <= last.
+    """Select the rows whose epoch lies in a range that includes both ends.
+
+    Args:
+        frame: Any table with the columns run and epoch.
+        first: The first epoch; None for an open end.
+        last: The last epoch; None for an open end.
+
+    Returns:
+        The rows, with a new index.
 
     Raises:
-        InfoplaneError: A run has no such epoch; the message names those it has.
+        InfoplaneError: If a run has no such epoch.
+
+    Example:
+        >>> import pandas as pd
+        >>> import infoplane as ip
+        >>> frame = pd.DataFrame({"run": "run", "epoch": [0, 10, 100]})
+        >>> ip.plot.between(frame, 1, 10)["epoch"].tolist()
+        [10]
     """
     epoch = frame["epoch"]
     inside = (epoch >= (0 if first is None else first)) & (epoch <= (epoch.max() if last is None else last))

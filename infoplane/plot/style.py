@@ -1,14 +1,14 @@
-"""The grammar of figures: the looks of standings, layers, estimators and epochs in every plot.
+"""The grammar of figures: how standings, layers, estimators and epochs look in every plot.
 
-- The colour of a mark or a line is its layer; in figures that compare, its estimator or run; in the
-  plane, its epoch.
-- The filling of a mark says how far the number is to be trusted: full for an exact number, pale for
-  a bound or an estimate, hollow for a number with a warning. An exact number with a warning is
-  hollow with a dot.
-- An arrow at a mark says that the number is a bound alone, and points to where the truth is.
-- A bar or a band reaches from the lower to the upper bound; a dotted bar has ends that are
-  estimates.
-- A dashed line in grey is a ceiling or a limit.
+- The colour of a mark or a line is its layer. In figures that compare, it is the estimator or the
+  run, and in the plane it is the epoch.
+- The filling of a mark says how far to trust the number: full for an exact number, pale for a bound
+  or an estimate, hollow for a number with a warning. An exact number with a warning is hollow with
+  a dot.
+- An arrow at a mark says that the number is a bound without a partner, and points to where the
+  truth is.
+- A bar or a band reaches from the lower to the upper bound. The ends of a dotted bar are estimates.
+- A dashed grey line is a ceiling or a limit.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ __all__ = [
 Color = Any
 Colors = Mapping[Any, Color]
 
-#: legible in print where the figure is as wide as a page of two columns (7 in)
+#: the settings of Matplotlib for all figures; they are legible in print if a figure is as wide as a
+#: page of two columns (7 in)
 LOOK: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -77,17 +78,18 @@ LOOK: dict[Any, Any] = {
     "lines.markersize": 4,
     "savefig.dpi": 300,
 }
-#: what has no colour of its own: single replicas, and the marks and lines of a legend
+#: the colours of things without a colour of their own: single replicas, and the marks and lines of
+#: a legend
 FAINT, GREY = "0.72", "0.3"
-#: the second of two lines that belong together: test points beside training points
+#: the second of two lines that belong together, such as test points next to training points
 DASHED = (0, (2.5, 1.2))
 DOTTED = (0, (1, 1))
-#: a ceiling or a limit
+#: the look of a ceiling or a limit
 RULE: dict[str, Any] = {"color": "0.35", "linestyle": (0, (4, 3)), "linewidth": 0.7, "zorder": 1}
-#: how opaque a band is
+#: the opacity of a band
 BAND = 0.18
 _EDGE = 0.7
-#: how much of its colour a pale mark keeps
+#: the share of its colour that a pale mark keeps
 _PALE = 0.35
 _BOUNDS = ("upper", "lower")
 
@@ -107,7 +109,7 @@ def line_of(standing: str) -> Any:
 
 
 def pale(colors: Any) -> np.ndarray:
-    """Mix colours with white, as in the filling of a pale mark: an array (n, 4)."""
+    """Mix n colours with white, as in the filling of a pale mark; return an array (n, 4)."""
     mixed: np.ndarray = to_rgba_array(colors).copy()
     mixed[:, :3] = _PALE * mixed[:, :3] + (1 - _PALE)
     return mixed
@@ -139,16 +141,16 @@ def marks(
 
     Args:
         ax: The axes to draw on.
-        x: (n,).
-        y: (n,).
-        color: One colour, or one for each point.
-        standing: exact, upper, lower, bracket or estimate, of each point or of all.
-        warned: Whether the number of each point carries a warning.
-        along: For "x", "y" or both, the standings of the numbers along that axis; a bound gets an
-            arrow. Default: `standing`, along y.
+        x: The values along x, (n,).
+        y: The values along y, (n,).
+        color: One colour, or one per point.
+        standing: exact, upper, lower, bracket or estimate; one, or one per point.
+        warned: Whether the number has a warning; one, or one per point.
+        along: The standings of the numbers along "x", "y" or both; a bound has an arrow. By
+            default `standing` along y.
         marker: The shape.
         size: The diameter, in points.
-        label: What the artists are called: "_LABEL FILLING", and "_LABEL AXIS upper" of arrows.
+        label: The name of the artists: "_LABEL FILLING" for marks, "_LABEL AXIS upper" for arrows.
         on_line: Whether hollow marks cover the line below them.
         zorder: The order of drawing.
     """
@@ -192,9 +194,19 @@ def bars(
     alpha: float = 0.45,
     linewidth: float = 0.4,
 ) -> None:
-    """Draw bars along an axis from lower to upper bounds, at the values `at` of the other axis.
+    """Draw bars along an axis from lower to upper bounds.
 
-    It is dotted where the standing is "estimate": both its ends are estimates.
+    Args:
+        ax: The axes to draw on.
+        axis: The axis along which the bars lie: "x" or "y".
+        lower: The lower bounds, (n,).
+        upper: The upper bounds, (n,).
+        at: The values along the other axis, (n,).
+        color: One colour, or one per bar.
+        standing: The standing of each bar, (n,); an "estimate" is dotted, because both its ends are
+            estimates.
+        alpha: The opacity.
+        linewidth: The width of the bars, in points.
     """
     ends = np.stack([np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)], axis=-1)
     other = np.repeat(np.asarray(at, dtype=float)[:, None], 2, axis=1)
@@ -205,14 +217,14 @@ def bars(
 
 
 def band(ax: Axes, x: Any, low: Any, high: Any, color: Color, label: str = "_band") -> None:
-    """Draw a band: from the lower to the upper bound, or the spread over replicas."""
+    """Draw a band, for a bracket or for the spread over replicas."""
     ax.fill_between(x, low, high, color=color, alpha=BAND, linewidth=0, label=label)
 
 
 # colours
 
 _ESTIMATORS = ("binning", "kde", "echo", "mixture", "ksg", "renyi", "infonce", "counting", "decoder", "mean-field")
-#: a shade of the colour of a relative: darker, or lighter
+#: the estimators that have a darker or lighter shade of the colour of a related one
 _SHADES = {
     "ross": ("ksg", 0.55),
     "nwj": ("infonce", 0.55),
@@ -226,7 +238,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "*", ">", "h", "d", "8"
 
 
 def name_colors(names: Iterable[str]) -> dict[Any, Color]:
-    """Return a colour for each name, in order: of runs, or of families of channels."""
+    """Return a colour per name, in order, for runs or families of channels."""
     names = list(dict.fromkeys(names))
     n = len(names)
     palette = sns.color_palette("colorblind", n) if n <= 10 else sns.color_palette("husl", n)
@@ -234,11 +246,20 @@ def name_colors(names: Iterable[str]) -> dict[Any, Color]:
 
 
 def layer_colors(layers: Iterable[str]) -> dict[Any, Color]:
-    """Return a colour for each layer; a noisy one has a darker shade of the colour of its layer.
+    """Return a colour per layer; a noisy layer has a darker shade of the colour of its layer.
 
     Args:
-        layers: The names of all layers of a frame, so that a layer has one colour in every figure
-            of it.
+        layers: The names of all layers of a frame, so that a layer has the same colour in every
+            figure.
+
+    Returns:
+        The colours, as (red, green, blue), by layer.
+
+    Example:
+        >>> import infoplane as ip
+        >>> colors = ip.plot.layer_colors(["hidden1", "hidden2", "hidden2.echo"])
+        >>> all(dark < pure for dark, pure in zip(colors["hidden2.echo"], colors["hidden2"]))
+        True
     """
     base = base_layers(layers)
     of = name_colors(base.values())
@@ -252,12 +273,12 @@ def layer_colors(layers: Iterable[str]) -> dict[Any, Color]:
 
 
 def layer_markers(layers: Iterable[str]) -> dict[str, str]:
-    """Return a marker for each layer, in order."""
+    """Return a marker per layer, in order."""
     return {layer: _MARKERS[at % len(_MARKERS)] for at, layer in enumerate(dict.fromkeys(layers))}
 
 
 def estimator_colors(names: Iterable[str]) -> dict[Any, Color]:
-    """Return a colour for each estimator; those of the package have the same in every figure."""
+    """Return a colour per estimator, the same in every figure for those of the package."""
     names = list(dict.fromkeys(names))
     colors = name_colors([*_ESTIMATORS, *(name for name in names if name not in _ESTIMATORS and name not in _SHADES)])
     for name, (of, shade) in _SHADES.items():
@@ -266,7 +287,7 @@ def estimator_colors(names: Iterable[str]) -> dict[Any, Color]:
 
 
 def path_colors(paths: Iterable[str]) -> dict[Any, Color]:
-    """Return a colour for each path through a network, the same in every figure."""
+    """Return a colour per path through a network, the same in every figure."""
     colors = name_colors(["noisy", "noise-off", "plain", *paths])
     return {path: colors[path] for path in dict.fromkeys(paths)}
 
@@ -275,15 +296,15 @@ def path_colors(paths: Iterable[str]) -> dict[Any, Color]:
 
 
 def ceiling_line(ax: Axes, axis: str, value: float, text: str, *, crossed: bool = False) -> None:
-    """Draw a dashed line at a ceiling, and its name beside it; nothing where it is NaN.
+    """Draw a dashed line at a ceiling, with its name next to it; nothing if the ceiling is NaN.
 
     Args:
         ax: The axes to draw on.
         axis: "x" or "y".
         value: The ceiling.
         text: Its name and value.
-        crossed: Whether data of other kinds may lie above a ceiling of y; its name then stands
-            right of the panel.
+        crossed: Whether data of other kinds may lie above a ceiling along y. Its name then stands
+            to the right of the panel.
     """
     if not np.isfinite(value):
         return
@@ -301,11 +322,11 @@ def ceiling_line(ax: Axes, axis: str, value: float, text: str, *, crossed: bool 
     ax.set_ylim(top=max(high, value + 0.08 * (value - low)))  # room for the text
 
 
-# epochs: logarithmic, with a place for 0
+# epochs, on a logarithmic scale with a place for 0
 
 
 def epoch_norm(epochs: Sequence[int]) -> Normalize:
-    """Return the map from epochs to the range of colours: logarithmic, with a place for 0."""
+    """Return the logarithmic map, with a place for 0, from epochs to the range of colours."""
     low, high = min(epochs), max(epochs)
     if low == high:
         return Normalize(low, low + 1)
@@ -313,12 +334,12 @@ def epoch_norm(epochs: Sequence[int]) -> Normalize:
 
 
 def epoch_colors() -> Colormap:
-    """Return viridis short of its last yellow, which paper does not show."""
+    """Return viridis without its last yellow, which is invisible on paper."""
     return ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.94, 256)), name="epochs")
 
 
 def epoch_bar(fig: Any, axes: Any, epochs: Sequence[int], *, apart: float = 1.6, **how: Any) -> None:
-    """Add the colour bar of epochs beside some axes of a figure; apart: see `epoch_ticks`."""
+    """Add the colour bar of epochs next to some axes; for `apart`, see `epoch_ticks`."""
     bar = fig.colorbar(ScalarMappable(epoch_norm(epochs), epoch_colors()), ax=axes, **how)
     bar.set_label("epoch")
     bar.set_ticks(epoch_ticks(epochs, apart))
@@ -328,7 +349,7 @@ def epoch_bar(fig: Any, axes: Any, epochs: Sequence[int], *, apart: float = 1.6,
 
 
 def epoch_axis(ax: Axes, epochs: Sequence[int]) -> None:
-    """Make the x axis of `ax` one of epochs: logarithmic, with a place for an epoch 0."""
+    """Make the x axis of `ax` a logarithmic axis of epochs, with a place for epoch 0."""
     low, high = min(epochs), max(epochs)
     if low > 0:
         ax.set_xscale("log")
@@ -341,7 +362,7 @@ def epoch_axis(ax: Axes, epochs: Sequence[int]) -> None:
 
 
 def count_axis(ax: Axes, values: Iterable[float]) -> None:
-    """Make the x axis of `ax` logarithmic, with a tick at each of the values."""
+    """Make the x axis of `ax` logarithmic, with a tick at each value."""
     ax.set_xscale("log")
     _ticks(ax, sorted(values))
 
@@ -355,8 +376,9 @@ def _ticks(ax: Axes, ticks: Sequence[float]) -> None:
 def epoch_ticks(epochs: Sequence[int], apart: float = 2.5) -> list[float]:
     """Return the ticks of an axis of epochs.
 
-    They are 0 where it is among the epochs, the powers of ten that they span, and the last epoch if
-    it is `apart` times the last power; two at least, if first and last are `apart`.
+    The ticks are 0 (if it is among the epochs), the powers of ten in their range, and the last
+    epoch if it is at least `apart` times the last power. If that gives a single tick, the first and
+    the last epoch are ticks too, provided that they differ by at least a factor of `apart`.
 
     Example:
         >>> epoch_ticks([0, 400])
@@ -367,6 +389,6 @@ def epoch_ticks(epochs: Sequence[int], apart: float = 2.5) -> list[float]:
     ticks = ([0.0] if low <= 0 else []) + powers
     if not powers or high >= apart * powers[-1]:
         ticks.append(float(high))
-    if len(ticks) == 1 and high >= apart * low:  # within a decade: both ends
+    if len(ticks) == 1 and high >= apart * low:  # all epochs lie within a decade
         ticks += [float(low), float(high)]
     return sorted(set(ticks))

@@ -1,4 +1,4 @@
-"""The rates of Echo taps: the least rate at each cross-entropy, or at each distortion."""
+"""The rates of Echo taps: the smallest rate at each cross-entropy or distortion."""
 
 from __future__ import annotations
 
@@ -24,21 +24,37 @@ def taps(table: pd.DataFrame, *, unit: str = "bits", layers: Iterable[str] | Non
     """Draw the rate I(Z;X) of the taps of each layer against what they lose.
 
     A tap loses cross-entropy of the label, or squared error of the whitened layer. There is one
-    line per epoch through the betas, means over replicas, and a run has panels of its own. A mark
-    is filled where the rate is exact in every replica; elsewhere it is an upper bound, pale and
-    with an arrow. A value is of the code of the tap, and not of the layer.
+    line per epoch through all betas, with means over replicas, and each run has panels of its own.
+    A mark is filled if the rate is exact in every replica. Otherwise the rate is an upper bound,
+    and the mark is pale with an arrow. The rate is that of the code of the tap and not of the
+    layer.
 
     Args:
-        table: A frame as taps.csv is.
+        table: The rates of the taps, as in taps.csv.
         unit: "bits" or "nats".
-        layers: Names of layers; default: all.
+        layers: The names of the layers to draw; all by default.
+
+    Returns:
+        The figure.
 
     Raises:
-        InfoplaneError: The table does not hold what was asked for.
+        InfoplaneError: If the table does not hold what was asked for.
+
+    Example:
+        >>> import pandas as pd
+        >>> import infoplane as ip
+        >>> table = pd.DataFrame(
+        ...     {"run": "run", "epoch": 100, "replica": 0, "layer": "hidden1", "objective": "label",
+        ...      "beta": [0.03, 0.3], "value_nats": [2.0, 0.9], "standing": "exact",
+        ...      "cross_entropy_nats": [0.1, 0.4], "distortion": float("nan")}
+        ... )
+        >>> figure = ip.plot.taps(table, unit="nats")
+        >>> figure.axes[0].get_xlabel()
+        'rate $I(Z;X)$ of the tap [nats]'
     """
     size = UNITS[choose(unit, UNITS, "unit")]
     if table.empty:
-        raise InfoplaneError("The run has no Echo taps; train with --echo-mode tap.")
+        raise InfoplaneError("The run has no Echo taps; train with --echo-mode tap to have some.")
     shown = layers_of(table) if layers is None else [choose(layer, layers_of(table), "layer") for layer in layers]
     objectives = list(dict.fromkeys(table["objective"]))
     runs = list(dict.fromkeys(table["run"]))
@@ -71,7 +87,7 @@ def taps(table: pd.DataFrame, *, unit: str = "bits", layers: Iterable[str] | Non
 
 
 def _means(table: pd.DataFrame, size: float) -> pd.DataFrame:
-    """The means over replicas of the rate and the loss, and the standing that all replicas have."""
+    """Return the means over replicas of rate and loss; a mean is exact if every replica is."""
     lost = np.where(table["objective"] == "label", table["cross_entropy_nats"] / size, table["distortion"])
     known = table.assign(lost=lost, rate=table["value_nats"] / size, exact=table["standing"] == "exact")
     by = known.groupby(["run", "objective", "layer", "epoch", "beta"], sort=False)

@@ -26,8 +26,8 @@ __all__ = ["InformationCurve", "binary_symmetric_curve", "information_curve", "p
 
 Floats = npt.NDArray[np.float64]
 
-#: The iteration ends when the objective I(X;T) - beta I(T;Y) can fall by at most this much, in nats,
-#: with the symbols that T has. The multipliers of the symbols tell how far it can fall (Blahut).
+#: The iteration ends when the objective I(X;T) - beta I(T;Y) can fall by at most this (nats) with
+#: the symbols that T has. The multipliers of the symbols tell how far it can fall (Blahut).
 TOLERANCE = 1e-7
 #: The iteration also ends after this many steps; `InformationCurve.gap` shows if this was early.
 STEPS = 2000

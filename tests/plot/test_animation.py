@@ -1,4 +1,4 @@
-"""Every replica a dot where its numbers are, at each epoch; axes that stay; files that are the same each time."""
+"""Films: one dot per replica at its numbers, axes that stay, and the same files each time."""
 
 import base64
 import io
@@ -160,7 +160,7 @@ def test_what_is_refused(frame, tmp_path):
         animate(frame, tmp_path / "plane.gif", estimator="bining")
     with pytest.raises(InfoplaneError, match="expected at least 2"):
         film(frame, pictures=1)
-    with pytest.raises(InfoplaneError, match=r"choose estimator= \(kde, binning"):
+    with pytest.raises(InfoplaneError, match=r"choose one with estimator= \(kde, binning"):
         dots(frame)
     with pytest.raises(InfoplaneError, match="Cannot write"):
         animate(frame, tmp_path / "no" / "plane.gif", estimator="binning", pictures=2)

@@ -1,4 +1,4 @@
-"""The figure of gradients: geometric means over replicas, against the weights, and their ratio."""
+"""The figure of gradients: geometric means over replicas, relative to the weights, and ratios."""
 
 import matplotlib
 import matplotlib.pyplot as plt

@@ -43,7 +43,10 @@ ECHO = ("hidden2.echo", "hidden4.echo")
 
 
 def make(epochs=EPOCHS, replicas=3, runs=("tanh",), layers=HIDDEN, seed=0):
-    """Rows as the Recorder makes them: KDE brackets, binned values and two Echo layers; the course is that of tanh."""
+    """Return rows as a Recorder makes them: KDE brackets, binned values and two Echo layers.
+
+    They follow the course of a tanh network.
+    """
     rng = np.random.default_rng(seed)
     rows = []
     for run in runs:
@@ -65,7 +68,10 @@ def make(epochs=EPOCHS, replicas=3, runs=("tanh",), layers=HIDDEN, seed=0):
 
 
 def both(place, layer, x, y, depth, epoch):
-    """KDE and binning rows of one layer; a noisy one (beyond an Echo layer) has estimates of I(T;Y) and no bracket."""
+    """Return the KDE and binning rows of one layer.
+
+    A layer after an Echo layer is noisy: it has estimates of I(T;Y) and no bracket.
+    """
     kde = place | dict(layer=layer, estimator="kde", channel="noise 0.001", params="noise_variance=0.001")
     noisy = depth > 2
     kde["path"] = "noise-off" if noisy else ""
@@ -133,7 +139,7 @@ def panel(fig, title):
 
 
 def fill(collection):
-    """The filling of marks, by their colours."""
+    """Return the filling of marks, judged by their colours."""
     faces, edges = collection.get_facecolors(), collection.get_edgecolors()
     if not len(faces) or (faces[0] == 1).all():
         return "hollow"
@@ -142,7 +148,7 @@ def fill(collection):
 
 
 def scattered(ax):
-    """{(name, filling): offsets} of the marks; a hollow mark with a dot in it is "dotted"."""
+    """Return {(name, filling): offsets} of the marks; a hollow mark with a dot is "dotted"."""
     found = {}
     for collection in ax.collections:
         name, _, kind = collection.get_label().removeprefix("_").rpartition(" ")
@@ -153,7 +159,7 @@ def scattered(ax):
 
 
 def arrows(ax):
-    """{(name, axis, standing): offsets} of the arrows at bounds."""
+    """Return {(name, axis, standing): offsets} of the arrows at bounds."""
     names = [(c.get_label().removeprefix("_").split(" "), c) for c in ax.collections if isinstance(c, PathCollection)]
     return {tuple(words): np.asarray(c.get_offsets()) for words, c in names if words[-1] in ("upper", "lower")}
 
@@ -365,7 +371,7 @@ def test_one_axes_takes_one_panel(frame):
     assert plt.get_fignums() == [fig.number]
     assert len(fig.axes) == 3  # and a colour bar
     assert left.get_legend() is not None
-    with pytest.raises(InfoplaneError, match=r"There are 3 panels to draw and one Axes: choose estimator= \(kde, binn"):
+    with pytest.raises(InfoplaneError, match=r"There are 3 panels to draw, but only one Axes: choose estimator= \(kde"):
         plane(frame, ax=right)
     with pytest.raises(InfoplaneError, match=r"There are 2 panels .* choose one run \(a, b\)"):
         plane(make(runs=("a", "b"), epochs=(0, 1)), ax=right, estimator="kde")
@@ -415,12 +421,12 @@ def test_rates_begins_at_zero_or_at_what_is_less(frame):
 
 
 def rate_marks(ax, layer, quantity):
-    """{filling: offsets} of the marks of one number."""
+    """Return {filling: offsets} of the marks of one number."""
     return {kind: xy for (name, kind), xy in scattered(ax).items() if name == f"{layer} {quantity}"}
 
 
 def stretches(ax, layer, quantity):
-    """{epochs: dashed} of the line of one number."""
+    """Return {epochs: dashed} of the line of one number."""
     lines = [line for line in ax.lines if line.get_label() == f"_{layer} {quantity}"]
     return {tuple(xdata(line)): line.is_dashed() for line in lines}
 
@@ -472,7 +478,7 @@ def test_quantities_of_one_echo_layer_have_markers_of_their_own(frame):
 
 
 def test_how_many_replicas_is_said_where_it_is_true(frame):
-    """In the legend where all panels have as many, and else in the title of each panel."""
+    """It stands in the legend if all panels agree, and otherwise in the title of each panel."""
     fewer = frame[frame.replica < 2].assign(run="fewer")
     alone = frame[frame.replica < 1].assign(run="alone")
     for draw, said in ((rates, "kde: single replicas"), (plane, "single replicas")):
@@ -491,7 +497,7 @@ def test_how_many_replicas_is_said_where_it_is_true(frame):
 
 
 def edges(band):
-    """(epoch, low, high) of a fill_between."""
+    """Return (epoch, low, high) of a fill_between."""
     points = pd.DataFrame(band.get_paths()[0].vertices, columns=["x", "y"]).groupby("x").y
     return points.min(), points.max()
 
@@ -595,7 +601,7 @@ def test_what_the_plane_alone_refuses(frame):
         plane(frame, y="I(T;Z)")
     with pytest.raises(InfoplaneError, match=r"Unknown side 'low'. Did you mean 'lower'\? Known: mid, lower, upper"):
         plane(frame, side="low")
-    with pytest.raises(InfoplaneError, match=r"No estimator has both I\(X;T\) and I\(Z;Y\) of one layer"):
+    with pytest.raises(InfoplaneError, match=r"No estimator has both I\(X;T\) and I\(Z;Y\) of the same layer"):
         plane(frame[frame.quantity != "I(Z;X)"], y="I(Z;Y)")
     with pytest.raises(InfoplaneError, match=r"holds neither rates of Echo layers nor I\(X;T\)"):
         rates(frame[frame.quantity == "I(T;Y)"])
@@ -752,7 +758,7 @@ def test_files_that_cannot_be_written(frame, tmp_path):
 
 
 def crowd():
-    """A figure of 60 000 points, with words that stay words."""
+    """Return a figure with 60 000 points, whose words must stay words."""
     fig, ax = plt.subplots()
     rng = np.random.default_rng(0)
     ax.scatter(*rng.normal(size=(2, 20_000)), s=3, c=rng.uniform(size=20_000))

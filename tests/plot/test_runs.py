@@ -66,7 +66,7 @@ def make_metrics(epochs=EPOCHS, replicas=5, runs=("tanh",), paths=("noisy", "noi
 
 
 def make_certificates(epochs=EPOCHS, replicas=5, run="tanh", layers=ECHO):
-    """Margins that fall below their limit at epoch 10 in all replicas but the last, where they do at 100."""
+    """Return margins that fall below their limit at epoch 10, or at 100 in the last replica."""
     rows = []
     for epoch in epochs:
         for at, layer in enumerate(layers):
@@ -84,7 +84,10 @@ def make_certificates(epochs=EPOCHS, replicas=5, run="tanh", layers=ECHO):
 
 
 def make_gradients(epochs=EPOCHS, replicas=3, run="tanh", layers=("hidden1", "output")):
-    """Means of 0.1 x 2^replica at epoch 0 that fall tenfold at each next epoch, deviations of 0.01, weights of 2."""
+    """Return gradients with deviations of 0.01 and weights of 2.
+
+    The means are 0.1 x 2^replica at epoch 0 and fall tenfold at each later epoch.
+    """
     rows = [
         dict(run=run, epoch=epoch, step=epoch, replica=replica, layer=layer, batches=13, mean_norm=mean)
         | dict(std_norm=0.01, weight_norm=2.0, snr=mean / 0.01)
@@ -270,7 +273,7 @@ def test_the_interval_of_rho_in_closed_form():
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
-    """Normal pairs of correlation r have Spearman's rho = 6/pi asin(r / 2)."""
+    """Normal pairs with correlation r have Spearman's rho = 6/pi asin(r / 2)."""
     rng, draws = np.random.default_rng(3), 4000
     for r in (0.0, 0.6):
         truth = 6 / math.pi * math.asin(r / 2)
@@ -546,7 +549,7 @@ def make_taps():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, measurements, metrics):
-    """a/run and b/run with Echo layers, plain without, empty without rows."""
+    """Write a/run and b/run with Echo layers, plain without them, and empty without rows."""
     folder = tmp_path_factory.mktemp("runs")
     tables = {
         "measurements": measurements[measurements["run"] == "tanh"],
@@ -566,7 +569,10 @@ def runs(tmp_path_factory, measurements, metrics):
 
 
 def complete(table, frame):
-    """Return the rows of a frame with all columns of their table: unknown numbers are None, or 0 for whole numbers."""
+    """Return the rows of a frame with all columns of their table.
+
+    Unknown numbers are None, or 0 for whole numbers.
+    """
     empty = {name: None if kind in (float, bool) else kind() for name, kind in TABLES[table].columns.items()}
     return [empty | row for row in frame.to_dict("records")]
 
