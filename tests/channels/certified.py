@@ -13,17 +13,10 @@ from infoplane.channels.certificate import Certificate, certify
 from infoplane.channels.echo import apply_scale, compose_scale
 from infoplane.channels.evidence import Evidence
 from infoplane.streams import Streams
+from tests.drawn import generator, normal
 
 DOUBLE = torch.float64
 LOG2 = math.log(2)
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, generator=generator(seed), dtype=DOUBLE)
 
 
 def uniform(*shape: int, seed: int, low: float = 0.0, high: float = 1.0) -> Tensor:

@@ -15,16 +15,9 @@ from infoplane.channels.models import echo_layers, measuring
 from infoplane.channels.stack import fill_banks
 from infoplane.errors import InfoplaneError
 from infoplane.streams import Streams
+from tests.drawn import generator, normal
 
 DOUBLE = torch.float64
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int, dtype: torch.dtype = DOUBLE) -> Tensor:
-    return torch.randn(shape, generator=generator(seed), dtype=dtype)
 
 
 def codes(kind: str, n: int = 40, width: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from infoplane.channels.ceilings import MARGIN, margin
-from tests.channels.certified import LOG2, RICH, eights, entropy, judge, normal, signs, tied
+from tests.channels.certified import LOG2, RICH, eights, entropy, judge, signs, tied
+from tests.drawn import normal
 
 
 def brute(codes: Tensor, rates: list[float]) -> float:

@@ -28,7 +28,6 @@ from tests.channels.certified import (
     evidence,
     flat,
     judge,
-    normal,
     reach,
     right,
     seen_at,
@@ -37,6 +36,7 @@ from tests.channels.certified import (
     uniform,
     with_bank,
 )
+from tests.drawn import normal
 
 
 def test_the_yardstick_gives_the_numbers_of_the_book() -> None:

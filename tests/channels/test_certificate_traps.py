@@ -8,19 +8,8 @@ import torch
 from torch import Tensor
 
 from infoplane.channels.evidence import CELLS
-from tests.channels.certified import (
-    DOUBLE,
-    LOG2,
-    evidence,
-    generator,
-    judge,
-    normal,
-    seen_at,
-    signs,
-    tells_apart,
-    uniform,
-    with_bank,
-)
+from tests.channels.certified import DOUBLE, LOG2, evidence, judge, seen_at, signs, tells_apart, uniform, with_bank
+from tests.drawn import generator, normal
 
 
 @pytest.mark.parametrize("rate", [1.0, 2.0, 2.6])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from infoplane.channels.echo import apply_scale, compose_scale, echo, echo_noise, moment_step, stationary_moments
 from infoplane.errors import InfoplaneError
+from tests.drawn import generator, normal
 
 echo_module = importlib.import_module("infoplane.channels.echo")  # the name is the function's
 
@@ -30,16 +31,8 @@ def sampler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 sampled = pytest.mark.usefixtures("sampler")
 
 
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def uniform(*shape: int, low: float, high: float, seed: int) -> Tensor:
     return low + (high - low) * torch.rand(shape, generator=generator(seed), dtype=DOUBLE)
-
-
-def normal(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, generator=generator(seed), dtype=DOUBLE)
 
 
 def batch(*shape: int, matrix: bool, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -20,14 +20,7 @@ from infoplane.channels.models import echo_layers, measuring, rate, trying
 from infoplane.channels.stack import fill_banks
 from infoplane.errors import InfoplaneError
 from infoplane.streams import Streams
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(shape, generator=generator(seed), dtype=dtype)
+from tests.drawn import generator, normal, normal_32
 
 
 def randomised(layer: Echo, seed: int = 0, size: float = 0.5) -> Echo:
@@ -63,7 +56,7 @@ def perceptron(replicas: int = 1, **options: Any) -> nn.Module:
 def test_the_bound_multiplies(bound: float) -> None:
     """s = r sigmoid(a), not a clamp at r: the gradient is alive far beyond it."""
     layer = randomised(Echo(3, max_scale=bound), size=2.0)
-    f = normal(1, 50, 3, seed=1)
+    f = normal_32(1, 50, 3, seed=1)
     log_s, s = layer.scales(f)
     a = layer.head(f)
     torch.testing.assert_close(s, bound * torch.sigmoid(a))
@@ -80,17 +73,17 @@ def test_the_bound_multiplies(bound: float) -> None:
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_layer_starts_with_one_scale_for_all(scale: str, bias: float) -> None:
     layer = Echo(3, max_scale=0.8, bias=bias, scale=scale)
-    log_s, s = layer.scales(normal(1, 20, 3, seed=0))
+    log_s, s = layer.scales(normal_32(1, 20, 3, seed=0))
     torch.testing.assert_close(s, torch.full_like(s, 0.8 / (1 + math.exp(-bias))))
     torch.testing.assert_close(log_s, s.log())
 
 
 def test_a_constant_scale_does_not_follow_the_input() -> None:
     layer = randomised(Echo(3, scale="constant"))
-    log_s = layer.scales(normal(1, 20, 3, seed=0))[0]
+    log_s = layer.scales(normal_32(1, 20, 3, seed=0))[0]
     assert torch.equal(log_s, log_s[:, :1].expand_as(log_s))
     assert len(log_s[0, 0].unique()) == 3
-    follows = randomised(Echo(3)).scales(normal(1, 20, 3, seed=0))[0]
+    follows = randomised(Echo(3)).scales(normal_32(1, 20, 3, seed=0))[0]
     assert len(follows[0, :, 0].unique()) == 20
 
 
@@ -135,7 +128,7 @@ def test_rate_and_codes_are_of_one_tensor(mixing: str, training: bool, monkeypat
         return apply_scale(s, v)
 
     layer = seeded(randomised(Echo(3, echoes=16, mixing=mixing), size=1.0))
-    f = normal(40, 3, seed=3)
+    f = normal_32(40, 3, seed=3)
     layer.watch = []
     monkeypatch.setattr(layer_module, "apply_scale", spy)
     if not training:
@@ -158,7 +151,7 @@ def test_sampler_and_code_share_the_scale(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(layer_module, "echo_noise", spy)
     layer = seeded(randomised(Echo(3, echoes=16)))
-    f = normal(40, 3, seed=3)
+    f = normal_32(40, 3, seed=3)
     z = layer(f)
     (call,) = caught
     assert torch.equal(call["f"][0], f)
@@ -173,7 +166,7 @@ def test_the_rate_of_a_model_is_the_sum_and_has_a_gradient() -> None:
     model = perceptron()
     with pytest.raises(InfoplaneError, match="no rate yet; call the model in training mode first"):
         rate(model)
-    model(normal(64, 4, seed=0))
+    model(normal_32(64, 4, seed=0))
     each = rate(model, per_layer=True)
     assert list(each) == ["1.echo", "3.echo"]
     total = rate(model)
@@ -189,7 +182,7 @@ def test_the_rate_of_a_model_is_the_sum_and_has_a_gradient() -> None:
 
 def test_the_rate_is_not_of_a_measurement() -> None:
     model = perceptron()
-    x = normal(64, 4, seed=0)
+    x = normal_32(64, 4, seed=0)
     model(x)
     before = rate(model)
     fill_banks(model, x, references=64)
@@ -200,7 +193,7 @@ def test_the_rate_is_not_of_a_measurement() -> None:
 def test_gradients_flow_through_the_echoes() -> None:
     """Cut off, |f| would run away: the code of one row depends on the other rows of its batch."""
     layer = seeded(randomised(Echo(2, echoes=16, bias=0.0)))  # loud enough for the last echo to be heard
-    f = normal(20, 2, seed=0).requires_grad_()
+    f = normal_32(20, 2, seed=0).requires_grad_()
     (gradient,) = torch.autograd.grad(layer(f)[0].sum(), f)
     heard = gradient.abs().sum(-1) > 0
     assert int(heard.sum()) == 17
@@ -215,7 +208,7 @@ def test_log_s_is_of_full_precision_under_autocast() -> None:
     model = nn.Sequential(nn.Linear(3, 3), seeded(Echo(3, echoes=16, max_scale=0.999, bias=8.0)), nn.Linear(3, 2))
     model[1].watch = []
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = model(normal(32, 3, seed=0))
+        out = model(normal_32(32, 3, seed=0))
     (passed,) = model[1].watch
     assert passed.f.dtype == passed.log_s.dtype == passed.z.dtype == torch.float32
     expected = math.log(0.999) + float(logsigmoid(torch.tensor(8.0)))
@@ -229,7 +222,7 @@ def test_log_s_is_of_full_precision_under_autocast() -> None:
 def test_a_layer_gives_what_it_got(dtype: torch.dtype) -> None:
     layer = seeded(Echo(3, echoes=4)).to(torch.float64 if dtype == torch.float64 else torch.float32)
     layer.watch = []
-    z = layer(normal(8, 3, seed=0).to(dtype))
+    z = layer(normal_32(8, 3, seed=0).to(dtype))
     assert z.dtype == dtype
     assert z.shape == (8, 3)
     assert layer.watch[0].log_s.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
@@ -238,7 +231,7 @@ def test_a_layer_gives_what_it_got(dtype: torch.dtype) -> None:
 def test_a_feature_map_hears_one_image_in_all_its_numbers() -> None:
     """K = 2 * 3 * 3; the echo of an image is made of whole images."""
     layer = seeded(Echo(18, echoes=4, scale="constant", bias=0.0))
-    f = normal(6, 2, 3, 3, seed=0).requires_grad_()
+    f = normal_32(6, 2, 3, 3, seed=0).requires_grad_()
     z = layer(f)
     assert z.shape == f.shape
     for place in ((0, 0, 0), (1, 2, 1)):
@@ -254,7 +247,7 @@ def test_a_feature_map_hears_one_image_in_all_its_numbers() -> None:
 @pytest.mark.parametrize("kind", ["auto", "draw"])
 def test_a_replica_computes_what_it_computes_alone(kind: str) -> None:
     """Bit for bit, training and afterwards, with running moments and rates."""
-    count, f = 3, normal(3, 40, 4, seed=9)
+    count, f = 3, normal_32(3, 40, 4, seed=9)
     together = Echo(4, echoes=16, replicas=count)
     together.streams = Streams(range(count))
     alone = [seeded(randomised(Echo(4, echoes=16), seed=r), r) for r in range(count)]
@@ -276,7 +269,7 @@ def test_a_replica_computes_what_it_computes_alone(kind: str) -> None:
 
 
 def test_the_global_stream_repeats_a_layer_as_it_does_dropout() -> None:
-    layer, f = Echo(2, echoes=8), normal(20, 2, seed=0)
+    layer, f = Echo(2, echoes=8), normal_32(20, 2, seed=0)
     with torch.random.fork_rng():
         results = []
         for seed in (1, 1, 2):
@@ -337,7 +330,7 @@ def test_a_wide_layer_follows_its_moments_at_the_first_batches_and_then_one_in_e
     layer, moved = wide(), []
     for count in range(100):
         before = layer.end_second.clone()
-        layer(normal(1, 40, 65, seed=count))
+        layer(normal_32(1, 40, 65, seed=count))
         moved.append(not torch.equal(layer.end_second, before))
     assert [k for k, yes in enumerate(moved) if yes] == [*range(80), 80, 88, 96]
 
@@ -347,7 +340,7 @@ def test_which_batch_it_is_is_part_of_the_state_and_no_trial_changes_it() -> Non
     for each in (layer, resumed, tried):
         each.end_count.fill_(90.0)
     for count in range(20):
-        f = normal(1, 40, 65, seed=count)
+        f = normal_32(1, 40, 65, seed=count)
         if count == 6:
             resumed.load_state_dict(layer.state_dict())
             resumed.end_mean += 0.0  # another version of the same numbers
@@ -365,14 +358,14 @@ def test_which_batch_it_is_is_part_of_the_state_and_no_trial_changes_it() -> Non
 def test_a_layer_made_in_inference_mode_works_in_it_and_outside() -> None:
     with torch.inference_mode():
         layer = seeded(Echo(65, echoes=16))
-        inside = layer.eval()(normal(40, 65, seed=0))
+        inside = layer.eval()(normal_32(40, 65, seed=0))
     assert inside.isfinite().all()
-    assert seeded(layer)(normal(40, 65, seed=0)).isfinite().all()
+    assert seeded(layer)(normal_32(40, 65, seed=0)).isfinite().all()
 
 
 def test_moments_that_others_write_are_seen() -> None:
     layer, other = wide(), wide()
-    x = [normal(1, 40, 65, seed=count) for count in range(3)]
+    x = [normal_32(1, 40, 65, seed=count) for count in range(3)]
     for each in x:
         layer(each), other(each)
     for name in ("end_mean", "end_second", "end_count"):
@@ -386,7 +379,7 @@ def test_moments_that_others_write_are_seen() -> None:
 def test_what_follows_may_work_in_place_on_the_input() -> None:
     layer, results = Echo(3, echoes=8, scale="constant"), []
     for touched in (False, True):
-        h = normal(20, 3, seed=0).requires_grad_()
+        h = normal_32(20, 3, seed=0).requires_grad_()
         trunk = h * 1.0
         z = seeded(layer)(trunk)
         after = trunk.relu_() if touched else trunk.relu()
@@ -422,7 +415,7 @@ def test_a_training_echo_ends_with_the_running_moments(monkeypatch: pytest.Monke
 
 def test_a_constant_unit_does_no_harm() -> None:
     layer = seeded(randomised(Echo(3, echoes=16)))
-    f = normal(40, 3, seed=0) * torch.tensor([1.0, 0.0, 1.0]) + torch.tensor([0.0, 2.0, 0.0])
+    f = normal_32(40, 3, seed=0) * torch.tensor([1.0, 0.0, 1.0]) + torch.tensor([0.0, 2.0, 0.0])
     f[:, 2] = f[:, 0]
     for _ in range(5):
         z = layer(f)
@@ -438,12 +431,12 @@ def test_a_batch_that_is_too_small_is_said() -> None:
     layer = Echo(2, echoes=16)
     for mode in (True, False):
         with pytest.raises(InfoplaneError, match=r"batch of 16 rows; 16 echoes .*at least 17.*fill_banks"):
-            layer.train(mode)(normal(16, 2, seed=0))
-    layer(normal(17, 2, seed=0))
+            layer.train(mode)(normal_32(16, 2, seed=0))
+    layer(normal_32(17, 2, seed=0))
 
 
 def test_eval_without_a_bank_hears_the_batch_and_with_one_it_does_not() -> None:
-    model, x = perceptron().eval(), normal(40, 4, seed=0)
+    model, x = perceptron().eval(), normal_32(40, 4, seed=0)
     inputs = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(model(inputs)[0].sum(), inputs)
     assert int((gradient.abs().sum(-1) > 0).sum()) > 17
@@ -453,7 +446,7 @@ def test_eval_without_a_bank_hears_the_batch_and_with_one_it_does_not() -> None:
 
 
 def test_one_row_at_a_time_with_a_bank() -> None:
-    model, x = perceptron().eval(), normal(40, 4, seed=0)
+    model, x = perceptron().eval(), normal_32(40, 4, seed=0)
     fill_banks(model, x, references=64, streams=Streams([3]))
     for size in (1, 2, 40):
         for layer in echo_layers(model).values():
@@ -461,7 +454,7 @@ def test_one_row_at_a_time_with_a_bank() -> None:
         outputs = model(x[:size])
         for layer in echo_layers(model).values():
             seeded(layer, 5)
-        mates = torch.cat([x[:1], 100 + normal(size - 1, 4, seed=6)])
+        mates = torch.cat([x[:1], 100 + normal_32(size - 1, 4, seed=6)])
         # the noise of a row is drawn for its place, whatever its mates are
         assert torch.equal(model(mates)[0], outputs[0])
 
@@ -469,7 +462,7 @@ def test_one_row_at_a_time_with_a_bank() -> None:
 def test_training_with_a_bank_still_hears_the_batch() -> None:
     """A detached bank would let |f| run away."""
     layer = seeded(randomised(Echo(2, echoes=16, bias=0.0)))
-    f = normal(20, 2, seed=0)
+    f = normal_32(20, 2, seed=0)
     layer.bank = Bank(f.unsqueeze(0), layer.scales(f.unsqueeze(0))[1].detach())
     inputs = f.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(layer.train()(inputs)[0].sum(), inputs)
@@ -477,7 +470,7 @@ def test_training_with_a_bank_still_hears_the_batch() -> None:
 
 
 def test_the_phases() -> None:
-    model, x = perceptron(), normal(64, 4, seed=0)
+    model, x = perceptron(), normal_32(64, 4, seed=0)
     clean = nn.Sequential(*[m for m in copy.deepcopy(model)])
     for m in clean.modules():
         m._forward_hooks.clear()
@@ -510,7 +503,7 @@ def test_the_phases() -> None:
 
 
 def test_a_copy_after_training_is_a_layer_of_its_own() -> None:
-    model, x = perceptron(), normal(64, 4, seed=0)
+    model, x = perceptron(), normal_32(64, 4, seed=0)
     model(x)
     rate(model).backward()
     fill_banks(model, x, references=64)
@@ -543,7 +536,7 @@ def test_a_copy_after_training_is_a_layer_of_its_own() -> None:
 )
 def test_the_state_is_weights_and_running_moments(options: dict[str, Any], keys: list[str]) -> None:
     layer = seeded(randomised(Echo(3, echoes=16, **options)))
-    layer(normal(20, 3, seed=0))
+    layer(normal_32(20, 3, seed=0))
     layer.bank = Bank(torch.zeros(1, 2, 3), torch.full((1, 2, 3), 0.5))
     assert set(layer.state_dict()) == {*keys, "end_mean", "end_second", "end_count"}
     file = io.BytesIO()
@@ -551,14 +544,14 @@ def test_the_state_is_weights_and_running_moments(options: dict[str, Any], keys:
     file.seek(0)
     other = Echo(3, echoes=16, **(options | {"rotation_seed": 5}))
     other.load_state_dict(torch.load(file, weights_only=True))
-    f = normal(20, 3, seed=1)
+    f = normal_32(20, 3, seed=1)
     assert torch.equal(seeded(other, 7)(f), seeded(layer, 7)(f))
 
 
 def test_the_floor() -> None:
     assert Echo(5, max_scale=0.9).floor == pytest.approx(-5 * math.log(0.9))
     layer = Echo(5, max_scale=0.9, bias=30.0, echoes=4)
-    layer(normal(8, 5, seed=0))
+    layer(normal_32(8, 5, seed=0))
     assert float(layer.rate.detach()) == pytest.approx(layer.floor, rel=1e-5)
 
 

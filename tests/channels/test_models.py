@@ -21,16 +21,9 @@ from infoplane.channels.layer import Echo
 from infoplane.channels.models import echo_layers, measuring, modules
 from infoplane.errors import InfoplaneError
 from infoplane.streams import Streams
+from tests.drawn import generator, normal_32
 
 QUIET = {"echoes": 16, "bias": 2.0, "max_scale": 0.97}  # a rate far below ln N, so that only the case at hand can fail
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, generator=generator(seed))
 
 
 def built(make: Callable[[], Any], seed: int = 0) -> Any:
@@ -60,8 +53,8 @@ def gradients(model: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
     return [p.grad.clone() for p in model.parameters()]
 
 
-X, Y = normal(300, 12, seed=0), torch.arange(300) % 4
-IMAGES, CLASSES = normal(40, 3, 32, 32, seed=1), torch.arange(40) % 4
+X, Y = normal_32(300, 12, seed=0), torch.arange(300) % 4
+IMAGES, CLASSES = normal_32(40, 3, 32, 32, seed=1), torch.arange(40) % 4
 
 
 def small() -> nn.Module:
@@ -172,7 +165,7 @@ def test_a_probe_of_images_may_be_a_dataset_or_the_very_loader_that_trains() -> 
 def test_maps_are_pooled_to_a_code_that_can_be_certified(
     layer: nn.Module, shape: tuple[int, ...], options: dict[str, Any], pool: tuple[int, ...] | None, features: int
 ) -> None:
-    x = normal(20, *shape, seed=2)
+    x = normal_32(20, *shape, seed=2)
     model = ip.insert_echo(nn.Sequential(layer), ["0"], x[:2], **QUIET | options)
     echo = model[0].echo
     assert (echo.pool, echo.features) == (pool, features)
@@ -183,7 +176,7 @@ def test_maps_are_pooled_to_a_code_that_can_be_certified(
 
 
 def test_the_channel_acts_on_the_means_of_areas_and_is_spread_over_them() -> None:
-    x = normal(30, 3, 7, 10, seed=3)
+    x = normal_32(30, 3, 7, 10, seed=3)
     model = ip.insert_echo(nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU(inplace=True)), ["0"], x[:2], **QUIET)
     echo = model[0].echo
     expected = adaptive_avg_pool2d(model[0]._conv_forward(x, model[0].weight, model[0].bias), (3, 4))
@@ -204,7 +197,7 @@ def test_the_channel_acts_on_the_means_of_areas_and_is_spread_over_them() -> Non
 
 
 def test_the_certificate_of_a_pooled_map_is_of_its_code() -> None:
-    x = normal(2000, 1, 6, 6, seed=4)
+    x = normal_32(2000, 1, 6, 6, seed=4)
     net = built(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(64, 4)))
     frame, certificates = verdicts(ip.insert_echo(net, ["0"], x[:2], pool=(1, 1), **QUIET), x)
     assert list(frame["standing"]) == ["exact"]
@@ -215,13 +208,13 @@ def test_the_certificate_of_a_pooled_map_is_of_its_code() -> None:
 
 def test_a_replica_of_pooled_maps_computes_what_it_computes_alone() -> None:
     count = 3
-    f = normal(count, 20, 5, 9, 9, seed=5)
+    f = normal_32(count, 20, 5, 9, 9, seed=5)
 
     def layer(replicas: int) -> Echo:
         return Echo(20, pool=(2, 2), echoes=8, replicas=replicas)
 
     together, alone = layer(count), [layer(1) for _ in range(count)]
-    weights = normal(count, 20, 20, seed=6) * 0.1
+    weights = normal_32(count, 20, 20, seed=6) * 0.1
     with torch.no_grad():
         together.head.weight.copy_(weights)
         for r, one in enumerate(alone):
@@ -242,7 +235,7 @@ def test_a_replica_of_pooled_maps_computes_what_it_computes_alone() -> None:
 
 
 def test_a_code_does_not_depend_on_how_its_map_lies_in_memory() -> None:
-    f = 3.0 + normal(6, 64, 16, 16, seed=5)
+    f = 3.0 + normal_32(6, 64, 16, 16, seed=5)
     echo = Echo(64, pool=(1, 1))
     assert torch.equal(echo.code(f.to(memory_format=torch.channels_last)), echo.code(f))
 
@@ -359,7 +352,7 @@ class Reader(nn.Module):
         return self.head(self.pool(h.mean(1)))
 
 
-SEQUENCES = normal(60, 5, 8, seed=7)
+SEQUENCES = normal_32(60, 5, 8, seed=7)
 
 
 def test_taps_and_echo_layers_act_inside_a_fused_transformer() -> None:
@@ -454,7 +447,7 @@ def test_a_model_that_was_compiled_first() -> None:
 def test_a_compiled_model_trains_as_it_does_uncompiled(backend: str) -> None:
     model = ip.insert_echo(small(), ["0", "1"], X[:2], **QUIET)
     with torch.no_grad():
-        model[0].echo.head.weight.copy_(normal(1, 6, 6, seed=8))
+        model[0].echo.head.weight.copy_(normal_32(1, 6, 6, seed=8))
     twin = copy.deepcopy(model)
     compiled = torch.compile(twin, backend=backend)
     for _ in range(2):

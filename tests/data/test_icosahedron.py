@@ -8,6 +8,7 @@ import torch
 from infoplane.data.icosahedron import ANTIPODE, NEAR, icosahedron, icosahedron_law, pair_counts
 from infoplane.data.points import label_entropy, split
 from infoplane.errors import InfoplaneError
+from tests.drawn import generator
 
 DATA = Path(os.environ.get("INFOPLANE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 PUBLISHED = DATA / "tishby" / "var_u.mat"
@@ -138,10 +139,6 @@ def test_no_threshold_gives_half_the_labels_and_so_much_information():
 
 
 # dividing the points
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.45, 0.8, 1.0])

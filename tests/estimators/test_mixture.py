@@ -16,15 +16,7 @@ from infoplane.estimators import kde_bounds, mixture
 from infoplane.estimators.mixture import Mixture, MixtureInformation, mixture_information
 from infoplane.estimators.protocol import Estimator, Noise, Reading
 from infoplane.records import POINTS, POPULATION, Estimate
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=generator(seed), dtype=dtype)
-
+from tests.drawn import generator, normal
 
 # --- the same numbers, the long way
 

@@ -14,12 +14,9 @@ from infoplane.errors import InfoplaneError
 from infoplane.estimators.protocol import Estimator, Noise, Reading
 from infoplane.estimators.renyi import Renyi, RenyiInformation, renyi_information
 from infoplane.records import POINTS
+from tests.drawn import normal
 
 ALPHAS = [0.5, 1.0, 1.01, 2.0, 3.0]
-
-
-def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def entropy(p: np.ndarray, alpha: float) -> float:

@@ -19,13 +19,10 @@ from infoplane.estimators.tap import Tap, TapFit, fit_taps
 from infoplane.records import KEY, Estimate
 from infoplane.streams import Streams
 from infoplane.warning_codes import WARNINGS
+from tests.drawn import normal_32
 
 LOG2 = math.log(2)
 QUICK = {"steps": 300, "batch": 128}
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def classes(n: int, seed: int = 1) -> Tensor:
@@ -48,8 +45,8 @@ def warned(estimates: list[Estimate]) -> set[str]:
 @pytest.fixture(scope="module")
 def gaussian() -> dict[float, list[TapFit]]:
     """Two replicas of three Gaussian units of any covariance: by beta, linear decoder."""
-    mix = normal(2, 3, 3, seed=8) + 2 * torch.eye(3)
-    t = normal(2, 1024, 3, seed=7) @ mix + 5.0
+    mix = normal_32(2, 3, 3, seed=8) + 2 * torch.eye(3)
+    t = normal_32(2, 1024, 3, seed=7) @ mix + 5.0
     betas = (0.2, 0.4, 1.0, 30.0)
     fits = fit_taps(t, objective="reconstruction", betas=betas, hidden=0, steps=500)
     assert [(f.replica, f.beta) for f in fits] == [(r, b) for r in range(2) for b in betas]
@@ -126,13 +123,13 @@ def test_the_label_bounds_hold_the_truth_between_them():
 
 def test_labels_that_have_nothing_to_do_with_the_layer_are_worth_no_rate():
     y = classes(1024, seed=3)
-    (fit,) = fit_taps(normal(1024, 2), y, betas=(0.3,), **QUICK)
+    (fit,) = fit_taps(normal_32(1024, 2), y, betas=(0.3,), **QUICK)
     assert rate(fit) < 0.2
     assert fit.cross_entropy > LOG2 - 0.05
 
 
 def test_the_cross_entropy_rises_and_the_rate_falls_with_beta():
-    t = normal(1024, 4)
+    t = normal_32(1024, 4)
     fits = fit_taps(t, (t[:, 0] > 0).long(), betas=(0.01, 0.1, 0.4), hidden=4, **QUICK)
     assert all(rate(a) > rate(b) + 0.3 for a, b in itertools.pairwise(fits))
     assert all(a.cross_entropy < b.cross_entropy for a, b in itertools.pairwise(fits))
@@ -151,7 +148,7 @@ def test_the_standard_error_is_that_of_fresh_draws(monkeypatch):
     monkeypatch.setattr(module, "_measure", often)
     monkeypatch.setattr(module, "certify", lambda _: None)
     y = classes(128)
-    fit_taps(normal(128, 2) + y.unsqueeze(1), y, betas=(0.1,), steps=40, batch=64)
+    fit_taps(normal_32(128, 2) + y.unsqueeze(1), y, betas=(0.1,), steps=40, batch=64)
     found = torch.tensor([f.cross_entropy for f in fits]).std()
     # beside the draws, what 4096 of them may not show of a fall from H(Y) - CE to -ln 4096
     unseen = [1.5 * (LOG2 - f.cross_entropy + math.log(4096)) / 4096 for f in fits]
@@ -172,7 +169,7 @@ def test_few_points_are_not_read_above_what_more_noise_shows(monkeypatch):
 
     monkeypatch.setattr(module, "_measure", twice)
     monkeypatch.setattr(module, "certify", lambda _: None)
-    fits = fit_taps(normal(20, 8, 2), torch.arange(8) % 2, betas=(0.03,), steps=150)
+    fits = fit_taps(normal_32(20, 8, 2), torch.arange(8) % 2, betas=(0.03,), steps=150)
     for fit, (fine,) in zip(fits, finer, strict=True):
         least = fine.cross_entropy - 4 * fine.cross_entropy_stderr
         assert fit.cross_entropy + 4 * fit.cross_entropy_stderr > least
@@ -186,14 +183,14 @@ def test_few_points_are_not_read_above_what_more_noise_shows(monkeypatch):
 def test_equal_rows_stay_equal_so_that_codes_are_counted_right(n, width, values):
     """A product of matrices can give equal rows values that differ in the last digit, above all of one column."""
     which = torch.arange(n) % values
-    (fit,) = fit_taps(normal(values, width, seed=1)[which], classes(n), betas=(0.1,), units=1, hidden=0, steps=20)
+    (fit,) = fit_taps(normal_32(values, width, seed=1)[which], classes(n), betas=(0.1,), units=1, hidden=0, steps=20)
     p = torch.bincount(which).double() / n
     assert fit.rate.code_entropy == pytest.approx(float(-(p * p.log()).sum()), abs=1e-9)
 
 
 def test_few_points_bound_the_rate():
     for n in (2, 3, 8):
-        t = normal(n, 2)
+        t = normal_32(n, 2)
         (fit,) = fit_taps(t, objective="reconstruction", betas=(0.001,), steps=200)
         assert rate(fit) > math.log(n)
         assert fit.rate.value <= math.log(n) + 1e-9
@@ -205,7 +202,7 @@ def test_few_points_bound_the_rate():
 
 def test_a_constant_layer_holds_nothing_and_that_is_exact():
     y = classes(200)
-    rounding = 7.3 + 3e-7 * normal(1, 200, 3)
+    rounding = 7.3 + 3e-7 * normal_32(1, 200, 3)
     for t in (torch.full((1, 200, 3), 7.3), torch.zeros(1, 200, 3), rounding):
         (rows,) = Tap(betas=(0.1,), **QUICK).measure(Reading("dead", t), y)
         information, lower, upper = rows
@@ -217,20 +214,20 @@ def test_a_constant_layer_holds_nothing_and_that_is_exact():
 
 
 def test_constant_and_dependent_units_are_no_directions():
-    t = normal(300, 2)
-    small = 1e-4 * normal(300, 1, seed=6)
+    t = normal_32(300, 2)
+    small = 1e-4 * normal_32(300, 1, seed=6)
     wide = torch.cat([t, torch.full((300, 1), 3.0), t.sum(1, keepdim=True), small], 1)
     (fit,) = fit_taps(wide, objective="reconstruction", betas=(0.5,), steps=20)
     assert fit.directions == fit.units == 2
     assert "dependent" not in fit.rate.warnings
-    wider = fit_taps(normal(300, 9), classes(300), betas=(0.5,), steps=20)[0]
+    wider = fit_taps(normal_32(300, 9), classes(300), betas=(0.5,), steps=20)[0]
     assert (wider.directions, wider.units) == (9, 3)
-    wider = fit_taps(normal(300, 9), objective="reconstruction", betas=(0.5,), units=2, steps=20)[0]
+    wider = fit_taps(normal_32(300, 9), objective="reconstruction", betas=(0.5,), units=2, steps=20)[0]
     assert (wider.directions, wider.units) == (2, 2)
 
 
 def test_scale_and_offset_of_a_layer_do_not_matter():
-    t = normal(600, 2)
+    t = normal_32(600, 2)
     one, other = (
         fit_taps(x, objective="reconstruction", betas=(0.3,), steps=30)[0]
         for x in (t.double(), 100.0 * t.double() - 3e4)
@@ -240,7 +237,7 @@ def test_scale_and_offset_of_a_layer_do_not_matter():
 
 
 def test_replicas_of_unequal_rank_are_each_measured_right():
-    t = normal(2, 400, 2)
+    t = normal_32(2, 400, 2)
     t[1, :, 1] = t[1, :, 0]
     both = fit_taps(t, objective="reconstruction", betas=(0.2,), seeds=(3, 4), steps=30)
     assert [(f.replica, f.directions) for f in both] == [(0, 2), (1, 1)]
@@ -252,7 +249,7 @@ def test_replicas_of_unequal_rank_are_each_measured_right():
 
 
 def test_a_fit_depends_on_its_codes_and_seed_alone():
-    t = normal(2, 300, 2)
+    t = normal_32(2, 300, 2)
     t[0] *= 1 + t[0, :, :1] ** 2  # gradients of another size beside it
     y = classes(300)
     before = torch.get_rng_state()
@@ -268,7 +265,7 @@ def test_a_fit_depends_on_its_codes_and_seed_alone():
 
 
 def test_the_caller_may_have_switched_gradients_off_or_cast():
-    t, y = normal(200, 2, 2).transpose(0, 1), classes(200)
+    t, y = normal_32(200, 2, 2).transpose(0, 1), classes(200)
     t = t.contiguous().requires_grad_()
     kept = t.detach().clone()
     expected = fit_taps(t, y, betas=(0.1,), steps=20)
@@ -284,7 +281,7 @@ def trunk(seed: int = 0) -> nn.Module:
     model = nn.Sequential(nn.Linear(12, 4), nn.Tanh(), nn.Linear(4, 2))
     with torch.no_grad():
         for k, p in enumerate(model.parameters()):
-            p.copy_(normal(*p.shape, seed=seed + k) * 0.5)
+            p.copy_(normal_32(*p.shape, seed=seed + k) * 0.5)
     return model
 
 
@@ -333,7 +330,7 @@ def test_a_snapshot_does_not_depend_on_those_before_it(bits):
 
 
 def test_every_estimate_says_that_it_is_of_a_tap():
-    reading = Reading("hidden", normal(1, 400, 2))
+    reading = Reading("hidden", normal_32(1, 400, 2))
     tap = Tap("reconstruction", (0.5, 2.5), **QUICK)
     assert isinstance(tap, Estimator)
     (rows,) = tap.measure(reading, None)
@@ -351,7 +348,7 @@ def test_every_estimate_says_that_it_is_of_a_tap():
 
 
 def test_the_table_holds_what_has_no_column():
-    reading, y = Reading("hidden", normal(2, 200, 2)), classes(200)
+    reading, y = Reading("hidden", normal_32(2, 200, 2)), classes(200)
     tap = Tap("reconstruction", (0.5, 2.0), steps=40, batch=64)
     fits = tap.fit(reading, y)
     assert tap.estimates(reading, y, fits) == tap.measure(reading, y)
@@ -366,7 +363,7 @@ def test_the_table_holds_what_has_no_column():
 
 
 def test_layers_and_replicas_have_seeds_of_their_own():
-    t, y, tap = normal(2, 200, 2), classes(200), Tap(betas=(0.1,), steps=20)
+    t, y, tap = normal_32(2, 200, 2), classes(200), Tap(betas=(0.1,), steps=20)
     t[1] = t[0]
     here = tap.measure(Reading("hidden1", t, seeds=(3, 4)), y)
     assert here == tap.measure(Reading("hidden1", t, seeds=(3, 4)), y)
@@ -375,8 +372,8 @@ def test_layers_and_replicas_have_seeds_of_their_own():
 
 
 def test_where_noise_lies_below_the_tap_is_of_the_mean_path():
-    clean, y = normal(1, 300, 2), classes(300)
-    noisy = Reading("above", clean + 0.3 * normal(1, 300, 2, seed=5), clean=clean)
+    clean, y = normal_32(1, 300, 2), classes(300)
+    noisy = Reading("above", clean + 0.3 * normal_32(1, 300, 2, seed=5), clean=clean)
     tap = Tap(betas=(0.1,), steps=20)
     (off,), (plain,) = tap.measure(noisy, y), tap.measure(Reading("above", clean), y)
     assert [e.value for e in off] == [e.value for e in plain]
@@ -388,7 +385,7 @@ def test_where_noise_lies_below_the_tap_is_of_the_mean_path():
 
 
 def test_a_fit_that_still_moves_is_called_untrained():
-    t = normal(1, 512, 3)
+    t = normal_32(1, 512, 3)
     reading, y = Reading("hidden", t), (t[0, :, 0] > 0).long()
     (short,) = Tap(betas=(0.05,), steps=50).measure(reading, y)
     assert all("untrained" in e.warnings for e in short)
@@ -399,7 +396,7 @@ def test_a_fit_that_still_moves_is_called_untrained():
 
 def test_a_rate_that_still_moves_is_untrained_though_the_objective_hardly_falls():
     """At a beta of 1e-3 a nat of rate is a thousandth of a nat of the objective."""
-    t = normal(1024, 3)
+    t = normal_32(1024, 3)
     (fit,) = fit_taps(t, (t[:, 0] > 0).long(), betas=(1e-3,), steps=200, lr=0.02)
     assert fit.improved < 0.02
     assert fit.moved > 0.1
@@ -407,7 +404,7 @@ def test_a_rate_that_still_moves_is_untrained_though_the_objective_hardly_falls(
 
 
 def test_a_fit_that_diverges_is_no_number():
-    reading, y = Reading("hidden", normal(2, 100, 2)), classes(100)
+    reading, y = Reading("hidden", normal_32(2, 100, 2)), classes(100)
     for row in Tap(betas=(0.1,), steps=20, lr=1e38).measure(reading, y):
         information, lower, upper = row
         assert math.isnan(information.value)
@@ -420,20 +417,20 @@ def test_a_fit_that_diverges_is_no_number():
 def test_odd_layers_are_measured():
     y = classes(120)
     for t in (
-        normal(1, 120, 1),
-        normal(1, 120, 1).to(torch.float16),
-        normal(1, 60, 3).repeat(1, 2, 1),
-        1e30 * normal(1, 120, 2),
-        1e-30 * normal(1, 120, 2),
-        normal(1, 120, 2).double() * 1e90,
+        normal_32(1, 120, 1),
+        normal_32(1, 120, 1).to(torch.float16),
+        normal_32(1, 60, 3).repeat(1, 2, 1),
+        1e30 * normal_32(1, 120, 2),
+        1e-30 * normal_32(1, 120, 2),
+        normal_32(1, 120, 2).double() * 1e90,
     ):
         (rows,) = Tap(betas=(0.1,), steps=20).measure(Reading("odd", t), y)
         assert all(math.isfinite(e.value) for e in rows)
-    (rows,) = Tap(betas=(0.1,), steps=200).measure(Reading("odd", normal(1, 120, 2)), torch.zeros(120).long())
+    (rows,) = Tap(betas=(0.1,), steps=200).measure(Reading("odd", normal_32(1, 120, 2)), torch.zeros(120).long())
     assert rows[1].value == pytest.approx(0.0, abs=0.05)
     assert rows[1].value <= rows[2].value == 0.0
     many = torch.tensor([1000, 7, 3]).repeat(40)
-    (rows,) = Tap(betas=(0.1,), steps=20).measure(Reading("odd", normal(1, 120, 2)), many)
+    (rows,) = Tap(betas=(0.1,), steps=20).measure(Reading("odd", normal_32(1, 120, 2)), many)
     assert rows[1].ceiling == pytest.approx(math.log(3))
 
 
@@ -465,7 +462,7 @@ def test_options_that_do_not_do_are_refused(options, message):
 
 
 def test_what_cannot_be_fitted_is_said():
-    t, y = normal(50, 2), classes(50)
+    t, y = normal_32(50, 2), classes(50)
     with pytest.raises(InfoplaneError, match="layer 'h': there are no labels; expected labels, or objective='reconstr"):
         Tap().measure(Reading("h", t.unsqueeze(0)), None)
     with pytest.raises(InfoplaneError, match="1 point; expected at least 2"):
