@@ -342,7 +342,19 @@ KEY = TABLES["measurements"].key
 
 
 def frame_of(table: str, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Make a frame of rows of a table: the columns of its schema, NaN where a number is not known."""
+    """Make a frame from rows of a table.
+
+    Args:
+        table: A name in `TABLES`.
+        rows: Rows with every column of its schema.
+
+    Returns:
+        The columns of the schema in order. A number that is not known is NaN.
+
+    Example:
+        >>> list(frame_of("gradients", []))[:4]
+        ['run', 'epoch', 'step', 'replica']
+    """
     import pandas as pd
 
     schema = TABLES[table]

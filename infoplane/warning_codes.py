@@ -333,5 +333,5 @@ WARNINGS: dict[str, Warned] = {
     ),
 }
 
-#: The warnings of a number that its quantity cannot be.
+#: The warnings of a number that its quantity cannot have.
 IMPOSSIBLE = ("data-processing", "over-ceiling", "negative")

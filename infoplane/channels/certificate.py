@@ -1,17 +1,18 @@
-"""Is the rate of an Echo layer its information? The conditions, for one layer and one replica.
+"""The certificate of an Echo layer: whether its rate is its information, for one replica.
 
 I(Z;X) <= R always, with equality where e has a density of finite entropy. N inputs can be counted,
-so I <= ln N, every subset of coordinates has a ceiling of its own, and near a ceiling, or where
-codes repeat, R is reached only in ever finer digits of z. A rate is called exact where all
-conditions below hold, at 1/1000 of the range of z. A rate that fails any of them is reported as an
-upper bound (or, where its noise is not that of the law, as an estimate), with the reason; its value
-is then the tighter of the two bounds.
+so I <= ln N, and every subset of coordinates has a ceiling of its own. Near a ceiling, or where
+codes repeat, R is reached only in ever finer digits of z. A rate is called exact if all conditions
+below hold, at 1/1000 of the range of z. A rate that fails any of them is reported as an upper bound
+(or as an estimate, if its noise does not follow the law of the inputs), with the reason; its value
+is then the tighter of the two bounds, the rate and the ceiling.
 
-No search can cover everything. Under a non-diagonal S any subspace may have a ceiling, so there a
-rate is never called exact. Under a diagonal S a linear combination of coordinates is an Echo
-channel where their scales are equal: those of two and (up to eight coordinates) of three are
-searched for few values whatever the scales, and those of any number where the scales are alike.
-Where these are too many to search, or the coordinates more than 64, a rate is not called exact.
+No search can cover everything. If S is not diagonal, any subspace may have a ceiling, so a rate is
+then never called exact. If S is diagonal, a linear combination of coordinates with equal scales is
+an Echo channel of its own. Combinations of two coordinates, and (up to eight coordinates) of three,
+are searched for few values whatever the scales; combinations of any number are searched where the
+scales are alike. If these are too many to search, or there are more than 64 coordinates, a rate is
+not called exact.
 """
 
 from __future__ import annotations
@@ -29,22 +30,50 @@ __all__ = ["CONDITIONS", "SEARCHES", "Certificate", "certify"]
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """The verdict on one layer, and the values it rests on.
+    """The verdict on one Echo layer, with the values that it rests on.
 
-    Rates and entropies are in nats; coordinates count from 0.
+    Rates, entropies and errors are in nats. Coordinates count from 0.
 
-    rate: -E log |det S| over all coordinates. value: what is to be reported; standing: as what.
-    stderr: 0 for a first layer, whose law is the probe; above, of the noisy codes and of the finite
-    bank.
-    error: bound on the systematic error: truncation, finite bank, and what of the rate is not seen
-    in CELLS cells.
-    ceiling: ln N for a first layer, NaN above (Z_{k-1} is continuous).
-    margin: the largest R_A / H(f_A) over subsets A, codes counted in CELLS cells. seen: what of the
-    rate is seen in CELLS cells per coordinate (`Evidence.seen`), NaN where the verdict was reached
-    without it.
-    aligned: the largest share of points that a combination of few values was found to hold, in
-    units of the share that is too much (`ceilings.few_valued` and `ceilings.crowded_flats`); NaN
-    where it was not searched for.
+    Args:
+        rate: R = -E log |det S| over all coordinates.
+        value: The number to report.
+        standing: The standing of the value: "exact", "upper" or "estimate".
+        stderr: The standard error: 0 for a first layer, whose law is the probe; for a layer above
+            noise that of the noisy codes and of the finite bank.
+        error: A bound on the systematic error: the tail of the echoes, the finite bank, and the
+            part of the rate that is not seen in CELLS cells.
+        ceiling: ln N for a first layer; NaN above noise, where the input is continuous.
+        n: N, the number of inputs.
+        margin: The largest R_A / H(f_A) over subsets A of coordinates, with codes counted in CELLS
+            cells.
+        seen: The part of the rate that is seen in CELLS cells per coordinate; NaN if the verdict
+            was reached without it.
+        code_entropy: The entropy of the distinct codes (f, s); NaN where it is not a ceiling.
+        smallest_eigenvalue: The smallest eigenvalue of Cov(z), scaled by E f_i^2.
+        aligned: The largest share of points on which a combination of coordinates takes one value,
+            in units of the share that is too much; NaN if it was not searched for.
+        void: The coordinates of z that are constant.
+        mean_s: E s over inputs and coordinates.
+        mean_s2: E s^2.
+        tail: A bound on the information in the echo terms that were left out.
+        references: The number of reference codes.
+        shift: The largest distance between the means of the bank and of the probe; see
+            `Evidence.shift`.
+        repeat: The largest change of a code from pass to pass, in standard deviations; NaN if it
+            is not known.
+        same_law: Whether the bank was filled from the probe.
+        floor: The smallest rate that the layer can have.
+        warnings: The warnings, codes of `WARNINGS`.
+
+    Example:
+        >>> import infoplane as ip
+        >>> import torch
+        >>> x = torch.randn(4096, 2, generator=torch.Generator().manual_seed(0))
+        >>> model = torch.nn.Sequential(torch.nn.Identity(), ip.Echo(2, bias=0.0))
+        >>> recorder = ip.Recorder(model, x, estimators=[])
+        >>> row = recorder.snapshot(epoch=0)["certificates"][0]
+        >>> row["standing"], row["margin_ok"], row["tail_ok"], row["warnings"]
+        ('exact', True, True, '')
     """
 
     rate: float
@@ -71,7 +100,7 @@ class Certificate:
     warnings: tuple[str, ...]
 
     def row(self) -> dict[str, object]:
-        """Return its columns in certificates.csv: every value, and the verdict on those judged."""
+        """Return the columns of certificates.csv: every value, and the verdicts on them."""
         bad = set(self.warnings)
         return {
             "rate_nats": self.rate,
@@ -108,11 +137,11 @@ class Certificate:
         }
 
 
-# -- the conditions, one function for each; True where it fails, and its warning is raised
+# -- the conditions, one function each, which returns True if the condition fails
 
 
 def _void(e: Evidence) -> bool:
-    """Some coordinates of z are constant; they are dropped."""
+    """Some coordinates of z are constant and are left out."""
     return bool(e.void)
 
 
@@ -127,12 +156,12 @@ def _wide(e: Evidence) -> bool:
 
 
 def _unchecked_subsets(e: Evidence) -> bool:
-    """There are too many subsets of coordinates to hold each against its ceiling."""
+    """There are too many subsets of coordinates to hold each of them against its ceiling."""
     return not _below_ceilings(e.margin) and not e.margin_of_values[1]
 
 
 def _near_ceiling(e: Evidence) -> bool:
-    """Some subset of coordinates lets through nearly as much as its codes, by value, can hold."""
+    """Some subset of coordinates has a rate near the entropy of its codes, counted by value."""
     if _below_ceilings(e.margin):
         return False
     largest, exhaustive = e.margin_of_values
@@ -145,13 +174,13 @@ def _above_ceiling(e: Evidence) -> bool:
 
 
 def _unresolved(e: Evidence) -> bool:
-    """The codes are few only if counted in cells, or the digits of z are coarser than a cell."""
+    """Only the codes counted in cells are few, or the digits of z are coarser than a cell."""
     few = not _below_ceilings(e.margin) and _below_ceilings(e.margin_of_values) and not _above_ceiling(e)
     return few or bool((e.digits > e.width / CELLS).any())
 
 
 def _dependent(e: Evidence) -> bool:
-    """Coordinates are linearly dependent, and the rate counts them more than once."""
+    """Coordinates are linearly dependent, so the rate counts them more than once."""
     return e.smallest_eigenvalue < LIMITS["smallest_eigenvalue"]
 
 
@@ -161,12 +190,12 @@ def _tail(e: Evidence) -> bool:
 
 
 def _few_reference(e: Evidence) -> bool:
-    """A layer above noise has too few reference codes."""
+    """There are too few reference codes for a layer above noise."""
     return not e.first and e.bank.size < LIMITS["references"]
 
 
 def _stale_bank(e: Evidence) -> bool:
-    """The reference codes are not those of the present weights."""
+    """The reference codes were not made with the present weights."""
     return e.same_law and e.shift > LIMITS["bank_shift" if e.first else "bank_shift_above"]
 
 
@@ -202,8 +231,7 @@ def _unseen(e: Evidence) -> bool:
 
 Condition = Callable[[Evidence], bool]
 
-#: The conditions of every layer, by the warning that each raises, in the order in which they are
-#: listed.
+#: The conditions that are asked of every layer, by the warning that each raises, in order.
 CONDITIONS: dict[str, Condition] = {
     "void": _void,
     "mixed": _mixed,
@@ -221,27 +249,44 @@ CONDITIONS: dict[str, Condition] = {
     "collapsed": _collapsed,
 }
 
-#: What costs most, and is asked only of a rate that would otherwise be exact.
+#: The most expensive conditions, asked only of a rate that would otherwise be exact.
 SEARCHES: dict[str, Condition] = {
     "few-valued": _few_valued,
     "unchecked-subsets": _unchecked_flats,
     "resolution": _unseen,
 }
 
-#: What a rate may carry and still be exact.
+#: The warnings that an exact rate may carry.
 _HARMLESS = {"void", "collapsed"}
-#: What makes R no bound: I = R + h(z) - h(e), of either sign.
+#: The warnings with which R is not a bound, because I = R + h(z) - h(e) may lie on either side.
 _NO_BOUND = {"tail", "stale-bank", "other-law"}
 
 
 def certify(evidence: Evidence) -> Certificate:
-    """Judge one replica of one Echo layer: each condition in turn, and what follows for the rate.
+    """Judge whether the rate of one Echo layer is its information, for one replica.
 
     Args:
-        evidence: what the layer showed.
+        evidence: The codes, scales and reference codes of the layer.
 
     Returns:
         The verdict, with every value that it rests on.
+
+    Example:
+        >>> import infoplane as ip
+        >>> import torch
+        >>> from infoplane.channels.evidence import Evidence
+        >>> f = torch.randn(1, 4096, 2, generator=torch.Generator().manual_seed(0))
+        >>> log_s = torch.full_like(f, -0.5)
+        >>> bank = ip.channels.Bank(f, log_s.exp())
+        >>> z = f + log_s.exp() * bank.draw(0, 4096, torch.Generator().manual_seed(1))
+        >>> verdict = ip.channels.certify(
+        ...     Evidence(
+        ...         f=f[0], log_s=log_s[0], z=z[0], bank=bank, replica=0, first=True, repeat=0.0,
+        ...         same_law=True, diagonal=True, floor=0.0,
+        ...     )
+        ... )
+        >>> verdict.standing, round(verdict.value, 4)  # 2 coordinates of 0.5 nats
+        ('exact', 1.0)
     """
     warnings = _failing(CONDITIONS, evidence)
     searched = bool(evidence.kept) and not set(warnings) - _HARMLESS
@@ -274,22 +319,23 @@ def certify(evidence: Evidence) -> Certificate:
 
 
 def _failing(conditions: dict[str, Condition], evidence: Evidence) -> list[str]:
+    """Return the warnings of the conditions that fail."""
     return [code for code, fails in conditions.items() if fails(evidence)]
 
 
 def _standing(warnings: Iterable[str]) -> Standing:
-    """The standing of a rate with these warnings."""
+    """Find the standing of a rate with these warnings."""
     if _NO_BOUND.intersection(warnings):
         return "estimate"
     return "upper" if set(warnings) - _HARMLESS else "exact"
 
 
 def _below_ceilings(margin: tuple[float, bool]) -> bool:
-    """Whether no subset of coordinates is near its ceiling, and all that matter were looked at."""
+    """Return whether every subset that matters was checked and none is near its ceiling."""
     largest, exhaustive = margin
     return largest <= LIMITS["margin"] and exhaustive
 
 
 def _aligned(e: Evidence) -> float:
-    """The larger of what the searches found; the second is not made where the first settles it."""
+    """Return the larger finding of the searches; the second is skipped if the first settles it."""
     return e.few_valued if e.few_valued > LIMITS["aligned"] else max(e.few_valued, e.crowded[0])

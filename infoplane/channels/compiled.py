@@ -1,4 +1,4 @@
-"""The echo sums as loops that numba compiles, for CPUs."""
+"""Echo sums for CPUs, as loops that numba compiles."""
 
 from __future__ import annotations
 
@@ -12,28 +12,35 @@ from torch import Tensor
 
 __all__ = ["EchoSums"]
 
-#: Coordinates worked on at a time, where that divides their number.
+#: The largest and the smallest number of coordinates that are worked on at a time. A number is used
+#: only if it divides the number of coordinates.
 WIDEST, NARROWEST = 64, 16
 
-#: The compiler may reorder sums, and fuse products with them; infinities and nan stay what they are.
+#: The compiler may reorder sums and fuse products with them. Infinities and NaN are kept.
 _FAST = {"contract", "reassoc", "nsz"}
 
 
 class EchoSums(torch.autograd.Function):
-    """b_i = f_1 + s_1 [f_2 + s_2 [...]], M terms of the rows that follow row i in `order`, cyclically, and the product
-    a_i of their scales: (R, B, K) each.
+    """The sums b_i = f_1 + s_1 [f_2 + s_2 [...]] of M terms, and the products a_i of their scales.
 
-    A row is a map e -> f + s e, and the sum is the product of M of them. The rows are cut into blocks of M: a window of
-    M begins with the end of one block and ends with the beginning of the next, so that the products of all rows from
-    each one to the end of its block, and from its beginning, are enough. Three products a row, whatever M is.
-    (M. van Herk, Pattern Recognition Letters 13, 1992, for minima.) They are made again for the gradient.
+    The terms of row i are the M rows that follow it in `order`, cyclically. A row is a map
+    e -> f + s e, and a sum is the product of M such maps. The rows are cut into blocks of M. A
+    window of M rows starts with the end of one block and ends with the beginning of the next, so
+    the products of the rows from each one to the end of its block, and from the beginning of the
+    block to it, are enough: three products per row, whatever M is. They are computed again for the
+    gradient.
 
-    f, s: (R, B, K) on the CPU, float32 or float64; order: (R, B).
+    `apply` takes f and s, (R, B, K) on the CPU in float32 or float64, order, (R, B), and M. It
+    returns b and a, (R, B, K) each.
+
+    References:
+        van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and
+        octagonal kernels", Pattern Recognition Letters 13, 1992.
     """
 
     @staticmethod
     def forward(ctx: Any, f: Tensor, s: Tensor, order: Tensor, echoes: int) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(f.clone(), s, order)  # what follows may work in place on f, the layer's own input
+        ctx.save_for_backward(f.clone(), s, order)  # the next layer may work in place on f
         ctx.echoes = echoes
         b, a = torch.empty(f.shape, dtype=f.dtype), torch.empty(f.shape, dtype=f.dtype)
         _run(_forward, order, echoes, (f, s), (b, a))
@@ -49,16 +56,17 @@ class EchoSums(torch.autograd.Function):
 
 
 def _run(loops: Any, order: Tensor, echoes: int, rows: tuple[Tensor, ...], more: tuple[Tensor, ...]) -> None:
+    """Run compiled loops on the memory of the tensors."""
     given, others = _arrays(rows), _arrays(more)
     places = order.contiguous().numpy()
-    along = np.concatenate([places[:, 1:], places[:, :echoes]], 1)  # all that the windows go through
-    # products of scales below this are 0: they would end as denormal numbers, which take ten times as long
+    along = np.concatenate([places[:, 1:], places[:, :echoes]], 1)  # the rows of all windows
+    # smaller products of scales become 0: denormal numbers take ten times as long to work with
     least = np.sqrt(np.finfo(given[0].dtype).tiny)
     loops(*given, places, along, echoes, least, *others)
 
 
 def _arrays(tensors: tuple[Tensor, ...]) -> list[npt.NDArray[Any]]:
-    """(R, B, K) as (R, B, K / w, w): what is held of w coordinates, for all rows of a batch, stays in the cache."""
+    """View (R, B, K) as (R, B, K / w, w): w coordinates of all rows of a batch fit the cache."""
     units = tensors[0].shape[-1]
     width = next((w for w in range(WIDEST, NARROWEST, -1) if units % w == 0), units)
     return [t.detach().contiguous().numpy().reshape(*t.shape[:2], -1, width) for t in tensors]
@@ -66,12 +74,17 @@ def _arrays(tensors: tuple[Tensor, ...]) -> list[npt.NDArray[Any]]:
 
 @njit(inline="always")
 def _held(product, least):
+    """Set a product to 0 if it is below the least one."""
     return product if abs(product) > least else product * 0
 
 
 @njit(inline="always")
 def _products(f, s, r, k, along, m, least, end_b, end_a, begin_b, begin_a):
-    """Of each place, (L, w), the products of the rows to the end of its block of m, and from the beginning of it."""
+    """Fill in the products of the rows of each block of m rows, (L, w) each.
+
+    The products at a place are of the rows from there to the end of its block, and from the
+    beginning of the block to there.
+    """
     last, width = len(along) - 1, f.shape[3]
     for j in range(last, -1, -1):
         row = along[j]
@@ -97,6 +110,7 @@ def _products(f, s, r, k, along, m, least, end_b, end_a, begin_b, begin_a):
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _forward(f, s, order, along, m, least, b, a):
+    """Fill in the sums b and the products a."""
     replicas, rows, parts, width = f.shape
     held = np.empty((4, along.shape[1], width), f.dtype)
     end_b, end_a, begin_b, begin_a = held[0], held[1], held[2], held[3]
@@ -117,6 +131,7 @@ def _forward(f, s, order, along, m, least, b, a):
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _backward(f, s, order, along, m, least, grad_b, grad_a, grad_f, grad_s):
+    """Add the gradients of f and s."""
     replicas, rows, parts, width = f.shape
     places = along.shape[1]
     held = np.empty((4, places, width), f.dtype)
