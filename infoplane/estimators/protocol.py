@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
+from torch import Tensor
+
 from ..records import Estimate
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..theory.linear import LinearTask
 
 __all__ = ["About", "Estimator", "Noise", "Reading", "Tables"]

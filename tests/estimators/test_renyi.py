@@ -290,7 +290,7 @@ def test_nothing_outside_is_touched():
     [
         (torch.zeros(5), torch.zeros(5, 2), {}, r"shape \(5,\); expected \(N, D\)"),
         (torch.zeros(5, 2), torch.zeros(5), {}, r"shape \(5,\); expected \(N, D\)"),
-        (torch.zeros(5, 2), torch.zeros(4, 2), {}, r"x has shape \(1, 5, 2\) and y \(1, 4, 2\); expected as many"),
+        (torch.zeros(5, 2), torch.zeros(4, 2), {}, r"x has shape \(1, 5, 2\) and y \(1, 4, 2\); expected the same"),
         (torch.zeros(2, 5, 2), torch.zeros(5, 2), {}, "expected the same numbers of replicas and points"),
         (torch.zeros(5, 2), torch.zeros(4, dtype=torch.int64), {}, r"labels have shape \(4,\); expected \(5,\)"),
         (torch.zeros(5, 2), [0] * 5, {}, "a list; expected a tensor"),
