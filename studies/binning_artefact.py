@@ -25,11 +25,13 @@ three times the net input leaves 7.0 and 11.4.
 
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 import infoplane as ip
 
@@ -50,6 +52,7 @@ INPUT_BINS = (30, 300, 3000)
 BITS = math.log(2)
 
 Codes = dict[int, tuple[torch.Tensor, torch.Tensor]]
+Entropy = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def train(networks: int, epochs: int, snapshots: str) -> Codes:
@@ -76,10 +79,20 @@ def rows_of(panel: str, reader: str, x: float, values: torch.Tensor) -> list[dic
     return [{"panel": panel, "reader": reader, "x": x, "replica": r, "bits": v / BITS} for r, v in enumerate(nats)]
 
 
-def falls(codes: Codes, entropy: object) -> torch.Tensor:
+def falls(codes: Codes, entropy: Entropy) -> torch.Tensor:
     """(R,): how far an entropy of each network falls from the peak of the mean over networks, nats."""
-    table = torch.stack([entropy(a, t) for a, t in codes.values()])  # type: ignore[operator]
+    table = torch.stack([entropy(a, t) for a, t in codes.values()])
     return table[table.mean(1).argmax()] - table[-1]
+
+
+def binned(width: float) -> Entropy:
+    """Return the entropy of the values in bins of this width."""
+    return lambda _, t: ip.estimators.binned_entropy(t, width=width).entropy
+
+
+def smoothed(variance: float) -> Entropy:
+    """Return the upper bound of a kernel density with noise of this variance."""
+    return lambda _, t: ip.estimators.kde_bounds(t, variance).upper
 
 
 def whole(t: torch.Tensor) -> torch.Tensor:
@@ -109,11 +122,9 @@ def measure(codes: Codes) -> pd.DataFrame:
             found = ip.estimators.binned_entropy(a, bins=n, range=(-50.0, 50.0)).entropy
             rows += rows_of("b", f"{n} bins, even in the net input", epoch, found)
     for width in WIDTHS:
-        lost = falls(codes, lambda _, t, w=width: ip.estimators.binned_entropy(t, width=w).entropy)
-        rows += rows_of("c", "bins, by their width", width, lost)
+        rows += rows_of("c", "bins, by their width", width, falls(codes, binned(width)))
     for variance in VARIANCES:
-        lost = falls(codes, lambda _, t, v=variance: ip.estimators.kde_bounds(t, v).upper)
-        rows += rows_of("c", "KDE, by the standard deviation", math.sqrt(variance), lost)
+        rows += rows_of("c", "KDE, by the standard deviation", math.sqrt(variance), falls(codes, smoothed(variance)))
     for gain in GAINS:  # (d): the trained layer, its net inputs scaled
         for dtype in (torch.float32, torch.float64):
             rows += rows_of("d", str(dtype).removeprefix("torch."), gain, whole(torch.tanh(gain * last.to(dtype))))
@@ -133,8 +144,7 @@ COLORS |= {"bins, by their width": "tab:orange", "KDE, by the standard deviation
 COLORS |= {"float32": "tab:red", "float64": "tab:green"}
 
 
-@plt.rc_context(ip.plot.LOOK)
-def draw(table: pd.DataFrame) -> plt.Figure:
+def draw(table: pd.DataFrame) -> Figure:
     figure, panels = plt.subplots(2, 2, figsize=(7, 5.2), layout="constrained")
     for ax, (panel, (x, y, title)) in zip(panels.flat, AXES.items(), strict=True):
         own = table[table["panel"] == panel]
@@ -155,7 +165,8 @@ def main(out: Path, quick: bool) -> None:
     chosen = (QUICK_NETWORKS, QUICK_EPOCHS, QUICK_SNAPSHOTS) if quick else (NETWORKS, EPOCHS, SNAPSHOTS)
     table = measure(train(*chosen))
     table.to_csv(out / "binning_artefact.csv", index=False, float_format="%.6g")
-    figure = draw(table)
+    with plt.rc_context(ip.plot.LOOK):
+        figure = draw(table)
     for suffix in ("png", "pdf"):
         ip.plot.save(figure, out / f"binning_artefact.{suffix}")
     plt.close(figure)

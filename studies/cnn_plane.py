@@ -22,6 +22,7 @@ at test accuracies of 0.48, 0.70, 0.84 and 0.84.
 
 import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 
@@ -32,19 +33,19 @@ SOURCE = "Saxe et al. (ICLR 2018) and Brekelmans et al. (2019), carried over to 
 TIME = "7 minutes; needs Fashion-MNIST"
 
 ACTIVATIONS = ("tanh", "relu")
-SCHEDULES = {
+SCHEDULES: dict[str, dict[str, Any]] = {
     "": {"beta": 0.2, "snapshots": "0,4,6,9,13,20", "estimators": ("binning:width=0.5",)},
     ", beta = 0": {"beta": 0.0, "snapshots": "0,9,20", "estimators": ()},
 }
-FULL = {"replicas": 5, "subset": 5000, "epochs": 20}
-QUICK = {"replicas": 1, "subset": 300, "epochs": 2, "snapshots": "0,2", "probe": "train"}
+FULL: dict[str, Any] = {"replicas": 5, "subset": 5000, "epochs": 20}
+QUICK: dict[str, Any] = {"replicas": 1, "subset": 300, "epochs": 2, "snapshots": "0,2", "probe": "train"}
 QUICK |= {"conv_channels": (4, 8), "widths": (8,)}
 BITS = math.log(2)
 
 
 def main(out: Path, quick: bool, download: bool = False) -> None:
     load_points("fashion-mnist", Place(download=download))  # or says where it should be
-    chosen = {"dataset": "fashion-mnist", "model": "cnn", "echo_layers": 1}
+    chosen: dict[str, Any] = {"dataset": "fashion-mnist", "model": "cnn", "echo_layers": 1}
     runs = {
         activation + said: ip.Settings.of(activation=activation, **chosen, **(given | (QUICK if quick else FULL)))
         for said, given in SCHEDULES.items()

@@ -17,10 +17,12 @@ too few for it (3.58 for 4.61 at s = 0.1).
 
 import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 import infoplane as ip
 
@@ -82,8 +84,7 @@ def measure(n: int, seeds: int, scales: tuple[float, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@plt.rc_context(ip.plot.LOOK)
-def draw(table: pd.DataFrame, n: int) -> plt.Figure:
+def draw(table: pd.DataFrame, n: int) -> Figure:
     f = ring(n, 0)
     figure, axes = plt.subplots(2, 3, figsize=(7, 4.7), layout="constrained")
     for row, s in enumerate(SHOWN):
@@ -97,7 +98,7 @@ def draw(table: pd.DataFrame, n: int) -> plt.Figure:
     axes[0, 0].set_title("input $q(f(x))$", loc="left")
     axes[0, 0].set_aspect("equal")
     ax = axes[1, 0]
-    styles = {
+    styles: dict[str, dict[str, Any]] = {
         "exact rate of Echo noise": {"color": "black", "linewidth": 1.4},
         "mean-field bound of Gaussian noise": {"color": "tab:red", "linestyle": "none", "marker": "v"},
         "Gaussian noise, mixture Monte Carlo": {"color": "tab:red", "linestyle": (0, (3, 1.5)), "marker": "s"},
@@ -118,7 +119,8 @@ def main(out: Path, quick: bool) -> None:
     n, seeds, scales = (1000, 2, SCALES[::3]) if quick else (POINTS, SEEDS, SCALES)
     table = measure(n, seeds, scales)
     table.to_csv(out / "echo_versus_bounds.csv", index=False)
-    figure = draw(table, n)
+    with plt.rc_context(ip.plot.LOOK):
+        figure = draw(table, n)
     for suffix in ("png", "pdf"):
         ip.plot.save(figure, out / f"echo_versus_bounds.{suffix}")
     plt.close(figure)

@@ -29,11 +29,13 @@ beta 0.01, 0.4 to 0.6 at 0.3), within 0.4 to 1.5 on MNIST (4000 images, tanh: 4.
 import math
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import infoplane as ip
@@ -45,11 +47,11 @@ SOURCE = (
 TIME = "5 minutes; needs MNIST"
 
 ACTIVATIONS, REPLICAS = ("tanh", "relu"), 8
-BITS_TASK = {"echo_layers": 1, "epochs": 200}
-MNIST = {"dataset": "mnist", "model": "mlp", "widths": (64, 8), "echo_at": (2,), "lr": 4e-3}
+BITS_TASK: dict[str, Any] = {"echo_layers": 1, "epochs": 200}
+MNIST: dict[str, Any] = {"dataset": "mnist", "model": "mlp", "widths": (64, 8), "echo_at": (2,), "lr": 4e-3}
 EPOCHS = {1000: 120, 4000: 30, 10_000: 12}  # of each number of images: as many steps
 BETAS = {"12 bits": (0.01, 0.03, 0.1, 0.3), "MNIST": (0.05, 0.1, 0.2, 0.4)}
-QUICK = {"replicas": 2, "epochs": 2, "subset": 300, "probe": "train"}
+QUICK: dict[str, Any] = {"replicas": 2, "epochs": 2, "subset": 300, "probe": "train"}
 FEWEST = 4  # settings with a rho
 BITS = math.log(2)
 MARKERS = {"tanh": "o", "relu": "^"}
@@ -61,7 +63,7 @@ def settings(quick: bool) -> dict[str, ip.Settings]:
     out = {}
     for (task, given), activation in product(tasks.items(), ACTIVATIONS):
         for beta in BETAS[task.partition(",")[0]]:
-            common = {"replicas": REPLICAS, "estimators": ("binning:bins=30",), **given}
+            common: dict[str, Any] = {"replicas": REPLICAS, "estimators": ("binning:bins=30",), **given}
             if quick:
                 common |= QUICK if "dataset" in given else {name: QUICK[name] for name in ("replicas", "epochs")}
             common["snapshots"] = f"0,{common['epochs']}"
@@ -121,8 +123,7 @@ def correlations(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@plt.rc_context(ip.plot.LOOK)
-def draw(table: pd.DataFrame, found: pd.DataFrame) -> plt.Figure:
+def draw(table: pd.DataFrame, found: pd.DataFrame) -> Figure:
     tasks = list(table["task"].unique())
     columns = [("rate", "gap_loss"), ("rate", "gap_error"), ("binned", "gap_loss")]
     names = {"rate": "$I(Z;X)$ [bits]", "binned": "$I(X;T)$ in 30 bins [bits]"}
@@ -147,7 +148,7 @@ def draw(table: pd.DataFrame, found: pd.DataFrame) -> plt.Figure:
             )  # fmt: skip
             ax.set(xlabel=names[x], ylabel=names[y])
             ax.axhline(0.0, color="0.35", linestyle=(0, (4, 3)), linewidth=0.7, zorder=1)
-    grey = {"color": "0.3", "linestyle": "", "markersize": 4}
+    grey: dict[str, Any] = {"color": "0.3", "linestyle": "", "markersize": 4}
     handles = [Line2D([], [], marker=m, label="ReLU" if a == "relu" else a, **grey) for a, m in MARKERS.items()]
     handles += [Line2D([], [], marker="s", fillstyle="none", label="hollow: upper bound, or estimate", **grey)]
     handles += [
@@ -164,7 +165,8 @@ def main(out: Path, quick: bool, download: bool = False) -> None:
     found = correlations(table)
     table.to_csv(out / "exact_generalisation.csv", index=False, float_format="%.6g")
     found.to_csv(out / "exact_generalisation_correlations.csv", index=False, float_format="%.6g")
-    figure = draw(table, found)
+    with plt.rc_context(ip.plot.LOOK):
+        figure = draw(table, found)
     for suffix in ("png", "pdf"):
         ip.plot.save(figure, out / f"exact_generalisation.{suffix}")
     plt.close(figure)

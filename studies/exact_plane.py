@@ -29,6 +29,7 @@ after it (ReLU 3.3 before and after); at 0.03 those rates are bounds, and say no
 
 import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -40,7 +41,7 @@ SOURCE = (
 )
 TIME = "5 minutes"
 
-CHAINS = {
+CHAINS: dict[str, dict[str, Any]] = {
     "tanh": {"activation": "tanh"},
     "ReLU": {"activation": "relu"},
     "linear": {"activation": "linear"},
@@ -49,20 +50,20 @@ CHAINS = {
     "tanh, beta = 0": {"activation": "tanh", "beta": 0.0},
     "ReLU, beta = 0": {"activation": "relu", "beta": 0.0},
 }
-TAPS = {
+TAPS: dict[str, dict[str, Any]] = {
     f"{name}, {objective}": {"activation": name, "tap_objective": objective}
     for objective in ("label", "reconstruction")
     for name in ("tanh", "relu")
 }
 REPLICAS, EPOCHS, SNAPSHOTS = 5, 400, "log:16"
 TAP_REPLICAS, TAPPED, TAP_BETAS = 5, (1, 3, 5), (0.03, 0.3)
-QUICK = {"replicas": 1, "epochs": 2, "snapshots": "0,2"}
+QUICK: dict[str, Any] = {"replicas": 1, "epochs": 2, "snapshots": "0,2"}
 QUICK_TAP = "tap:objective=label,betas=0.3,layers=hidden5,steps=40,echoes=16,batch=64"
 BITS = math.log(2)
 
 
 def train(quick: bool) -> tuple[ip.Sweep, ip.Sweep]:
-    common = QUICK if quick else {"replicas": REPLICAS, "epochs": EPOCHS, "snapshots": SNAPSHOTS}
+    common: dict[str, Any] = QUICK if quick else {"replicas": REPLICAS, "epochs": EPOCHS, "snapshots": SNAPSHOTS}
     chains = {name: ip.Settings.of(echo_layers=2, **{**common, **given}) for name, given in CHAINS.items()}
     if quick:
         chains = {"tanh": chains["tanh"]}

@@ -20,6 +20,7 @@ learns nothing).
 
 import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -38,7 +39,7 @@ HIDDEN = [f"hidden{k}" for k in range(1, 6)]
 
 def settings(activations: tuple[str, ...], replicas: int, epochs: int, snapshots: int) -> dict[str, ip.Settings]:
     at = sorted({0, *(round(epochs ** (k / (snapshots - 1))) for k in range(snapshots))})
-    common = {"preset": "saxe", "estimators": ESTIMATORS, "replicas": replicas}
+    common: dict[str, Any] = {"preset": "saxe", "estimators": ESTIMATORS, "replicas": replicas}
     out = {}
     for activation in activations:
         for name, batch_size, steps in (("batches of 256", 256, 1), ("full batch", 0, STEPS)):

@@ -30,6 +30,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -68,6 +69,7 @@ def learn(irrelevant: int, points: int, batch: int, lr: float, epochs: int, seed
     """One student, from its initial weights on: what it holds at each snapshot, exactly."""
     data = student_teacher(INPUTS, seed=seed, irrelevant=irrelevant)
     x, y, law = data.x[:points], data.y[:points], data.law
+    assert law is not None  # the law of a linear teacher is known
     generator = torch.Generator().manual_seed(seed)
     first = INITIAL_STD * torch.randn(HIDDEN, INPUTS, generator=generator)
     second = INITIAL_STD * torch.randn(1, HIDDEN, generator=generator)
@@ -104,8 +106,7 @@ def measure(
     return {key: float(value) for key, value in held.items()}
 
 
-@plt.rc_context(ip.plot.LOOK)
-def draw(means: pd.DataFrame) -> plt.Figure:
+def draw(means: pd.DataFrame) -> Figure:
     means = means[means["channel"].isin(["", f"noise of variance {SHOWN:g}"])]
     runs = list(dict.fromkeys(means["run"]))
     figure, axes = plt.subplots(3, len(runs), figsize=(7, 6.2), layout="constrained", sharey="row", squeeze=False)
@@ -167,7 +168,8 @@ def main(out: Path, quick: bool) -> None:
     frame = pd.DataFrame(rows)
     means = ip.analysis.mean_over_replicas(frame)
     means.to_csv(out / "saxe_linear.csv", index=False, float_format="%.6g")
-    figure = draw(means)
+    with plt.rc_context(ip.plot.LOOK):
+        figure = draw(means)
     for suffix in ("png", "pdf"):
         ip.plot.save(figure, out / f"saxe_linear.{suffix}")
     plt.close(figure)

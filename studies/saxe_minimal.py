@@ -25,6 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 import infoplane as ip
 from infoplane.theory.channels import minimal_model_entropy
@@ -81,8 +82,7 @@ def measure(draws: int, seeds: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@plt.rc_context(ip.plot.LOOK)
-def draw(table: pd.DataFrame, draws: int) -> plt.Figure:
+def draw(table: pd.DataFrame, draws: int) -> Figure:
     figure, ax = plt.subplots(figsize=(4.2, 3.2), layout="constrained")
     for name, color in COLORS.items():
         own = table[table["unit"] == name]
@@ -118,7 +118,8 @@ def main(out: Path, quick: bool) -> None:
     draws, seeds = (QUICK_DRAWS, QUICK_SEEDS) if quick else (DRAWS, SEEDS)
     table = measure(draws, seeds)
     table.to_csv(out / "saxe_minimal.csv", index=False, float_format="%.6g")
-    figure = draw(table, draws)
+    with plt.rc_context(ip.plot.LOOK):
+        figure = draw(table, draws)
     for suffix in ("png", "pdf"):
         ip.plot.save(figure, out / f"saxe_minimal.{suffix}")
     plt.close(figure)

@@ -22,6 +22,7 @@ the bounds of these layers rise by 0.1 to 0.3 bits. And the lower bound of the l
 
 import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -34,8 +35,8 @@ TIME = "15 minutes; needs MNIST"
 
 ACTIVATIONS = ("tanh", "relu")
 ESTIMATORS = ("kde:noise_variance=0.1,published=true", "binning:width=0.5")
-FULL = {"replicas": 5, "lr": 0.02, "epochs": 30, "snapshots": "log:12"}
-QUICK = {"replicas": 2, "lr": 0.02, "epochs": 1, "snapshots": "0,1", "subset": 500, "probe": "train"}
+FULL: dict[str, Any] = {"replicas": 5, "lr": 0.02, "epochs": 30, "snapshots": "log:12"}
+QUICK: dict[str, Any] = {"replicas": 2, "lr": 0.02, "epochs": 1, "snapshots": "0,1", "subset": 500, "probe": "train"}
 QUICK |= {"widths": (64, 20, 20, 20)}
 HIDDEN = [f"hidden{k}" for k in range(1, 5)]
 

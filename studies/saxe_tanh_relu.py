@@ -23,10 +23,12 @@ as they found: the last hidden layer of linear networks falls by 0.9 bits [0.5, 
 
 import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 import infoplane as ip
 
@@ -34,18 +36,18 @@ SOURCE = "Saxe et al., On the information bottleneck theory of deep learning (IC
 TIME = "20 minutes, with numba"
 
 REPLICAS = {"tanh": 50, "relu": 50, "softsign": 10, "softplus": 10, "linear": 10}
-TRAINING = {"epochs": 10_000, "snapshots": "saxe"}
+TRAINING: dict[str, Any] = {"epochs": 10_000, "snapshots": "saxe"}
 SHOWN = 50  # snapshots that are drawn, of those that are searched for a peak
 ESTIMATORS = ("kde:noise_variance=0.001,published=true", "binning:width=0.07")
 
 QUICK_REPLICAS = {"tanh": 2, "relu": 2}
-QUICK_TRAINING = {"epochs": 20, "snapshots": "0,20"}
+QUICK_TRAINING: dict[str, Any] = {"epochs": 20, "snapshots": "0,20"}
 
 HIDDEN = [f"hidden{k}" for k in range(1, 6)]
 
 
-def train(replicas: dict[str, int], processes: int | None, **training: object) -> ip.Sweep:
-    common = {"preset": "saxe", "estimators": ESTIMATORS, **training}
+def train(replicas: dict[str, int], processes: int | None, **training: Any) -> ip.Sweep:
+    common: dict[str, Any] = {"preset": "saxe", "estimators": ESTIMATORS, **training}
     return ip.train_all(
         {name: ip.Settings.of(activation=name, replicas=r, **common) for name, r in replicas.items()},
         processes=processes,
@@ -60,7 +62,7 @@ def shown(measurements: pd.DataFrame) -> pd.DataFrame:
     return measurements[measurements["epoch"].isin(epochs[nearest])]
 
 
-def draw(measurements: pd.DataFrame) -> dict[str, plt.Figure]:
+def draw(measurements: pd.DataFrame) -> dict[str, Figure]:
     published = measurements["estimator"] == "kde-upper"
     return {
         "saxe_tanh_relu": ip.plot.plane(measurements, estimator="kde-upper"),

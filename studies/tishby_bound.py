@@ -27,6 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 import infoplane as ip
 
@@ -72,8 +73,7 @@ def curve() -> ip.theory.InformationCurve:
     return ip.theory.information_curve(np.stack([1 - law, law], 1) / len(law))
 
 
-@plt.rc_context(ip.plot.LOOK)
-def draw(table: pd.DataFrame, found: ip.theory.InformationCurve) -> plt.Figure:
+def draw(table: pd.DataFrame, found: ip.theory.InformationCurve) -> Figure:
     figure, (plane, distance) = plt.subplots(1, 2, figsize=(7, 3.3), layout="constrained")
     rate = np.linspace(0, 12 * BITS, 400)
     plane.plot(rate / BITS, found.reached(rate) / BITS, color="black", label="IB curve of the stochastic rule")
@@ -117,7 +117,8 @@ def main(out: Path, quick: bool) -> None:
     pd.DataFrame(points | {"gap": found.gap / BITS}).to_csv(
         out / "tishby_bound_curve.csv", index=False, float_format="%.6g"
     )
-    figure = draw(table, found)
+    with plt.rc_context(ip.plot.LOOK):
+        figure = draw(table, found)
     for suffix in ("png", "pdf"):
         ip.plot.save(figure, out / f"tishby_bound.{suffix}")
     plt.close(figure)

@@ -18,9 +18,11 @@ peak with six) and are not done in 2000 epochs. Test accuracy at the end is 0.96
 """
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 import infoplane as ip
 
@@ -38,8 +40,8 @@ def name(depth: int) -> str:
     return f"{depth} hidden layer{'s' * (depth > 1)}"
 
 
-def train(depths: tuple[int, ...], networks: int, processes: int | None, **training: object) -> ip.Sweep:
-    common = {"preset": "tishby", "ordered": False, "replicas": networks, **training}
+def train(depths: tuple[int, ...], networks: int, processes: int | None, **training: Any) -> ip.Sweep:
+    common: dict[str, Any] = {"preset": "tishby", "ordered": False, "replicas": networks, **training}
     return ip.train_all(
         {name(depth): ip.Settings.of(widths=WIDTHS[:depth], **common) for depth in depths}, processes=processes
     )
@@ -57,8 +59,7 @@ def reached(metrics: pd.DataFrame, depths: tuple[int, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@plt.rc_context(ip.plot.LOOK)
-def draw_epochs(table: pd.DataFrame, epochs: int) -> plt.Figure:
+def draw_epochs(table: pd.DataFrame, epochs: int) -> Figure:
     figure, ax = plt.subplots(figsize=(4.2, 2.6), layout="constrained")
     shift = 0.04 * (table["replica"] - table["replica"].mean())  # networks of one depth beside each other
     late = table["epoch"].isna()
@@ -100,7 +101,9 @@ def main(out: Path, quick: bool) -> None:
     ip.analysis.mean_over_replicas(frame).to_csv(out / "tishby_depth.csv", index=False, float_format="%.6g")
     table.to_csv(out / "tishby_depth_epochs.csv", index=False, float_format="%.6g")
     epochs = int(sweep.metrics["epoch"].max())
-    for suffix, figure in (("", ip.plot.plane(frame)), ("_epochs", draw_epochs(table, epochs))):
+    with plt.rc_context(ip.plot.LOOK):
+        reached_at = draw_epochs(table, epochs)
+    for suffix, figure in (("", ip.plot.plane(frame)), ("_epochs", reached_at)):
         for ending in ("png", "pdf"):
             ip.plot.save(figure, out / f"tishby_depth{suffix}.{ending}")
         plt.close(figure)

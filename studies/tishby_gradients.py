@@ -21,6 +21,7 @@ without compression (ReLU), and the layer that crosses last, the output, is not 
 """
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -32,8 +33,8 @@ SOURCE = "Shwartz-Ziv & Tishby (2017), figure 4; Saxe et al. (ICLR 2018), figure
 TIME = "2 minutes"
 
 NETWORKS = 6
-TASK = {"preset": "tishby", "ordered": False, "epochs": 2000}
-KINDS = {
+TASK: dict[str, Any] = {"preset": "tishby", "ordered": False, "epochs": 2000}
+KINDS: dict[str, dict[str, Any]] = {
     "tanh": {**TASK, "activation": "tanh"},
     "ReLU": {**TASK, "activation": "relu", "init": "he"},
     "linear student": {"dataset": "student-teacher", "batch_size": 5, "epochs": 1000, "estimators": ()},
@@ -44,7 +45,7 @@ EARLY = 10
 
 def train(networks: int, epochs: int | None, processes: int | None) -> ip.Sweep:
     more = {} if epochs is None else {"epochs": epochs}
-    common = {"gradients": True, "replicas": networks, "snapshots": "log:30"}
+    common: dict[str, Any] = {"gradients": True, "replicas": networks, "snapshots": "log:30"}
     return ip.train_all(
         {kind: ip.Settings.of(**{**common, **given, **more}) for kind, given in KINDS.items()}, processes=processes
     )

@@ -21,6 +21,7 @@ at 9000.
 """
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -41,7 +42,7 @@ HIDDEN = [f"hidden{k}" for k in range(1, 6)]
 QUANTITIES = ("I(X;T)", "I(T;Y)")
 
 
-def train(networks: int, processes: int | None, **training: object) -> pd.DataFrame:
+def train(networks: int, processes: int | None, **training: Any) -> pd.DataFrame:
     """The measurements of all networks as one run: two halves side by side are faster than all in one process."""
     half = networks // 2
     sweep = ip.train_all(

@@ -25,10 +25,12 @@ the largest ones classify worse: 60 and 66 % on MNIST.)
 import math
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 import infoplane as ip
 from infoplane.data import Place, load_points
@@ -37,7 +39,7 @@ SOURCE = "Brekelmans, Moyer, Galstyan, Ver Steeg (2019); Alemi et al., Deep vari
 TIME = "4 minutes; needs MNIST"
 
 REPLICAS = 5
-TASKS = {
+TASKS: dict[str, dict[str, Any]] = {
     "12 bits": {"epochs": 200, "echo_at": (4,)},
     "MNIST, 4000": {
         "dataset": "mnist", "model": "mlp", "widths": (64, 8), "subset": 4000, "epochs": 30, "echo_at": (2,),
@@ -47,7 +49,7 @@ TASKS = {
 BETAS = {"12 bits": (0.01, 0.03, 0.1, 0.2, 0.4), "MNIST, 4000": (0.05, 0.1, 0.2, 0.3, 0.5)}
 QUICK, QUICK_BETAS = {"replicas": 2, "epochs": 4}, (0.03, 0.1)
 READ_AT = (0.25, 0.5, 0.75)  # of the range of cross-entropies that both curves of a seed have
-CHANNELS = {
+CHANNELS: dict[str, dict[str, Any]] = {
     "echo": {"noise": "echo", "estimators": ("binning",)},
     "gaussian": {"noise": "gaussian", "scale": "input", "estimators": ("mean-field", "mixture")},
 }
@@ -104,8 +106,7 @@ def at_equal_loss(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@plt.rc_context(ip.plot.LOOK)
-def draw(table: pd.DataFrame) -> plt.Figure:
+def draw(table: pd.DataFrame) -> Figure:
     tasks = list(table["task"].unique())
     figure, axes = plt.subplots(1, len(tasks), figsize=(3.5 * len(tasks), 3), squeeze=False, layout="constrained")
     for ax, task in zip(axes.flat, tasks, strict=True):
@@ -141,7 +142,8 @@ def main(out: Path, quick: bool, download: bool = False) -> None:
     load_points("mnist", Place(download=download))  # or says where it should be
     table = points(ip.train_all(settings(quick), processes=1 if quick else None))
     table.to_csv(out / "vib_baseline.csv", index=False, float_format="%.6g")
-    figure = draw(table)
+    with plt.rc_context(ip.plot.LOOK):
+        figure = draw(table)
     for suffix in ("png", "pdf"):
         ip.plot.save(figure, out / f"vib_baseline.{suffix}")
     plt.close(figure)
