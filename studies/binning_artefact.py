@@ -1,35 +1,40 @@
-"""What compresses in a tanh network is its values' place among the bins, not what could be read out of them.
+"""In a tanh network, the place of values among the bins compresses, not what they could tell.
 
-Claim: the binned information of a deterministic layer is a function of the bins. A map that can be inverted, which
-loses nothing, changes it at will; bins that are even in the net input instead of in the output take most of the
-compression of a trained tanh network away; and it comes and goes with the width of the bins, or with the noise of a
-kernel density.
+Claim: the binned information of a deterministic layer is a property of the bins. An invertible map,
+which loses nothing, changes it at will. Bins that are even in the net input, instead of in the
+output, take away most of the compression of a trained tanh network. The compression also comes and
+goes with the width of the bins, or with the noise of a kernel density.
 
-Expected: (a) behind an invertible sigmoid the same values read anything from 12 bits to 1. (b) The fall of the last
-hidden layer from its peak, several bits with 30 bins between -1 and 1, nearly vanishes with bins between the values of
-tanh(linspace(-50, 50, n)) (published: 5.59 bits become 0.32). (c) The fall is large for wide bins and much noise, and
-0 for narrow ones and little: then all layers read 12 bits throughout. (d) At the precision of the machine all layers
-hold 12 bits, as long as tanh has not rounded to 1: in float32 from a net input of 9.01 on, in float64 from 19 on. That
-alone is a loss, and the only one that no reader could undo.
+Expected: (a) Behind an invertible sigmoid, the same values read anything from 12 bits to 1. (b)
+With 30 bins between -1 and 1, the last hidden layer falls from its peak by several bits. With bins
+between the values of tanh(linspace(-50, 50, n)), this fall nearly vanishes (published: 5.59 bits
+become 0.32). (c) The fall is large for wide bins and much noise, and 0 for narrow bins and little
+noise, where all layers read 12 bits throughout. (d) At the precision of the machine, all layers
+hold 12 bits as long as tanh has not rounded to 1. In float32 it does so from a net input of 9.01
+on, and in float64 from 19 on. Only that is a loss that no reader of the values could undo.
 
-Networks, task and training are those of `saxe_tanh_relu`, tanh.
+The networks, the task and the training are those of `saxe_tanh_relu`, with tanh.
 
-What came out: mostly as expected. (a) The initial net inputs, 12 bits all along (in float64 until the gain is above
-100), read 2.5 to 10.0 bits behind sigmoids. (b) The fall of 5.5 bits (s.d. 1.2 over five networks) with 30 bins even
-in the output is 0.00 with 30 or 300 bins even in the net input, whose entropy rises in training, and 0.15 with 3000.
-(c) The fall is largest, 6.0 bits, in bins of 0.01 (and for noise of that deviation), 1.6 in bins of 0.5, 0.5 in bins
-of 1e-6. For narrow bins it shrinks, but not to 0: the units saturate until values lie nearer than that, and in float32
-some are one. (d) Where the net input of the trained layer is as it is, float32 leaves 11.9 bits of 12 and float64 all;
-three times the net input leaves 7.0 and 11.4.
+What came out: mostly as expected. (a) The initial net inputs hold 12 bits throughout (in float64,
+until the gain is above 100), and they read 2.5 to 10.0 bits behind sigmoids. (b) With 30 bins that
+are even in the output, the fall is 5.5 bits (s.d. 1.2 over five networks). With 30 or 300 bins that
+are even in the net input it is 0.00, because their entropy rises in training, and with 3000 such
+bins it is 0.15. (c) The fall is largest, 6.0 bits, in bins of 0.01 (and for noise of that standard
+deviation). It is 1.6 in bins of 0.5 and 0.5 in bins of 1e-6. For narrow bins it shrinks, but not to
+0: the units saturate until values lie closer together than the bins, and in float32 some values
+coincide. (d) With the net input of the trained layer as it is, float32 leaves 11.9 of the 12 bits
+and float64 leaves all of them. With three times the net input, they leave 7.0 and 11.4.
 """
 
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 import infoplane as ip
 
@@ -50,10 +55,11 @@ INPUT_BINS = (30, 300, 3000)
 BITS = math.log(2)
 
 Codes = dict[int, tuple[torch.Tensor, torch.Tensor]]
+Entropy = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def train(networks: int, epochs: int, snapshots: str) -> Codes:
-    """By epoch: net inputs and values of the last hidden layer, (R, 4096, 3) each."""
+    """Return net inputs and values of the last hidden layer by epoch, (R, 4096, 3) each."""
     settings = ip.Settings.of(
         preset="saxe", replicas=networks, epochs=epochs, snapshots=snapshots, estimators=("binning",)
     )
@@ -76,14 +82,30 @@ def rows_of(panel: str, reader: str, x: float, values: torch.Tensor) -> list[dic
     return [{"panel": panel, "reader": reader, "x": x, "replica": r, "bits": v / BITS} for r, v in enumerate(nats)]
 
 
-def falls(codes: Codes, entropy: object) -> torch.Tensor:
-    """(R,): how far an entropy of each network falls from the peak of the mean over networks, nats."""
-    table = torch.stack([entropy(a, t) for a, t in codes.values()])  # type: ignore[operator]
+def falls(codes: Codes, entropy: Entropy) -> torch.Tensor:
+    """Return how far the entropy of each network falls, (R,), in nats.
+
+    The fall is from the epoch at which the mean over networks is largest.
+    """
+    table = torch.stack([entropy(a, t) for a, t in codes.values()])
     return table[table.mean(1).argmax()] - table[-1]
 
 
+def binned(width: float) -> Entropy:
+    """Return the entropy of the values in bins of this width."""
+    return lambda _, t: ip.estimators.binned_entropy(t, width=width).entropy
+
+
+def smoothed(variance: float) -> Entropy:
+    """Return the upper bound of a kernel density with noise of this variance."""
+    return lambda _, t: ip.estimators.kde_bounds(t, variance).upper
+
+
 def whole(t: torch.Tensor) -> torch.Tensor:
-    """(R,): H of the very values, nats; rows are one where all numbers are equal."""
+    """Return the entropy of the values themselves, (R,), in nats.
+
+    Two rows are the same symbol if all their numbers are equal.
+    """
     counts = [torch.unique(rows, dim=0, return_counts=True)[1].double() / len(rows) for rows in t]
     return torch.stack([-(p * p.log()).sum() for p in counts])
 
@@ -92,7 +114,7 @@ def measure(codes: Codes) -> pd.DataFrame:
     first, last = next(iter(codes.values()))[0], list(codes.values())[-1][0]
     rows = []
     centred = first.double() - first.double().mean(1, keepdim=True)
-    for gain in GAINS:  # (a): one layer, its initial net inputs, behind sigmoids that lose nothing
+    for gain in GAINS:  # (a): the initial net inputs of one layer behind sigmoids that lose nothing
         t = torch.sigmoid(gain * centred)
         rows += rows_of(
             "a", "30 bins between 0 and 1", gain, ip.estimators.binned_entropy(t, bins=30, range=(0.0, 1.0)).entropy
@@ -109,12 +131,10 @@ def measure(codes: Codes) -> pd.DataFrame:
             found = ip.estimators.binned_entropy(a, bins=n, range=(-50.0, 50.0)).entropy
             rows += rows_of("b", f"{n} bins, even in the net input", epoch, found)
     for width in WIDTHS:
-        lost = falls(codes, lambda _, t, w=width: ip.estimators.binned_entropy(t, width=w).entropy)
-        rows += rows_of("c", "bins, by their width", width, lost)
+        rows += rows_of("c", "bins, by their width", width, falls(codes, binned(width)))
     for variance in VARIANCES:
-        lost = falls(codes, lambda _, t, v=variance: ip.estimators.kde_bounds(t, v).upper)
-        rows += rows_of("c", "KDE, by the standard deviation", math.sqrt(variance), lost)
-    for gain in GAINS:  # (d): the trained layer, its net inputs scaled
+        rows += rows_of("c", "KDE, by the standard deviation", math.sqrt(variance), falls(codes, smoothed(variance)))
+    for gain in GAINS:  # (d): the scaled net inputs of the trained layer
         for dtype in (torch.float32, torch.float64):
             rows += rows_of("d", str(dtype).removeprefix("torch."), gain, whole(torch.tanh(gain * last.to(dtype))))
     return pd.DataFrame(rows)
@@ -133,8 +153,7 @@ COLORS |= {"bins, by their width": "tab:orange", "KDE, by the standard deviation
 COLORS |= {"float32": "tab:red", "float64": "tab:green"}
 
 
-@plt.rc_context(ip.plot.LOOK)
-def draw(table: pd.DataFrame) -> plt.Figure:
+def draw(table: pd.DataFrame) -> Figure:
     figure, panels = plt.subplots(2, 2, figsize=(7, 5.2), layout="constrained")
     for ax, (panel, (x, y, title)) in zip(panels.flat, AXES.items(), strict=True):
         own = table[table["panel"] == panel]
@@ -155,7 +174,8 @@ def main(out: Path, quick: bool) -> None:
     chosen = (QUICK_NETWORKS, QUICK_EPOCHS, QUICK_SNAPSHOTS) if quick else (NETWORKS, EPOCHS, SNAPSHOTS)
     table = measure(train(*chosen))
     table.to_csv(out / "binning_artefact.csv", index=False, float_format="%.6g")
-    figure = draw(table)
+    with plt.rc_context(ip.plot.LOOK):
+        figure = draw(table)
     for suffix in ("png", "pdf"):
         ip.plot.save(figure, out / f"binning_artefact.{suffix}")
     plt.close(figure)

@@ -1,26 +1,31 @@
-"""Echo noise has an exact rate where Gaussian noise has a bound that is loose.
+"""Echo noise has an exact rate, where Gaussian noise only has a loose bound.
 
-Claim: for an input that is nothing like a Gaussian, Echo noise of scale s lets exactly -K ln s nats through (K = 2),
-for it takes the shape of the input: noise e and output z have one law, so h(Z) - h(Z|X) = -E ln |det S|. Gaussian noise
-of the same standard deviations has the same number as a mean-field (variational) bound, and its information is less.
+Claim: for an input that is far from Gaussian, Echo noise of scale s lets exactly -K ln s nats
+through (here K = 2). It takes the shape of the input: the noise e and the output z have the same
+law, so h(Z) - h(Z|X) = -E ln |det S|. Gaussian noise with the same standard deviations has the same
+number as a mean-field (variational) bound, but its information is smaller.
 
-Expected: q(e) and q(z) look alike, at s = 1/2 as at 4/5; the exact rate is a straight line over ln s; the bound lies on
-it; what Gaussian noise really lets through, by mixture Monte Carlo, lies below, by more the less the noise; and the
-nearest-neighbour estimate of I(X;Z) of the Echo channel, which knows nothing of the formula, falls on the line where it
-can be trusted.
+Expected: q(e) and q(z) look alike, both at s = 1/2 and at s = 4/5. The exact rate is a straight
+line over ln s, and the bound lies on it. The information that Gaussian noise really lets through,
+computed by mixture Monte Carlo, lies below the line, and further below for less noise. The
+nearest-neighbour estimate of I(X;Z) of the Echo channel, which does not know the formula, falls on
+the line where it can be trusted.
 
-What came out (5 seeds, 4000 points; figures/echo_versus_bounds.csv): q(e) and q(z) look alike. At s = 0.1 rate and
-bound are 4.61 nats, and Gaussian noise lets 3.41 through; at s = 0.5 it is 1.39 and 1.30, at 0.8 both 0.45. The
-nearest-neighbour estimate of the Echo channel is within 0.05 nats of the line from s = 0.4 up; below, 4000 points are
-too few for it (3.58 for 4.61 at s = 0.1).
+What came out (5 seeds, 4000 points; figures/echo_versus_bounds.csv): q(e) and q(z) look alike. At s
+= 0.1, the rate and the bound are 4.61 nats, and Gaussian noise lets 3.41 through. At s = 0.5 the
+numbers are 1.39 and 1.30, and at s = 0.8 both are 0.45. The nearest-neighbour estimate of the Echo
+channel is within 0.05 nats of the line from s = 0.4 upwards. Below that, 4000 points are too few
+for it (3.58 instead of 4.61 at s = 0.1).
 """
 
 import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 import infoplane as ip
 
@@ -34,7 +39,7 @@ SHOWN = (0.5, 0.8)
 
 
 def ring(n: int, seed: int) -> torch.Tensor:
-    """(n, 2): a ring with a gap and a blob in it, centred."""
+    """Draw n points of a centred ring with a gap and a blob in it, (n, 2)."""
     generator = torch.Generator().manual_seed(seed)
     angle = 4.8 * torch.rand(n, generator=generator) + 0.5
     radius = 1.0 + 0.06 * torch.randn(n, generator=generator)
@@ -45,8 +50,11 @@ def ring(n: int, seed: int) -> torch.Tensor:
 
 
 def through_echo(f: torch.Tensor, s: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The noise e of every row, of other rows drawn in random order, and z = f + s e; 256 terms, ended by a draw of the
-    Gaussian with the moments of e."""
+    """Send each row through an Echo channel of scale s; return its noise e and the output z.
+
+    The noise is made of 256 terms from other rows in random order. The last term is a draw from the
+    Gaussian with the moments of e.
+    """
     generator = torch.Generator().manual_seed(seed)
     scale = torch.full_like(f, s)
     mean, second = ip.channels.stationary_moments(f, scale)
@@ -82,8 +90,7 @@ def measure(n: int, seeds: int, scales: tuple[float, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@plt.rc_context(ip.plot.LOOK)
-def draw(table: pd.DataFrame, n: int) -> plt.Figure:
+def draw(table: pd.DataFrame, n: int) -> Figure:
     f = ring(n, 0)
     figure, axes = plt.subplots(2, 3, figsize=(7, 4.7), layout="constrained")
     for row, s in enumerate(SHOWN):
@@ -97,7 +104,7 @@ def draw(table: pd.DataFrame, n: int) -> plt.Figure:
     axes[0, 0].set_title("input $q(f(x))$", loc="left")
     axes[0, 0].set_aspect("equal")
     ax = axes[1, 0]
-    styles = {
+    styles: dict[str, dict[str, Any]] = {
         "exact rate of Echo noise": {"color": "black", "linewidth": 1.4},
         "mean-field bound of Gaussian noise": {"color": "tab:red", "linestyle": "none", "marker": "v"},
         "Gaussian noise, mixture Monte Carlo": {"color": "tab:red", "linestyle": (0, (3, 1.5)), "marker": "s"},
@@ -118,7 +125,8 @@ def main(out: Path, quick: bool) -> None:
     n, seeds, scales = (1000, 2, SCALES[::3]) if quick else (POINTS, SEEDS, SCALES)
     table = measure(n, seeds, scales)
     table.to_csv(out / "echo_versus_bounds.csv", index=False)
-    figure = draw(table, n)
+    with plt.rc_context(ip.plot.LOOK):
+        figure = draw(table, n)
     for suffix in ("png", "pdf"):
         ip.plot.save(figure, out / f"echo_versus_bounds.{suffix}")
     plt.close(figure)

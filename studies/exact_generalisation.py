@@ -1,39 +1,50 @@
-"""Exact rates follow their price; at one price they say little of how well a network generalises.
+"""Exact rates follow their price; at one price, they say little about generalisation.
 
 Claim: networks that compress their input more generalise better.
 
-Expected: if that is so, where I(Z;X) of the Echo layer is smaller the generalisation gap is smaller, across settings
-and among networks of one setting. Across settings the price beta drives both: a larger beta lowers the rate, and fits
-the training points less. That is the confounder, and only the correlation among the seeds of one setting is free of it.
+Expected: if that is so, the generalisation gap is smaller where I(Z;X) of the Echo layer is
+smaller, both across settings and among networks of one setting. Across settings, the price beta
+drives both: a larger beta lowers the rate and also fits the training points less. That is a
+confounder, and only the correlation among the seeds of one setting is free of it.
 
-The 12-bit task, and MNIST with 1000, 4000 and 10 000 images to train on, as many steps each (rates and gap of the
-10 000 test images); tanh and ReLU; four prices; 8 networks each with one Echo layer. Exact are the rates that are
-certified; the others are upper bounds, drawn hollow. Beside them the binned value of the same layer. Of the same noisy
-law the superfluous information I(Z;X|Y) = I(Z;X) - I(Z;Y): with hard labels I(X;Y) = H(Y), and with R = I(Z;X) and CE
-the cross-entropy of single noisy draws it lies between max(0, R - H(Y)) and R - H(Y) + CE.
+The tasks are the 12-bit task, and MNIST with 1000, 4000 and 10 000 images to train on, each for the
+same number of steps (rates and gap are of the 10 000 test images). There are tanh and ReLU
+networks, four prices, and 8 networks each with one Echo layer. Rates that are certified are exact;
+the others are upper bounds and drawn hollow. The binned value of the same layer is shown next to
+them. The superfluous information I(Z;X|Y) = I(Z;X) - I(Z;Y) is about the same noisy law. With hard
+labels, I(X;Y) = H(Y). With R = I(Z;X) and CE the cross-entropy of single noisy draws, it lies
+between max(0, R - H(Y)) and R - H(Y) + CE.
 
-What came out (figures/exact_generalisation_correlations.csv): exact are 61 of the 64 rates in the 12-bit task and 130
-of the 192 on MNIST (all but a few at the three larger prices; at 0.05 they are bounds). Across settings the gap goes
-with the rate, weakly in the 12-bit task (rho = 0.25 [0.00, 0.47] with the gap in loss, 0.30 [0.05, 0.51] in error) and
-strongly on MNIST with 4000 and 10 000 images (0.82 to 0.87), as with the binned value, less (0.4 to 0.7); with 1000
-images the gap in error does not (-0.13 [-0.37, 0.12]). At one price and activation there is little of it: the mean rho
-over 8 settings is -0.25 [-0.68, 0.18] in the 12-bit task, -0.35 [-0.81, 0.12], -0.35 [-0.70, -0.00] and -0.03
-[-0.46, 0.39] on MNIST with the gap in loss, and -0.23, -0.12, 0.05 and 0.24 [0.03, 0.45] in error. Two of eight
-intervals of 95 % are clear of 0, by little, one on either side; in another run of the study, on a machine that rounds
-otherwise, it was another one. So the price lowers both, and what is left among seeds does not speak for compression; 8
-seeds a setting are few. A smaller gap is not a better network either: on MNIST the test loss grows with the price
-(`vib_baseline`). Superfluous information is known within 0.1 to 0.3 bits in the 12-bit task (tanh: 2.5 to 2.6 bits at
-beta 0.01, 0.4 to 0.6 at 0.3), within 0.4 to 1.5 on MNIST (4000 images, tanh: 4.0 to 4.7 at 0.1, 0.7 to 1.9 at 0.4).
+What came out (figures/exact_generalisation_correlations.csv): 61 of the 64 rates in the 12-bit task
+are exact, and so are 130 of the 192 on MNIST (all but a few at the three larger prices; at 0.05
+they are bounds). Across settings the gap goes with the rate: weakly in the 12-bit task (rho = 0.25
+[0.00, 0.47] with the gap in loss, 0.30 [0.05, 0.51] in error), and strongly on MNIST with 4000 and
+10 000 images (0.82 to 0.87). It also goes with the binned value, but less (0.4 to 0.7). With 1000
+images, the gap in error does not go with the rate (-0.13 [-0.37, 0.12]).
+
+At one price and activation, little of this is left. With the gap in loss, the mean rho over 8
+settings is -0.25 [-0.68, 0.18] in the 12-bit task and -0.35 [-0.81, 0.12], -0.35 [-0.70, -0.00] and
+-0.03 [-0.46, 0.39] on MNIST. With the gap in error, it is -0.23, -0.12, 0.05 and 0.24 [0.03, 0.45].
+Two of the eight 95 % intervals exclude 0, by little and on opposite sides. In another run of the
+study, on a machine that rounds differently, it was a different one. So the price lowers both, and
+what is left among seeds does not speak for compression; 8 seeds per setting are few. A smaller gap
+does not mean a better network either: on MNIST the test loss grows with the price (`vib_baseline`).
+
+The superfluous information is known within 0.1 to 0.3 bits in the 12-bit task (tanh: 2.5 to 2.6
+bits at beta 0.01, 0.4 to 0.6 at 0.3), and within 0.4 to 1.5 on MNIST (4000 images, tanh: 4.0 to 4.7
+at 0.1, 0.7 to 1.9 at 0.4).
 """
 
 import math
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import infoplane as ip
@@ -45,12 +56,12 @@ SOURCE = (
 TIME = "5 minutes; needs MNIST"
 
 ACTIVATIONS, REPLICAS = ("tanh", "relu"), 8
-BITS_TASK = {"echo_layers": 1, "epochs": 200}
-MNIST = {"dataset": "mnist", "model": "mlp", "widths": (64, 8), "echo_at": (2,), "lr": 4e-3}
-EPOCHS = {1000: 120, 4000: 30, 10_000: 12}  # of each number of images: as many steps
+BITS_TASK: dict[str, Any] = {"echo_layers": 1, "epochs": 200}
+MNIST: dict[str, Any] = {"dataset": "mnist", "model": "mlp", "widths": (64, 8), "echo_at": (2,), "lr": 4e-3}
+EPOCHS = {1000: 120, 4000: 30, 10_000: 12}  # by number of images; the number of steps is the same
 BETAS = {"12 bits": (0.01, 0.03, 0.1, 0.3), "MNIST": (0.05, 0.1, 0.2, 0.4)}
-QUICK = {"replicas": 2, "epochs": 2, "subset": 300, "probe": "train"}
-FEWEST = 4  # settings with a rho
+QUICK: dict[str, Any] = {"replicas": 2, "epochs": 2, "subset": 300, "probe": "train"}
+FEWEST = 4  # the fewest settings with a rho for which a mean is given
 BITS = math.log(2)
 MARKERS = {"tanh": "o", "relu": "^"}
 
@@ -61,7 +72,7 @@ def settings(quick: bool) -> dict[str, ip.Settings]:
     out = {}
     for (task, given), activation in product(tasks.items(), ACTIVATIONS):
         for beta in BETAS[task.partition(",")[0]]:
-            common = {"replicas": REPLICAS, "estimators": ("binning:bins=30",), **given}
+            common: dict[str, Any] = {"replicas": REPLICAS, "estimators": ("binning:bins=30",), **given}
             if quick:
                 common |= QUICK if "dataset" in given else {name: QUICK[name] for name in ("replicas", "epochs")}
             common["snapshots"] = f"0,{common['epochs']}"
@@ -70,7 +81,11 @@ def settings(quick: bool) -> dict[str, ip.Settings]:
 
 
 def points(sweep: ip.Sweep) -> pd.DataFrame:
-    """One row a network: rate and binned value, bits, the gaps, and the interval of the superfluous information."""
+    """Return one row per network.
+
+    It has the rate, the binned value and the interval of the superfluous information, all in bits,
+    and the gaps.
+    """
     last = sweep.measurements
     last = last[last["epoch"] == last.groupby("run")["epoch"].transform("max")]
     keys = ["run", "replica"]
@@ -92,8 +107,11 @@ def points(sweep: ip.Sweep) -> pd.DataFrame:
 
 
 def correlations(table: pd.DataFrame) -> pd.DataFrame:
-    """Spearman's rho with each gap: over all networks of a task, and among those of one setting (their mean, and the
-    interval of that mean over settings)."""
+    """Compute Spearman's rho of the information with each gap.
+
+    There is one rho over all networks of a task, and the mean of the rhos among the networks of one
+    setting, with the interval of that mean over settings.
+    """
     rows = []
     for (task, own), x, gap in product(
         table.groupby("task", sort=False), ("rate", "binned"), ("gap_loss", "gap_error")
@@ -106,7 +124,7 @@ def correlations(table: pd.DataFrame) -> pd.DataFrame:
             ]
         )
         mean = ip.analysis.mean_over_replicas(within, ("task",), "rho").iloc[0].copy()
-        if mean["replicas"] < FEWEST:  # where the rates of a setting are all at the ceiling, there is no rho
+        if mean["replicas"] < FEWEST:  # a setting with all rates at the ceiling has no rho
             mean[["mean", "low", "high"]] = math.nan
         rows.append(
             {"task": task, "of": x, "with": gap, "across": across.rho, "low": across.low, "high": across.high}
@@ -121,8 +139,7 @@ def correlations(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@plt.rc_context(ip.plot.LOOK)
-def draw(table: pd.DataFrame, found: pd.DataFrame) -> plt.Figure:
+def draw(table: pd.DataFrame, found: pd.DataFrame) -> Figure:
     tasks = list(table["task"].unique())
     columns = [("rate", "gap_loss"), ("rate", "gap_error"), ("binned", "gap_loss")]
     names = {"rate": "$I(Z;X)$ [bits]", "binned": "$I(X;T)$ in 30 bins [bits]"}
@@ -147,7 +164,7 @@ def draw(table: pd.DataFrame, found: pd.DataFrame) -> plt.Figure:
             )  # fmt: skip
             ax.set(xlabel=names[x], ylabel=names[y])
             ax.axhline(0.0, color="0.35", linestyle=(0, (4, 3)), linewidth=0.7, zorder=1)
-    grey = {"color": "0.3", "linestyle": "", "markersize": 4}
+    grey: dict[str, Any] = {"color": "0.3", "linestyle": "", "markersize": 4}
     handles = [Line2D([], [], marker=m, label="ReLU" if a == "relu" else a, **grey) for a, m in MARKERS.items()]
     handles += [Line2D([], [], marker="s", fillstyle="none", label="hollow: upper bound, or estimate", **grey)]
     handles += [
@@ -159,12 +176,13 @@ def draw(table: pd.DataFrame, found: pd.DataFrame) -> plt.Figure:
 
 
 def main(out: Path, quick: bool, download: bool = False) -> None:
-    load_points("mnist", Place(download=download))  # or says where it should be
+    load_points("mnist", Place(download=download))  # fails early, and says where the data should be
     table = points(ip.train_all(settings(quick), processes=1 if quick else None))
     found = correlations(table)
     table.to_csv(out / "exact_generalisation.csv", index=False, float_format="%.6g")
     found.to_csv(out / "exact_generalisation_correlations.csv", index=False, float_format="%.6g")
-    figure = draw(table, found)
+    with plt.rc_context(ip.plot.LOOK):
+        figure = draw(table, found)
     for suffix in ("png", "pdf"):
         ip.plot.save(figure, out / f"exact_generalisation.{suffix}")
     plt.close(figure)

@@ -1,27 +1,31 @@
-"""Deep linear networks generalise without compression, and forget of the label when they are trained for too long.
+"""Deep linear networks generalise without compression, and forget the label if trained too long.
 
-Claim: where the information is known exactly, it does not fall. A linear student 100-100-1 learns from a linear teacher
-with noise, and what its hidden layer holds of the input rises as it learns, whether it generalises or overfits, by full
-batches or by stochastic gradient descent. What it holds of the label falls as it overfits. Where most inputs are
-irrelevant, the information about those is compressed while the layer as a whole gains.
+Claim: where the information is known exactly, it does not fall. A linear student 100-100-1 learns
+from a linear teacher with noise. What its hidden layer knows about the input rises as it learns,
+whether it generalises or overfits, and with full batches as well as with stochastic gradient
+descent. What it knows about the label falls as it overfits. If most inputs are irrelevant, the
+information about those is compressed, while the layer as a whole gains information.
 
-Expected: I(X;T) rises throughout, with the full batch and with batches of 5; with batches of 5 and few points the
-generalisation error falls and rises again, and I(T;Y) rises and falls; with 30 relevant and 70 irrelevant inputs
-I(X_irrelevant;T) rises and falls, and I(X;T) does not.
+Expected: I(X;T) rises throughout, both with the full batch and with batches of 5. With batches of 5
+and few points, the generalisation error falls and rises again, and I(T;Y) rises and falls. With 30
+relevant and 70 irrelevant inputs, I(X_irrelevant;T) rises and falls, and I(X;T) does not.
 
-Inputs are N(0, 1/100) and the signal has 5 times the variance of the noise, as in Saxe et al.; initial weights have a
-standard deviation of 0.01. All of it is exact (`infoplane.theory.linear`), of T = W x + N(0, s2 I): the noise s2 is no
-part of the network. Theirs is 1, of which weights of this size leave 0.06 nats; the figure has 0.01, the table both. An
-epoch is one step with the full batch, and 20 steps a fifth as large with batches of 5.
+Inputs are N(0, 1/100) and the signal has 5 times the variance of the noise, as in Saxe et al. The
+initial weights have a standard deviation of 0.01. All information is exact
+(`infoplane.theory.linear`), for T = W x + N(0, s2 I); the noise s2 is not part of the network. The
+noise of Saxe et al. is 1, of which weights of this size leave 0.06 nats. The figure uses 0.01, and
+the table has both. An epoch is one step with the full batch, and 20 steps of a fifth of the size
+with batches of 5.
 
-What came out (means of 10 seeds; figures/saxe_linear.csv): I(X;T) never falls, in any of the four runs, with either
-noise. With 100 points both overfit in the end, the full batch no less than batches of 5 that train for as long: the
-generalisation error falls from 1.25 to 0.59 (epoch 75, and 18) and rises to 4.3 and 3.6, and I(T;Y) falls from 0.34
-nats to 0.10 and 0.12. That full batches generalise is true of the first hundred epochs only. With 70 irrelevant inputs
-and 100 points I(X_irrelevant;T) rises from 0.34 nats to 0.51, falls to 0.48, and rises again, to 0.75, as the network
-overfits; with 300 points, enough to generalise (error 0.29, of which the noise of the label is 0.2), it rises to 0.41,
-falls to 0.37 and stays. That fall is real (0.036 nats, 95 % interval 0.024 to 0.048) and small beside what the layer
-gains (1.19 nats).
+What came out (means of 10 seeds; figures/saxe_linear.csv): I(X;T) never falls, in any of the four
+runs, with either noise. With 100 points, both ways of training overfit in the end, the full batch
+no less than batches of 5 that train for as long. The generalisation error falls from 1.25 to 0.59
+(at epoch 75, and 18) and rises to 4.3 and 3.6, and I(T;Y) falls from 0.34 nats to 0.10 and 0.12.
+That full batches generalise is true of the first hundred epochs only. With 70 irrelevant inputs and
+100 points, I(X_irrelevant;T) rises from 0.34 nats to 0.51, falls to 0.48, and rises again to 0.75
+as the network overfits. With 300 points, which are enough to generalise (error 0.29, of which the
+noise of the label is 0.2), it rises to 0.41, falls to 0.37 and stays there. That fall is real
+(0.036 nats, 95 % interval 0.024 to 0.048) but small compared with what the layer gains (1.19 nats).
 """
 
 import math
@@ -30,6 +34,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -44,7 +49,7 @@ INPUTS, HIDDEN = 100, 100
 INITIAL_STD = 0.01
 NOISE_VARIANCES, SHOWN = (0.01, 1.0), 0.01
 SEEDS = 10
-#: irrelevant inputs, training points, rows a step, step size, epochs
+#: irrelevant inputs, training points, rows per step, step size, epochs
 RUNS = {
     "full batch": (0, 100, 100, 0.5, 4000),
     "batches of 5": (0, 100, 5, 0.1, 1000),
@@ -60,14 +65,15 @@ COLORS |= {ERROR: "tab:red", TRAINING: "tab:gray"}
 
 
 def snapshots(epochs: int) -> set[int]:
-    """About eight a factor of ten, and the first and the last."""
+    """Return about eight epochs per factor of ten, and the first and the last one."""
     return {0, epochs} | {round(10 ** (k / 8)) for k in range(int(8 * math.log10(epochs)) + 1)}
 
 
 def learn(irrelevant: int, points: int, batch: int, lr: float, epochs: int, seed: int) -> list[dict[str, object]]:
-    """One student, from its initial weights on: what it holds at each snapshot, exactly."""
+    """Train one student, and return its exact information at each snapshot."""
     data = student_teacher(INPUTS, seed=seed, irrelevant=irrelevant)
     x, y, law = data.x[:points], data.y[:points], data.law
+    assert law is not None  # the law of a linear teacher is known
     generator = torch.Generator().manual_seed(seed)
     first = INITIAL_STD * torch.randn(HIDDEN, INPUTS, generator=generator)
     second = INITIAL_STD * torch.randn(1, HIDDEN, generator=generator)
@@ -104,8 +110,7 @@ def measure(
     return {key: float(value) for key, value in held.items()}
 
 
-@plt.rc_context(ip.plot.LOOK)
-def draw(means: pd.DataFrame) -> plt.Figure:
+def draw(means: pd.DataFrame) -> Figure:
     means = means[means["channel"].isin(["", f"noise of variance {SHOWN:g}"])]
     runs = list(dict.fromkeys(means["run"]))
     figure, axes = plt.subplots(3, len(runs), figsize=(7, 6.2), layout="constrained", sharey="row", squeeze=False)
@@ -147,7 +152,7 @@ def draw(means: pd.DataFrame) -> plt.Figure:
 
 
 def check(frame: pd.DataFrame, means: pd.DataFrame) -> None:
-    """Print the start, the peak and the end of each number, in nats, and how far it falls, with 95 % intervals."""
+    """Print the start, peak, end and fall of each number, in nats, with 95 % intervals."""
     shown = ["run", "channel", "start", "peak", "peak_epoch", "end", "fall", "low", "high"]
     for name in (X_T, T_Y, RELEVANT, IRRELEVANT):
         print(f"{name}, nats\n{ip.analysis.fall_from_peak(frame, name)[shown].round(3).to_string(index=False)}")
@@ -167,7 +172,8 @@ def main(out: Path, quick: bool) -> None:
     frame = pd.DataFrame(rows)
     means = ip.analysis.mean_over_replicas(frame)
     means.to_csv(out / "saxe_linear.csv", index=False, float_format="%.6g")
-    figure = draw(means)
+    with plt.rc_context(ip.plot.LOOK):
+        figure = draw(means)
     for suffix in ("png", "pdf"):
         ip.plot.save(figure, out / f"saxe_linear.{suffix}")
     plt.close(figure)

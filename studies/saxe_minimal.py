@@ -1,20 +1,23 @@
-"""Three neurons suffice for compression: a saturating activation loses bins as the weight grows, ReLU gains them.
+"""Three neurons suffice for compression: as the weight grows, tanh loses bins and ReLU gains them.
 
-Claim: one Gaussian input, one weight w, one activation, whose output is read in bins. As the weight grows, as it does
-in training, the binned information of tanh first rises and then falls, for the output gathers in the outermost bins;
-that of a linear or a ReLU unit rises without end. No learning and no noise is needed: it is the geometry of the bins.
+Claim: there is one Gaussian input, one weight w and one activation, whose output is read in bins.
+As the weight grows, as it does in training, the binned information of tanh first rises and then
+falls, because the output gathers in the outermost bins. The binned information of a linear or a
+ReLU unit rises without end. Neither learning nor noise is needed: it is the geometry of the bins.
 
-Expected: with 30 bins between -1 and 1, tanh has its peak of 4.900 bits at w = 0.87 and falls to 1 bit. With bins as
-wide on an unbounded grid, a linear unit gains log2(10) = 3.32 bits a decade of w, a ReLU half of that in the end (1.79,
-1.68 and 1.66 over successive decades), for half of the inputs are cut off. H(bin(f(w X))) is I(X;T) of this
-deterministic unit after binning; without bins it would be infinite. Closed form: p_i = Phi(f^-1(b_{i+1}) / w) -
-Phi(f^-1(b_i) / w). Simulated: the plug-in entropy of N draws, which cannot exceed log2 N.
+Expected: with 30 bins between -1 and 1, tanh has its peak of 4.900 bits at w = 0.87 and falls to 1
+bit. With bins of the same width on an unbounded grid, a linear unit gains log2(10) = 3.32 bits per
+decade of w. A ReLU gains half of that in the end (1.79, 1.68 and 1.66 over successive decades),
+because half of the inputs are cut off. H(bin(f(w X))) is I(X;T) of this deterministic unit after
+binning; without bins it would be infinite. The closed form is p_i = Phi(f^-1(b_{i+1}) / w) -
+Phi(f^-1(b_i) / w). The simulation is the plug-in entropy of N draws, which cannot exceed log2 N.
 
-What came out (5 seeds of 100 000 draws; figures/saxe_minimal.csv): as expected. The peak of tanh is 4.900 bits at w =
-0.87, at w = 1000 it has 1.02; the linear unit gains 3.32 bits in each decade and ReLU 1.79, 1.68 and 1.66. Simulation
-and closed form agree within 0.012 bits up to w = 10; beyond, the simulated linear unit falls short of the closed form
-(by 0.12 bits at w = 158, by 0.61 at w = 1000) as its bins become as many as the draws: a bias of the estimator, and
-here one can see it.
+What came out (5 seeds of 100 000 draws; figures/saxe_minimal.csv): as expected. The peak of tanh is
+4.900 bits at w = 0.87, and at w = 1000 it has 1.02. The linear unit gains 3.32 bits in each decade,
+and ReLU gains 1.79, 1.68 and 1.66. The simulation and the closed form agree within 0.012 bits up to
+w = 10. Beyond that, the simulated linear unit falls short of the closed form (by 0.12 bits at w =
+158, by 0.61 at w = 1000), as its bins become as many as the draws. That is a bias of the estimator,
+and here one can see it.
 """
 
 import math
@@ -25,6 +28,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 import infoplane as ip
 from infoplane.theory.channels import minimal_model_entropy
@@ -47,7 +51,10 @@ FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def exact(name: str, w: float) -> float:
-    """Bits, by the closed form. 30 bins for tanh; for the others a grid as wide as the law reaches."""
+    """Return the information by the closed form, in bits.
+
+    There are 30 bins for tanh. The others have a grid that covers the law.
+    """
     if name == "tanh":
         return minimal_model_entropy(w, np.linspace(-1, 1, 31), np.arctanh) / math.log(2)
     top = math.ceil(7 * w / WIDTH) + 1
@@ -57,7 +64,7 @@ def exact(name: str, w: float) -> float:
 
 
 def simulated(name: str, w: float, draws: int, seed: int) -> float:
-    """Bits, the plug-in entropy of the bins of so many draws."""
+    """Return the plug-in entropy of the bins of simulated draws, in bits."""
     x = torch.randn(draws, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     t = FUNCTIONS[name](w * x)
     found = (
@@ -81,8 +88,7 @@ def measure(draws: int, seeds: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@plt.rc_context(ip.plot.LOOK)
-def draw(table: pd.DataFrame, draws: int) -> plt.Figure:
+def draw(table: pd.DataFrame, draws: int) -> Figure:
     figure, ax = plt.subplots(figsize=(4.2, 3.2), layout="constrained")
     for name, color in COLORS.items():
         own = table[table["unit"] == name]
@@ -118,7 +124,8 @@ def main(out: Path, quick: bool) -> None:
     draws, seeds = (QUICK_DRAWS, QUICK_SEEDS) if quick else (DRAWS, SEEDS)
     table = measure(draws, seeds)
     table.to_csv(out / "saxe_minimal.csv", index=False, float_format="%.6g")
-    figure = draw(table, draws)
+    with plt.rc_context(ip.plot.LOOK):
+        figure = draw(table, draws)
     for suffix in ("png", "pdf"):
         ip.plot.save(figure, out / f"saxe_minimal.{suffix}")
     plt.close(figure)

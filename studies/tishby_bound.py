@@ -1,22 +1,25 @@
-"""No layer lies above the information bottleneck curve; trained ones end at its flat part, with bits of input to spare.
+"""No layer lies above the information bottleneck curve, and trained layers end at its flat part.
 
-Claim: after training, the layers of a network lie on, or near, the information bottleneck curve of the task: each
-holds as much of the label as anything can that holds so little of the input.
+Claim: after training, the layers of a network lie on, or near, the information bottleneck curve of
+the task: each knows as much about the label as anything can that knows so little about the input.
 
-Expected: for the stochastic rule p(y|x) = sigmoid(gamma (f(x) - theta)) of the 12-bit task the curve bends; layers
-approach it in training, and upper layers end nearer to it than lower ones. For hard labels the curve is the straight
-line I(T;Y) = min(I(X;T), H(Y)), and there is nothing to approach: whatever keeps the label lies on its flat part.
+Expected: for the stochastic rule p(y|x) = sigmoid(gamma (f(x) - theta)) of the 12-bit task, the
+curve bends. Layers approach it in training, and upper layers end nearer to it than lower ones. For
+hard labels, the curve is the straight line I(T;Y) = min(I(X;T), H(Y)), and there is nothing to
+approach: whatever keeps the label lies on its flat part.
 
-T is a layer read in 30 bins between -1 and 1, a function of the input, so that I(X;T) is the entropy of its cells, and
-I(T;Y) is exact with the p(y|x) of the rule: both are of the one law that the curve is of, and a point above it would be
-an error. (With labels drawn at random instead, points would lie above.) The curve is that of Blahut and Arimoto,
-annealed; its gap to a proven bound is in the table.
+T is a layer read in 30 bins between -1 and 1. It is a function of the input, so I(X;T) is the
+entropy of its cells, and I(T;Y) is exact with the p(y|x) of the rule. Both are about the same law
+as the curve, and a point above it would be an error. (With labels drawn at random instead, points
+would lie above it.) The curve comes from annealed Blahut-Arimoto iterations. Its gap to a proven
+bound is in the table.
 
-What came out (6 networks; figures/tishby_bound.csv): no point lies above the curve, which a gap of 4e-6 bits or less
-to a proven bound holds in place. In training all layers rise to it: hidden3, hidden4 and hidden5 start 0.18, 0.69 and
-0.89 bits below it and end 0.007, 0.017 and 0.028 below, the lower layers nearer, and not the upper ones. But they
-arrive at its flat part: 2.02 bits of the input are enough for all that can be known of the label, and the layers hold
-11.6, 9.6 and 4.5 bits of it. Only hidden5 moves towards the bend.
+What came out (6 networks; figures/tishby_bound.csv): no point lies above the curve, whose gap to a
+proven bound is 4e-6 bits or less. In training, all layers rise towards it: hidden3, hidden4 and
+hidden5 start 0.18, 0.69 and 0.89 bits below it and end 0.007, 0.017 and 0.028 below, so the lower
+layers end nearer to it, and not the upper ones. But they arrive at its flat part, with bits of the
+input to spare: 2.02 bits of the input are enough for all that can be known about the label, and the
+layers hold 11.6, 9.6 and 4.5 bits of it. Only hidden5 moves towards the bend.
 """
 
 import math
@@ -27,6 +30,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 import infoplane as ip
 
@@ -39,7 +43,7 @@ BITS = math.log(2)
 
 
 def train(networks: int, epochs: int, snapshots: str) -> pd.DataFrame:
-    """Both numbers of each hidden layer, network and snapshot, in bits."""
+    """Return both numbers of each hidden layer, network and snapshot, in bits."""
     settings = ip.Settings.of(
         preset="tishby", dataset="icosahedron-stochastic", ordered=False, replicas=networks, epochs=epochs,
         snapshots=snapshots,
@@ -72,8 +76,7 @@ def curve() -> ip.theory.InformationCurve:
     return ip.theory.information_curve(np.stack([1 - law, law], 1) / len(law))
 
 
-@plt.rc_context(ip.plot.LOOK)
-def draw(table: pd.DataFrame, found: ip.theory.InformationCurve) -> plt.Figure:
+def draw(table: pd.DataFrame, found: ip.theory.InformationCurve) -> Figure:
     figure, (plane, distance) = plt.subplots(1, 2, figsize=(7, 3.3), layout="constrained")
     rate = np.linspace(0, 12 * BITS, 400)
     plane.plot(rate / BITS, found.reached(rate) / BITS, color="black", label="IB curve of the stochastic rule")
@@ -117,7 +120,8 @@ def main(out: Path, quick: bool) -> None:
     pd.DataFrame(points | {"gap": found.gap / BITS}).to_csv(
         out / "tishby_bound_curve.csv", index=False, float_format="%.6g"
     )
-    figure = draw(table, found)
+    with plt.rc_context(ip.plot.LOOK):
+        figure = draw(table, found)
     for suffix in ("png", "pdf"):
         ip.plot.save(figure, out / f"tishby_bound.{suffix}")
     plt.close(figure)

@@ -1,26 +1,31 @@
 """Fifty tanh networks fit first and compress later, and their layers stay together on the way.
 
-Claim: in the plane of binned I(X;T) and I(T;Y), the layers of fifty networks that differ in their initial weights start
-scattered, gain information on the label together (by epoch 400), and then, with I(T;Y) held, lose information on the
-input (by epoch 9000). The numbers are of 30 bins between -1 and 1: they show how the layer's points cluster, and what
-the network would hold if each activation were read to that resolution.
+Claim: in the plane of binned I(X;T) and I(T;Y), the layers of fifty networks that differ in their
+initial weights start scattered and gain information about the label together (by epoch 400). Then,
+with I(T;Y) held, they lose information about the input (by epoch 9000). The numbers are from 30 bins
+between -1 and 1: they show how the points of a layer cluster, and what the network would hold if
+each activation were read to that resolution.
 
-Expected: the mean I(T;Y) of every layer rises up to epoch 400 and does not fall after it; the mean I(X;T) of the upper
-layers falls from its peak; the dots of a layer are closer together at 400 than at initialisation.
+Expected: the mean I(T;Y) of every layer rises up to epoch 400 and does not fall after it. The mean
+I(X;T) of the upper layers falls from its peak. The dots of a layer are closer together at 400 than
+at initialisation.
 
-Networks 12-10-7-5-4-3-2 with the initial weights of the published code, Adam 4e-4, batches of 512, the first 80 % of
-the points in counting order to train on; measured on all 4096. Only hidden layers are drawn: the published output is a
-softmax inside the bins, ours are logits, most of which lie outside.
+The networks are 12-10-7-5-4-3-2 with the initial weights of the published code, Adam 4e-4 and
+batches of 512. They train on the first 80 % of the points in counting order, and are measured on all
+4096. Only hidden layers are drawn: the published output is a softmax inside the bins, while ours are
+logits, most of which lie outside.
 
-What came out (50 networks; figures/tishby_plane_means.csv): as they found, in these bins. I(T;Y) of all layers rises
-(hidden5: 0.10 bits at initialisation, 0.84 at epoch 400, 0.97 at 9000) and none loses more than 0.001 bits of it
-again. I(X;T) of hidden5 rises from 6.2 to 7.5 bits at epoch 40 and falls by 4.8 bits [4.4, 5.2] to 2.7, that of
-hidden4 by 1.1 [0.6, 1.6]; the lower layers stay near 12 bits. The dots of hidden4 and hidden5 are closer together at
-400 than at initialisation (standard deviations of I(T;Y) 0.04 for 0.14 and 0.06), and of I(X;T) of hidden4 wider again
-at 9000.
+What came out (50 networks; figures/tishby_plane_means.csv): as they found, in these bins. I(T;Y) of
+all layers rises (hidden5: 0.10 bits at initialisation, 0.84 at epoch 400, 0.97 at 9000), and none
+loses more than 0.001 bits of it again. I(X;T) of hidden5 rises from 6.2 to 7.5 bits at epoch 40 and
+falls by 4.8 bits [4.4, 5.2] to 2.7, and that of hidden4 falls by 1.1 [0.6, 1.6]; the lower layers
+stay near 12 bits. The dots of hidden4 and hidden5 are closer together at 400 than at initialisation
+(standard deviations of I(T;Y) of 0.04 instead of 0.14 and 0.06). In I(X;T), those of hidden4 are
+wider apart again at 9000.
 """
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -41,8 +46,11 @@ HIDDEN = [f"hidden{k}" for k in range(1, 6)]
 QUANTITIES = ("I(X;T)", "I(T;Y)")
 
 
-def train(networks: int, processes: int | None, **training: object) -> pd.DataFrame:
-    """The measurements of all networks as one run: two halves side by side are faster than all in one process."""
+def train(networks: int, processes: int | None, **training: Any) -> pd.DataFrame:
+    """Train all networks, and return their measurements as one run.
+
+    Two halves side by side are faster than all networks in one process.
+    """
     half = networks // 2
     sweep = ip.train_all(
         {
@@ -56,7 +64,7 @@ def train(networks: int, processes: int | None, **training: object) -> pd.DataFr
 
 
 def dots(frame: pd.DataFrame, shown: tuple[int, ...]) -> pd.DataFrame:
-    """One row a dot of the figure, in bits."""
+    """Return one row per dot of the figure, in bits."""
     own = ip.analysis.in_unit(frame[frame["epoch"].isin(shown)], "bits")
     return own.pivot(index=["epoch", "layer", "replica"], columns="quantity", values="value").reset_index()
 
