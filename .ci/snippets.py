@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCK = re.compile(r"^```(?:python|\{code-cell\}[^\n]*)\n(.*?)^```", re.M | re.S)
-#: the options of a notebook's cell
-OPTIONS = re.compile(r"^(?::\w.*|---\n.*?---)\n", re.M | re.S)
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```", re.M | re.S)
+#: the options at the top of a notebook's cell
+OPTIONS = re.compile(r"\A(?:(?::[^\n]*\n)+|---\n.*?\n---\n)", re.S)
 
 
 def main(folder: Path) -> None:
@@ -21,16 +22,16 @@ def main(folder: Path) -> None:
     for page in pages:
         if "_build" in page.parts:
             continue
-        cells = [OPTIONS.sub("", cell, count=1) if cell.startswith((":", "---")) else cell for cell in code_of(page)]
-        if cells:
-            name = "_".join(page.relative_to(ROOT).with_suffix("").parts).replace("-", "_")
-            (folder / f"{name}.py").write_text("\n".join(cells), encoding="utf-8")
+        name = "_".join(page.relative_to(ROOT).with_suffix("").parts).replace("-", "_")
+        for at, code in enumerate(code_of(page)):
+            (folder / f"{name}_{at}.py").write_text(code, encoding="utf-8")
 
 
 def code_of(page: Path) -> list[str]:
-    """Return the blocks of Python of a page, without the magic of notebooks."""
-    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
-    return [re.sub(r"^[%!].*$", "", block, flags=re.M) for block in blocks]
+    """Return the blocks of Python of a page, which stand alone; the cells of a notebook are one."""
+    text = page.read_text(encoding="utf-8")
+    cells = [re.sub(r"^[%!].*$", "", OPTIONS.sub("", cell, count=1), flags=re.M) for cell in CELL.findall(text)]
+    return [*BLOCK.findall(text), *(["\n".join(cells)] if cells else [])]
 
 
 if __name__ == "__main__":
