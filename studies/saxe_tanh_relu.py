@@ -102,7 +102,8 @@ def main(out: Path, quick: bool) -> None:
     sweep = train(QUICK_REPLICAS, 1, **QUICK_TRAINING) if quick else train(REPLICAS, None, **TRAINING)
     falls = ip.analysis.fall_from_peak(sweep.measurements)
     some = shown(sweep.measurements)
-    ip.analysis.mean_over_replicas(some).to_csv(out / "saxe_tanh_relu.csv", index=False, float_format="%.4g")
+    means = ip.analysis.mean_over_replicas(some).drop(columns="channel")  # the parameters say it too
+    means.to_csv(out / "saxe_tanh_relu.csv", index=False, float_format="%.4g")
     falls.to_csv(out / "saxe_tanh_relu_falls.csv", index=False, float_format="%.6g")
     for name, figure in draw(some).items():
         for suffix in ("png", "pdf"):
