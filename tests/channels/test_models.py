@@ -782,7 +782,7 @@ class Twice(nn.Module):
     [
         ("twice", X, "'branch' ran 2 times.*layer of its own"),
         ("large", X, "got 600 rows for 300 inputs"),
-        ("token", SEQUENCES, "got 300 rows for 60 inputs.*places of sequences"),
+        ("token", SEQUENCES, "got 300 rows for 60 inputs.*positions of sequences"),
     ],
 )
 def test_an_echo_layer_that_does_not_see_one_row_an_input_is_refused(kind: str, x: Tensor, message: str) -> None:

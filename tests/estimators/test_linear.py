@@ -78,7 +78,7 @@ def test_irrelevant_inputs_say_nothing_of_the_label_and_cost_no_signal():
     )
     assert float(signals.mean()) == pytest.approx(100, abs=4 * 100 * math.sqrt(2 / 30 / 20))
     assert plain.x.equal(points.x)
-    with pytest.raises(InfoplaneError, match="expected fewer than all"):
+    with pytest.raises(InfoplaneError, match="irrelevant=100, with 100 inputs; expected 0 to 99"):
         student_teacher(irrelevant=100)
 
 
