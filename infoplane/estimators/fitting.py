@@ -198,9 +198,7 @@ def seeds_of(where: str, seed: int | Sequence[int], replicas: int) -> list[int]:
     """
     seeds = [seed + r for r in range(replicas)] if isinstance(seed, int) else list(seed)
     if len(seeds) != replicas:
-        raise InfoplaneError(
-            f"{where}: {len(seeds)} seeds; expected one number, or one per replica for {replicas} replicas."
-        )
+        raise InfoplaneError(f"{where}: {len(seeds)} seeds; expected one number, or one per replica ({replicas}).")
     return [derive(where, s) for s in seeds]
 
 
