@@ -1,4 +1,4 @@
-"""What no estimator should fall over: each gives a number, a reason, or an error that says what to do."""
+"""Odd input to every estimator: a number, a reason, or an error that says what to do."""
 
 import math
 
@@ -96,7 +96,8 @@ def test_odd_layers_give_a_number_or_a_reason(name, t, y):
             assert abs(e.value) < 1e-6 + 4 * (0.0 if math.isnan(e.stderr) else e.stderr)
 
 
-#: Layers whose I(X;T) and I(T;Y) are known: these points, through any noise that tells four codes apart.
+#: Layers whose I(X;T) and I(T;Y) are known: these points, through any noise that tells four codes
+#: apart.
 KNOWN = {
     "constant": (torch.ones(1, 200, 3), Y, (0.0, 0.0)),
     "duplicates": (codes(4).repeat(1, 50, 1), Y, (math.log(4), math.log(2))),
@@ -127,7 +128,7 @@ def test_odd_layers_give_the_right_number(name, layer):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_layer_holds_is_what_is_answered(name):
-    """No answer that is always the same, or the same for all that hold anything, gets by."""
+    """An answer that is constant, or constant for every layer with information, is noticed."""
     layers = (torch.ones(1, 200, 3), codes(4).repeat(1, 50, 1), codes())
     nothing, four, many = (
         [e for e in made(name).measure(reading(t), Y)[0] if e.side != "null" and e.quantity != "I(Z;Y)"] for t in layers

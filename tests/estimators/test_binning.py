@@ -1,4 +1,4 @@
-"""Binned entropies against counting rows with NumPy, closed forms, invariances and the bins of the literature."""
+"""Binned entropies against NumPy's counts, closed forms, invariances and published bins."""
 
 from __future__ import annotations
 
@@ -130,14 +130,14 @@ def test_closed_forms():
     ]
     same = binned_entropy(torch.full((50, 3), 7.5), width=1.0, labels=torch.arange(50) % 2)
     assert values(same) == [0.0, 1.0, pytest.approx(0.0, abs=1e-12), pytest.approx(math.log(2))]
-    # a lattice of 8 x 8 points, 2 x 2 of them a cell
+    # a lattice of 8 x 8 points, with 2 x 2 of them per cell
     lattice = torch.cartesian_prod(torch.arange(8.0), torch.arange(8.0))
     quarter = (lattice[:, 0] >= 4).long()
     found = binned_entropy(lattice, width=2.0, labels=quarter)
     assert values(found) == pytest.approx([math.log(16), 16, math.log(2), math.log(2)])
     for bins in (1, 2, 4, 8):
         assert float(binned_entropy(lattice, bins=bins, range=(0.0, 8.0)).entropy) == pytest.approx(2 * math.log(bins))
-    # XOR: each unit alone knows nothing, the cell knows all
+    # XOR: each unit alone has no information, and the cell has all of it
     xor = (lattice[:, 0] >= 4) ^ (lattice[:, 1] >= 4)
     assert float(binned_entropy(lattice, bins=2, labels=xor.long()).label_information) == pytest.approx(math.log(2))
     one = binned_entropy(lattice[:, :1], bins=2, labels=xor.long())
@@ -159,7 +159,7 @@ def test_the_top_edge_is_in_the_top_bin_and_nothing_wraps_around():
     assert float(found.clipped) == 0
     pair = binned_entropy(torch.tensor([[0.95], [1.0]]), bins=10, range=(-1.0, 1.0))
     assert float(pair.occupied) == 1
-    # np.digitize(h, np.linspace(-1, 1, 30)) - 1 puts what lies below -1 into bin -1, the last
+    # np.digitize(h, np.linspace(-1, 1, 30)) - 1 puts values below -1 into bin -1, the last one
     outside = binned_entropy(torch.tensor([[-5.0], [-0.99], [0.99], [3.0]]), bins=29, range=(-1.0, 1.0))
     assert float(outside.occupied) == 2
     assert float(outside.clipped) == 0.5
@@ -197,7 +197,7 @@ def test_labels_may_be_any_integers():
 
 
 def test_equal_count_bins():
-    # 300 distinct values, 10 a bin, whatever their spacing
+    # 300 distinct values, 10 per bin, whatever their spacing
     t = torch.tensor(np.exp(5 * rng().standard_normal((300, 1))))
     found = binned_entropy(t, bins=30, range="quantile")
     assert values(found) == [pytest.approx(math.log(30)), 30]
@@ -286,7 +286,7 @@ def test_nothing_outside_is_touched():
 
 
 def test_outliers_and_the_range_of_the_layer():
-    """One value of 30 or 100 among ReLU values below 4.2: the layer's range loses the layer, the unit's does not."""
+    """An outlier among ReLU values below 4.2 spoils the range of the layer, not of the unit."""
     t = np.maximum(rng().standard_normal((4096, 10)), 0).clip(max=4.2)
     entropies = []
     for outlier in (0.0, 30.0, 100.0):
@@ -465,12 +465,12 @@ def test_information_from_replicates():
     # no noise: the plug-in entropy itself
     still = Binning(width=0.3, replicates=3).measure(noisy_reading(clean, 0.0), None)
     assert [e[0].value for e in still] == pytest.approx(binned_entropy(clean, width=0.3).entropy.tolist())
-    # nothing but noise, three values of it: I = 0, and the bias is that of 40 draws
+    # only noise, which takes three values: I = 0, and the bias is the bias of 40 draws
     nothing = Binning(width=0.5, replicates=40).measure(noisy_reading(torch.zeros(1, 200, 1), 1.0), None)
     assert 0 < nothing[0][0].value < 2 * (3 - 1) / (2 * 40)
     with pytest.raises(InfoplaneError, match="replicates=3, but the reading cannot draw any"):
         Binning(replicates=3).measure(Reading("0", clean, clean), None)
-    # where no noise lies below, nothing is drawn
+    # where no noise lies below, no draws are needed
     assert Binning(width=0.3, replicates=3).measure(Reading("0", clean), None)[0][0].channel == "bins of 0.3"
 
 
@@ -533,7 +533,7 @@ def test_command_line_names():
 
 
 def sampled(n, seed, symbols=64):
-    """n draws of 64 equally likely cells of width 1, and as label whether the cell is in the upper half."""
+    """n draws of 64 equally likely cells of width 1; the labels are the halves of the range."""
     k = torch.randint(symbols, (n, 1), generator=torch.Generator().manual_seed(seed))
     return k + 0.5, (k[:, 0] >= symbols // 2).long()
 

@@ -1,4 +1,4 @@
-"""Corrected entropies of counts against published values, independent code, exact expectations and their limits."""
+"""Corrected entropies against published values, independent code, exact expectations and limits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_published_values(counts, method, value):
 
 
 def test_published_values_of_nsb():
-    """Of the package ndd, good to 5e-6; and of the same integral with 30 digits."""
+    """Values of the package ndd, accurate to 5e-6, and of the same integral with 30 digits."""
     counts = [4, 12, 4, 5, 3, 1, 5, 1, 2, 2, 2, 2, 11, 3, 4, 12, 12, 1, 2]
     assert entropy(counts, "nsb", 100) == pytest.approx(2.8060922529931225, abs=1e-5)
     assert entropy(counts, "nsb", 100) == pytest.approx(2.80609691605432906, abs=1e-12)
@@ -60,7 +60,7 @@ def test_published_values_of_nsb():
 
 
 def grassberger_g(n: int) -> float:
-    """By the recursion: G_1 = -gamma - ln 2, G_2 = 2 + G_1, G_2k+1 = G_2k, G_2k+2 = G_2k + 2 / (2k + 1)."""
+    """Compute G_n by Grassberger's recursion, from G_1 = -gamma - ln 2."""
     g = -np.euler_gamma - math.log(2)
     if n > 1:
         g += 2 + sum(2 / (2 * k + 1) for k in range(1, n // 2))
@@ -68,7 +68,7 @@ def grassberger_g(n: int) -> float:
 
 
 def plainly(counts: list[int], method: str, symbols: float) -> float:
-    """The formulae symbol by symbol, and NSB's integral by quadrature in ln beta with plain gamma functions."""
+    """The formulae symbol by symbol, and NSB's integral by quadrature."""
     seen = [c for c in counts if c > 0]
     n = sum(seen)
     if method in ("plug-in", "miller-madow"):
@@ -128,17 +128,17 @@ def test_nsb_with_thirty_digits(counts, symbols, value):
     assert entropy(counts, "nsb", symbols) == pytest.approx(value, abs=1e-11)
 
 
-# --- what is known of them
+# --- known properties
 
 
 def test_a_single_point_leaves_nsb_with_its_prior():
-    """Which is uniform in the entropy: ln K / 2."""
+    """The prior is uniform in the entropy, so the answer is ln K / 2."""
     for symbols in (1, 2, 10, 1e6, 1e200):
         assert entropy([1], "nsb", symbols) == pytest.approx(math.log(symbols) / 2, rel=1e-8)
 
 
 def test_nsb_of_very_many_symbols():
-    """It no longer depends on their number when points coincide often, and grows with it when none do."""
+    """NSB depends on the number of symbols only when few points coincide."""
     often = rng().multinomial(400, np.full(100, 0.01))
     found = [entropy(often, "nsb", k) for k in (1e10, 1e100, 1e250)]
     assert max(found) - min(found) < 0.1
@@ -151,7 +151,7 @@ def test_nsb_of_very_many_symbols():
 
 
 def test_uniform_over_1024_symbols():
-    """Averages of 100 samples. The plug-in's is known exactly: 1024 E[-n/N ln n/N] of a binomial n."""
+    """Averages of 100 samples; the plug-in's is exactly 1024 E[-n/N ln n/N] of a binomial n."""
     k, repeats = 1024, 100
     expected = {  # of single samples, from another program
         300: {"plug-in": 5.53, "miller-madow": 5.96, "nsb": 6.88},
@@ -236,7 +236,7 @@ def test_information(method):
     assert stacked.tolist() == pytest.approx([expected] * 2, abs=1e-12)
     swapped = corrected_information(table.T, method, symbols=(3, 2))
     assert float(swapped) == pytest.approx(expected, abs=1e-12)
-    # a copy of 4 symbols, seen often: ln 4; independent: 0
+    # a copy of 4 symbols that are seen often gives ln 4; independent symbols give 0
     copy = corrected_information(np.diag([5000] * 4), method, symbols=(4, 4))
     assert float(copy) == pytest.approx(math.log(4), abs=2e-3)
     apart = corrected_information(np.full((4, 4), 5000), method, symbols=(4, 4))
@@ -246,7 +246,7 @@ def test_information(method):
 
 
 def test_information_of_independent_variables_is_less_biased():
-    """The plug-in's bias is (A - 1)(B - 1) / 2N; Miller-Madow takes it off and falls below 0 half of the time."""
+    """The plug-in's bias is (A - 1)(B - 1) / 2N; Miller-Madow removes it, and is often negative."""
     n, a, b = 300, 8, 6
     counts = rng(8).multinomial(n, np.full(a * b, 1 / (a * b)), size=200).reshape(200, a, b)
     plug_in, corrected = (corrected_information(counts, m) for m in ("plug-in", "miller-madow"))

@@ -1,4 +1,4 @@
-"""Counted information against counting bytes in Python, closed forms, and what no partition may depend on."""
+"""Counted information against counts of bytes in Python, closed forms and invariances."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def values(found: CountedInformation) -> list[float]:
 
 
 def quantise(t: np.ndarray, bits: int) -> np.ndarray:
-    """On 2^bits levels over the range of all values, in the type of t."""
+    """Round t to 2^bits levels over the range of all values, in its own type."""
     low, step = t.min(), (t.max() - t.min()) / (2**bits - 1)
     return (np.rint((t - low) / step) * step + low).astype(t.dtype)
 
@@ -102,7 +102,7 @@ def test_closed_forms():
     label_entropy = -above * math.log(above) - (1 - above) * math.log(1 - above)
     expected = [-(p * np.log(p)).sum(), label_entropy, label_entropy, 13, 13]
     assert values(number_on) == pytest.approx(expected, abs=1e-12)
-    # parity: any 11 units know nothing, all 12 know it
+    # parity: any 11 units have no information about it, and all 12 have all of it
     parity = (cube.prod(1) > 0).long()
     assert float(counted_information(cube[:, 1:], parity).label_information) == pytest.approx(0, abs=1e-12)
     assert float(counted_information(cube, parity).label_information) == pytest.approx(math.log(2), abs=1e-12)
@@ -202,7 +202,8 @@ def test_collisions_are_seen_and_resolved(monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("step", [1.0, 2.0**20, 2.0**-20, 0.1])
 def test_short_numbers_do_not_collide(dtype, step, monkeypatch):
-    # all corners of {0, 1, 2, 3}^7: numbers that end in 20 to 50 zeros, which a linear hash is weak against
+    # all corners of {0, 1, 2, 3}^7: numbers that end in 20 to 50 zeros, which a linear hash is weak
+    # against
     grid = step * torch.cartesian_prod(*[torch.arange(4, dtype=dtype)] * 7)
     seeds = []
     real = counting.odd_coefficients
@@ -301,7 +302,7 @@ def test_a_layer_that_is_not_quantised_says_so():
     assert of_input.standing == "exact"
     assert of_input.value == pytest.approx(math.log(len(normal)))
     assert of_label.value == pytest.approx(of_label.ceiling)
-    # every point a row of its own, yet on a grid; and real values, yet few rows
+    # every point has its own row, but on a grid; and real values, but few rows
     silent = normal * (rng(1).random((300, 1)) > 0.6)
     for t in (quantise(normal, 8), np.repeat(normal, 2, axis=0), silent):
         ((found, _),) = Counting().measure(reading(t), torch.zeros(len(t), dtype=torch.int64))
@@ -365,7 +366,7 @@ def test_what_cannot_be_counted_says_so(t, y, words):
 
 
 def test_equal_inputs_that_gave_different_rows_are_no_exact_count():
-    """64 inputs, each twice: of a layer whose last digits depend on the place in the batch the count is above H(X)."""
+    """If the last digits of a layer depend on the place in the batch, the count exceeds H(X)."""
     x = torch.arange(64.0).repeat(2).view(1, 128, 1)
     t = torch.sin(x)
     fine = Counting().measure(Reading("T", t, inputs=x), torch.arange(128) % 2)[0]

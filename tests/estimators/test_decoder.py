@@ -16,7 +16,7 @@ from infoplane.estimators.protocol import Estimator, Noise, Reading
 
 
 def mixture(*shape: int, distance: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Two Gaussian classes, apart along the first unit."""
+    """Two Gaussian classes that differ in the first unit."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.randint(2, shape[:-1], generator=generator)
     t = torch.randn(shape, generator=generator)
@@ -97,7 +97,7 @@ def test_a_class_that_the_training_half_lacks_is_finite():
 
 
 def test_a_population_whose_information_is_counted():
-    """Four codes of a few points each: I(T;Y) by counting, which the best decoder reaches."""
+    """Four codes with a few points each, whose counted I(T;Y) the best decoder reaches."""
     generator = torch.Generator().manual_seed(0)
     cell = torch.randint(4, (400,), generator=generator)
     t = torch.stack([(cell % 2).float(), (cell // 2).float()], 1)
@@ -145,7 +145,7 @@ def test_fresh_draws_of_a_noisy_population():
 
 
 def test_draws_that_were_trained_on_are_not_those_evaluated():
-    """20 units of noise, 32 inputs: what is learnt by heart of some draws is not in the others."""
+    """With 20 units of noise and 32 inputs, memorising some draws does not help on the others."""
     y = torch.arange(32) % 2
     draws = torch.randn(8, 32, 20, generator=torch.Generator().manual_seed(0))
     found = decoder_information(draws[0], y, population=True, draws=draws, steps=300)
@@ -235,7 +235,7 @@ def test_an_estimator_of_a_population():
     t, y = mixture(1, 200, 2, distance=1.0)
     e = Decoder(steps=50).measure(Reading("1", t, population=True), y)[0][0]
     assert (e.law, e.stderr, e.channel, e.standing) == ("these N points", 0.0, "layer as it is", "lower")
-    # of 20 points too: nothing is held out
+    # 20 points are enough, because nothing is held out
     assert math.isfinite(Decoder(steps=5).measure(Reading("1", t[:, :20], population=True), y[:, :20])[0][0].value)
     with pytest.raises(InfoplaneError, match="Decoder, layer '1': 20 points; expected at least 32"):
         Decoder().measure(Reading("1", t[:, :20]), y[:, :20])
@@ -257,7 +257,7 @@ def test_noisy_codes_of_a_population_are_drawn_afresh():
     assert (e.channel, e.path, e.law, e.standing) == ("echo", "replicates", "these N points", "lower")
     assert e.stderr > 0
     assert e.value <= 4 * e.stderr
-    # without draws, points are held out, and those of a population are no independent draws
+    # without draws, points are held out, and points of a population are not independent draws
     e = Decoder(steps=20).measure(Reading("1", codes, torch.zeros_like(codes), population=True), y)[0][0]
     assert (e.law, e.channel, e.path, e.standing) == ("population", "layer as it is", "sampled", "estimate")
     e = Decoder(steps=20).measure(Reading("1", codes, torch.zeros_like(codes)), y)[0][0]
@@ -278,7 +278,7 @@ def test_options_are_checked():
 
 @pytest.mark.parametrize(("n", "share"), [(1000, 0.003), (256, 0.01)])
 def test_rare_exceptions_that_the_held_out_points_do_not_show(n, share):
-    """Labels that a sign gives, but for a share of them: in one draw of three no held-out point is an exception."""
+    """A sign gives the labels, with rare exceptions, of which often none is held out."""
     g = torch.Generator().manual_seed(1)
     signs = 2 * torch.randint(0, 2, (30, n, 1), generator=g) - 1.0
     y = ((signs[..., 0] > 0) ^ (torch.rand(30, n, generator=g) < share)).long()

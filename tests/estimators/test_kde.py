@@ -1,4 +1,4 @@
-"""The Kolchinsky-Tracey bounds against plain float64 references, closed forms, quadrature and their symmetries."""
+"""The Kolchinsky-Tracey bounds against references, closed forms, quadrature and symmetries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from infoplane.threads import torch_threads
 
 @pytest.fixture(autouse=True, params=["compiled loops", "blocks"])
 def loops(request, monkeypatch):
-    """Everything holds for the compiled loops and for torch, which serves GPUs."""
+    """Run every test with the compiled loops and with torch, which GPUs use."""
     monkeypatch.setattr(kernels, "COMPILED", request.param == "compiled loops")
 
 
@@ -92,7 +92,7 @@ def test_the_block_size_does_not_matter():
 
 
 def test_tiles_and_threads_and_coordinates_in_double_precision():
-    """Many tiles, some not full and some out of reach, of classes of many sizes; coordinates above 64 s in float64."""
+    """Many tiles, some not full and some out of reach, and classes of many sizes."""
     generator = torch.Generator().manual_seed(0)
     t = 4 * torch.randn(3, 700, 3, generator=generator, dtype=torch.float64) + torch.arange(3.0)[:, None, None]
     t[1, :200] = t[1, 200:400]
@@ -110,7 +110,7 @@ def test_tiles_and_threads_and_coordinates_in_double_precision():
 
 
 def test_far_tiles_and_far_clusters():
-    """Of 700 points on a line, kernels reach over some tiles and not others; clusters far apart keep their shape."""
+    """Kernels of 700 points on a line reach some tiles only; far clusters keep their shape."""
     for line in (10.0, 30.0, 100.0, 1000.0):
         t = torch.linspace(0, line, 700, dtype=torch.float64)[:, None]
         assert values(kde_bounds(t, 0.25)) == pytest.approx(reference(t.numpy(), 0.25, None), abs=1e-6)
@@ -265,8 +265,10 @@ def test_nothing_outside_is_touched_and_no_setting_matters():
     ("units", "size", "s2"), [(48, 1e3, 1e-4), (64, 1e3, 1e-8), (300, 200.0, 1e-5), (2, 1e6, 1e-8)]
 )
 def test_clusters_whose_products_have_no_digits_left(units, size, s2, seed):
-    """Each of two codes many times: ln 2, though |x|^2 is 10^6 to 10^20 times what float32, or float64, can tell apart.
-    Few points a label, so that with 2 units the blocks do it too."""
+    """Two repeated codes give ln 2, even where |x|^2 exceeds the resolution 10^6 to 10^20 times.
+
+    Each label has few points, so that with 2 units the blocks are used too.
+    """
     t = size * torch.rand(2, units, generator=torch.Generator().manual_seed(seed))[torch.arange(400) % 2]
     bounds = kde_bounds(t, s2, torch.arange(400) // 4 % 20)
     assert float(bounds.upper) == pytest.approx(math.log(2), abs=1e-9)
@@ -392,7 +394,7 @@ def test_the_published_plane_stands_beside_the_brackets_under_its_own_name():
         assert "not-a-bound" in of_label.warnings
         assert "not-a-bound" not in of_input.warnings
     assert [e.estimator for e in estimator.measure(reading(t), None)[0]] == ["kde", "kde", "kde-upper"]
-    # downstream of noise: I(X;T) of the mean path, I(T;Y) of noisy draws
+    # above noise: I(X;T) on the mean path, I(T;Y) on noisy draws
     rows = estimator.measure(reading(t, t + 1.0), y)[0]
     of_input, of_label = (e for e in rows if e.estimator == "kde-upper")
     assert (of_input.channel, of_input.path) == ("noise 0.1", "noise-off")
@@ -418,7 +420,7 @@ def test_warnings():
     generator = torch.Generator().manual_seed(0)
     dense, wide = torch.rand(1, 500, 1, generator=generator), torch.randn(1, 100, 300, generator=generator)
     assert KDE(0.1).measure(reading(dense), None)[0][0].warnings == ()
-    # every point in a place of its own
+    # every point is far from the others
     lattice = torch.arange(60.0).view(1, 60, 1)
     assert KDE(1e-3).measure(reading(lattice), None)[0][0].warnings == ("self-weight", "at-ceiling")
     # the kernel covers neighbours in the lower bound only

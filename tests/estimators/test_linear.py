@@ -1,4 +1,4 @@
-"""Linear networks on Gaussian data: the closed forms, and that a run reads them off its network."""
+"""Linear networks on Gaussian data: the closed forms, and the run that reads its network."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_closed_forms_are_those_of_the_joint_gaussian(seed):
     task = random_task(seed)
     w = torch.randn(3, 5, generator=torch.Generator().manual_seed(100 + seed), dtype=DOUBLE)
     s2 = 0.7
-    # all of it as a linear map of (x, noise of T, noise of y)
+    # everything is a linear map of (x, noise of T, noise of y)
     both = torch.block_diag(task.covariance, s2 * torch.eye(3, dtype=DOUBLE), 0.3 * torch.eye(2, dtype=DOUBLE))
     rows = [torch.eye(5, dtype=DOUBLE), w, task.teacher]
     tails = [torch.zeros(5, 5), torch.eye(3, 5), torch.eye(5)[3:]]
@@ -112,7 +112,7 @@ def linear_rows(net: torch.nn.Module, x: torch.Tensor, law: LinearTask) -> dict[
 
 
 def test_a_large_bias_hides_neither_the_map_nor_that_there_is_none(seeded):
-    """In float32 the first would lose its digits, and the second would be within 1e-4 of its own size."""
+    """In float32 the first bias would hide the digits of the map, and the second nearly so."""
     law, x = random_task(0), torch.randn(64, 5, generator=seeded(3))
     straight = torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.Linear(3, 2))
     bent = torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))

@@ -1,4 +1,4 @@
-"""Mixture Monte Carlo against plain float64 sums over the same draws, quadrature, closed forms and its symmetries."""
+"""Mixture Monte Carlo against direct sums, quadrature, closed forms and symmetries."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from infoplane.estimators.protocol import Estimator, Noise, Reading
 from infoplane.records import POINTS, POPULATION, Estimate
 from tests.drawn import generator, normal
 
-# --- the same numbers, the long way
+# --- the same numbers, computed directly
 
 
 def log_densities(z: np.ndarray, f: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """(N, N): ln p(z_i | j) of the noisy units; -inf where a unit that passes as it is differs."""
+    """Compute ln p(z_i | j) of the noisy units, (N, N); -inf where a unit without noise differs."""
     out = np.zeros((len(z), len(f)))
     for j in range(len(f)):
         noisy = std[j] > 0
@@ -67,7 +67,7 @@ def the_long_way(f: Tensor, std: Tensor, y: np.ndarray, draws: int, seed: int) -
 
 
 def dropped(n: int, d: int) -> tuple[Tensor, Tensor]:
-    """A ReLU layer and the std of multiplicative noise: units at 0 pass as they are."""
+    """A ReLU layer and the std of multiplicative noise, where units at 0 pass unchanged."""
     f = (normal(n, d, seed=3) + 0.5).clamp_min(0).mul(2).round().div(2)
     return f, 0.4 * f
 
@@ -121,7 +121,7 @@ def test_agrees_with_plain_sums_over_the_same_draws(channel, chunk):
 
 
 def test_noise_below_what_float64_holds_of_the_sum():
-    # 1e17 + 1 is 1e17: what is sent twice must be heard twice, and nothing else
+    # 1e17 + 1 is 1e17: only points that are sent twice may coincide
     f = torch.tensor([1e17, 1e17, -1e17, 0.0], dtype=torch.float64)[:, None]
     for std in (torch.ones(4, 1), torch.tensor([1.0, 1.0, 2.0, 3.0])[:, None]):
         found = mixture_information(f, std=std, population=True)
@@ -240,7 +240,7 @@ def test_closed_forms():
     assert math.isnan(mixture_information(torch.ones(1, 2), 1.0).stderr)
     one_class = mixture_information(normal(60, 2), 0.1, torch.zeros(60, dtype=torch.int64))
     assert float(one_class.label_information) == float(one_class.label_entropy) == 0.0
-    # a class a point: I(T;Y) is I(X;T)
+    # with one class per point, I(T;Y) is I(X;T)
     own = mixture_information(normal(60, 2), 0.1, torch.arange(60), population=True)
     assert float(own.label_information) == pytest.approx(float(own.information), abs=1e-12)
     assert float(own.label_stderr) == pytest.approx(float(own.stderr), abs=1e-12)
@@ -321,7 +321,7 @@ def test_intervals_cover_the_truth_of_their_law():
     assert 0.9 <= coverage(lambda seed: points, truth, True) <= 0.99
     truth = neuron(lambda x: x / s, 1.0)
     assert 0.9 <= coverage(lambda seed: normal(800, 1, seed=seed) / s, truth, False) <= 0.99
-    # about these points alone the interval is of nothing but the draws
+    # for these points alone, the interval describes only the draws
     assert coverage(lambda seed: normal(800, 1, seed=seed) / s, truth, True) < 0.9
 
 
@@ -504,7 +504,7 @@ def test_above_noise_the_mean_path_and_one_draw_a_point():
     assert of_input.warnings == ("noise-off",)
     found = mixture_information(codes, 0.5, y, seed=seeds)
     assert of_label.value == pytest.approx(float(found.label_information[0]), abs=1e-12)
-    # one draw a point is a sample, though the inputs are all there are
+    # one draw per point is a sample, although the inputs are the whole population
     assert (of_label.channel, of_label.path, of_label.law) == ("noise 0.5", "sampled", POPULATION)
     assert of_label.warnings == ("sampled-codes",)
     assert of_label.stderr == pytest.approx(float(found.label_stderr[0]), abs=1e-12)
@@ -569,7 +569,7 @@ def test_above_another_noise_from_replicates():
     assert (between.path, of_label.path, through.path) == ("", "sampled", "replicates")
     assert (through.params, through.n) == ("draws=3,replicates=40", 400)
     assert through.ceiling == pytest.approx(math.log(400))
-    # few replicates are too much, less and less so, on average over 400 inputs
+    # few replicates give too much, and less so as they grow, on average over 400 inputs
     values = [only(Mixture(replicates=k).measure(reading, None)[0], "I(Z;X)").value for k in (2, 5, 20)]
     assert between.value > values[0] > values[1] > values[2] > truth
     assert [e.quantity for e in Mixture().measure(reading, y)[0]] == ["I(Z2;Z1)", "I(T;Y)"]
@@ -613,7 +613,7 @@ def test_warnings():
     assert warned(few[:, :504]) == [()]  # under 1 %
     assert warned(apart, torch.arange(60) % 2) == [("empty-mixture",)] * 2
     assert warned(apart, torch.arange(60) % 2, population=True) == [(), ()]
-    # enough neighbours, but not of its own class
+    # enough neighbours, but not in its own class
     assert warned(dense, torch.arange(500) // 2 % 125) == [(), ("empty-mixture",)]
     empty = Mixture(0.01).measure(Reading("0", apart), None)[0][0]
     assert math.isnan(empty.stderr)

@@ -1,4 +1,4 @@
-"""Nearest-neighbour estimates against plain references, closed forms, quadrature, symmetries and known failures."""
+"""Nearest-neighbour estimates against references, closed forms, quadrature and symmetries."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def gaussian_pair(n: int, d: int, rho: float, seed: int) -> tuple[Tensor, Tensor
 
 
 def plain_ksg(x: np.ndarray, y: np.ndarray, k: int) -> float:
-    """Kraskov et al., algorithm 1, as the paper tells it, of variables of unit deviation."""
+    """Algorithm 1 of Kraskov et al. as in the paper, for variables of unit deviation."""
     x, y = ((v.astype(np.float64) - v.mean(0, dtype=np.float64)) for v in (x, y))
     x, y = x / math.sqrt(np.mean(x**2)), y / math.sqrt(np.mean(y**2))
     total = 0.0
@@ -42,7 +42,7 @@ def plain_ksg(x: np.ndarray, y: np.ndarray, k: int) -> float:
 
 
 def plain_ross(t: np.ndarray, y: np.ndarray, k: int) -> float:
-    """Ross, equation 2: m_i counts the k-th neighbour and not the point; small classes as in scikit-learn."""
+    """Ross's equation 2, where m_i counts the k-th neighbour; small classes as in scikit-learn."""
     kept = np.array([np.sum(y == c) > 1 for c in y])
     t, y = t[kept].astype(np.float64), y[kept]
     terms = []
@@ -57,7 +57,7 @@ def plain_ross(t: np.ndarray, y: np.ndarray, k: int) -> float:
 
 
 def mixed(n: int, d: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Half of each unit at 0, as after a ReLU: distances that are equal, and coordinates that are."""
+    """Half of each unit is 0, as after a ReLU, so that distances and coordinates are equal."""
     x, z = rng(d).standard_normal((2, n, d))
     return torch.tensor(np.maximum(x, 0), dtype=dtype), torch.tensor(np.maximum(x + z, 0), dtype=dtype)
 
@@ -282,7 +282,8 @@ def test_order_scale_shift_and_exchange_do_not_matter():
 
 
 def test_one_scale_for_all_units_keeps_the_shape_of_a_layer():
-    # a dead unit, of a deviation far below the noise, hides the other if each unit is scaled for itself: 2.0 nats
+    # a dead unit, of a deviation far below the noise, hides the other if each unit is scaled for
+    # itself: 2.0 nats
     x = torch.tensor(rng().standard_normal((1500, 2))) * torch.tensor([1.0, 1e-3])
     found = ksg_information(x, x + 0.0316 * torch.tensor(rng(1).standard_normal((1500, 2))))
     assert float(found.value) == pytest.approx(0.5 * math.log(1 + 1 / 0.0316**2), abs=0.15)
@@ -303,7 +304,7 @@ def test_replicas_are_measured_one_by_one():
         assert ross_information(y[r], labels).value == by_class.value[r]
 
 
-# what is constant, small or repeated
+# constant, small or repeated values
 
 
 @pytest.mark.parametrize("method", ["tree", "blocks"])
@@ -354,7 +355,8 @@ def test_a_deterministic_relation_grows_without_end_and_says_so():
         assert ksg_information(x, 1 - 2 * x).saturated
         assert ksg_information(x, (x / 2).tanh()).saturated
     assert not ksg_information(*gaussian_pair(1000, 1, 0.99, 0)).saturated
-    # as far from the truth, infinity, but not near enough to the most that can be shown for the flag
+    # as far from the truth, infinity, but not near enough to the most that can be shown for the
+    # flag
     few, more = (ksg_information(x[:n], x[:n] ** 3) for n in (100, 1000))
     assert float(more.value - few.value) > 1.5
     assert not more.saturated
@@ -365,7 +367,7 @@ def test_a_deterministic_relation_grows_without_end_and_says_so():
         assert bool(found.saturated) == many
 
 
-# what cannot be measured
+# input that cannot be measured
 
 
 def test_bad_input():
@@ -524,7 +526,7 @@ def test_options_are_checked():
 
 
 def test_a_value_that_is_biased_down_still_rises_and_says_so():
-    """Neurons side by side: what is low by more than 10 % is warned of; what is within 3 % is not, in most seeds."""
+    """Values more than 10 % too low get a warning, and values within 3 % mostly do not."""
     found = {}
     for name, function, units, std, n in [
         ("one", np.tanh, 1, 0.3, 1000),
@@ -559,7 +561,7 @@ def test_a_value_that_is_biased_down_still_rises_and_says_so():
     ],
 )
 def test_more_neighbours_show_how_far_a_value_is_low(d, rho, n, bias, most, least):
-    """Gaussian pairs: what is low by 10 % is warned of in nearly all samples, what is within 5 % in hardly any."""
+    """Values 10 % too low nearly always get a warning, and values within 5 % hardly ever."""
     truth, values, warned = -d / 2 * math.log1p(-(rho**2)), [], 0
     for seed in range(12):
         x, y = (side.unsqueeze(0) for side in gaussian_pair(n, d, rho, 100 + seed))

@@ -1,4 +1,4 @@
-"""What estimators share: the defaults of the protocol, the walk over codes, and the replica axis."""
+"""The shared parts of estimators: protocol defaults, the walk over codes, the replica axis."""
 
 from __future__ import annotations
 

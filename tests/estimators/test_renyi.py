@@ -1,4 +1,4 @@
-"""Matrix-based Rényi information against closed forms, NumPy's eigenvalues, symmetries and its permuted null."""
+"""Matrix-based Rényi information against closed forms, NumPy, symmetries and its permuted null."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ALPHAS = [0.5, 1.0, 1.01, 2.0, 3.0]
 
 
 def entropy(p: np.ndarray, alpha: float) -> float:
-    """Rényi's entropy of a law, or of eigenvalues, as the textbook has it."""
+    """Compute Rényi's entropy of a law, or of eigenvalues, as in a textbook."""
     p = p[p > 1e-15]
     return float(-(p * np.log(p)).sum() if alpha == 1 else np.log((p**alpha).sum()) / (1 - alpha))
 
 
 def kernel(x: np.ndarray, sigma: float | None = None) -> np.ndarray:
-    """exp(-d^2 / 2 sigma^2) pair by pair; sigma: the root mean square of d."""
+    """Compute exp(-d^2 / 2 sigma^2) pair by pair, with sigma the root mean square of d."""
     d = np.sqrt(((x[:, None] - x) ** 2).sum(2))
     return np.exp(-(d**2) / (2 * (sigma or np.sqrt((d**2).mean())) ** 2))
 
@@ -74,7 +74,7 @@ def test_widths():
 
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_clusters_far_apart_are_a_discrete_law(alpha):
-    """Then the kernels are those of the labels and S is Rényi's entropy of the frequencies, for every alpha."""
+    """The kernels are then those of the labels, and S is Rényi's entropy of the frequencies."""
     a = torch.tensor([0] * 5 + [1] * 20 + [2] * 15)
     b = torch.tensor([0, 1, 2, 3] * 10)
     x, y = a[:, None] * 1e3, torch.eye(4)[b] * 1e3
@@ -119,7 +119,8 @@ def test_all_apart_and_all_together(alpha):
     assert numbers(found) == pytest.approx([math.log(n)] * 4, abs=1e-6)  # rounding of 1e4 widths
     assert float(found.null_mean) == pytest.approx(math.log(n), abs=1e-6)  # which says nothing of the variables
     assert float(found.null_std) == pytest.approx(0.0, abs=1e-6)
-    # constant: S = 0 and no information, whatever the other variable; 0.1 has no exact mean in binary
+    # constant: S = 0 and no information, whatever the other variable; 0.1 has no exact mean in
+    # binary
     constant = torch.full((n, 2), 0.1, dtype=torch.float64)
     assert float((constant - constant.mean(0)).abs().amax()) > 0
     for other in (apart, constant, torch.arange(n) % 3, torch.zeros(n, dtype=torch.int64)):
@@ -173,7 +174,7 @@ def test_labels_are_points_far_apart():
 
 
 def test_continuous_in_alpha():
-    """Towards 1 it is von Neumann's entropy, and at 2 the way without eigenvalues is the other one's limit."""
+    """Near 1 it is von Neumann's entropy, and at 2 the way without eigenvalues is the limit."""
     x, y = normal(60, 2), normal(60, 2, seed=1)
     for at in (1.0, 2.0):
         expected = numbers(renyi_information(x, y, alpha=at, permutations=3))
@@ -194,7 +195,7 @@ def test_order_in_alpha_and_what_the_joint_lies_between():
 
 
 def test_it_can_be_negative_and_stays_so():
-    """A star, (0, j) and (j, 0): collision entropies are not subadditive. Shannon's information is ln 2."""
+    """On a star, (0, j) and (j, 0), collision entropies are not subadditive; Shannon gives ln 2."""
     m = 16
     a, b = torch.tensor([0] * m + list(range(1, m + 1))), torch.tensor([*range(1, m + 1)] + [0] * m)
     found = renyi_information(a[:, None] * 1e3, b, alpha=2.0, width_x=1.0, permutations=0)
@@ -370,7 +371,7 @@ def test_downstream_of_noise():
     expected = renyi_information(x, codes, permutations=0).information
     assert rows[0].value == pytest.approx(float(expected), abs=1e-12)
     assert all(e.path == "sampled" and "sampled-codes" in e.warnings for e in rows)
-    # at the channel itself: its own two ends, under the name that it gives
+    # at the channel itself, its own input and output are compared, under its own name
     noise = Noise("echo", sent, quantity="I(Z2;Z1)")
     for inputs in (x, None):
         rows = Renyi(permutations=2).measure(reading(codes, inputs, clean=sent, noise=noise), y)[0]
@@ -396,7 +397,7 @@ def test_at_null():
 
     assert warned(Renyi(), related, y) == [False, False, False, False]
     assert warned(Renyi(), independent, torch.arange(100) % 2) == [True, False, True, False]
-    # layers that hold nothing, and a kernel so narrow that everything reads ln N
+    # layers without information, and a kernel so narrow that everything gives ln N
     assert warned(Renyi(), torch.full((1, 100, 2), 0.1), y) == [True, False, True, False]
     assert warned(Renyi(), related, torch.zeros(100, dtype=torch.int64)) == [False, False, True, False]
     assert warned(Renyi(width=1e-3), related, y)[0]

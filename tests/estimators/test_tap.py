@@ -1,4 +1,4 @@
-"""Echo taps: rate-distortion in closed form, bounds that hold, certificates that refuse, and a trunk left alone."""
+"""Echo taps: rate-distortion in closed form, bounds, certificates and an unchanged trunk."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def warned(estimates: list[Estimate]) -> set[str]:
     return {code for e in estimates for code in e.warnings}
 
 
-# -- mathematics ------------------------------------------------------------------------------------------------------
+# --- mathematics
 
 
 @pytest.fixture(scope="module")
 def gaussian() -> dict[float, list[TapFit]]:
-    """Two replicas of three Gaussian units of any covariance: by beta, linear decoder."""
+    """Fits of two replicas of three correlated Gaussian units, by beta, with a linear decoder."""
     mix = normal_32(2, 3, 3, seed=8) + 2 * torch.eye(3)
     t = normal_32(2, 1024, 3, seed=7) @ mix + 5.0
     betas = (0.2, 0.4, 1.0, 30.0)
@@ -55,7 +55,7 @@ def gaussian() -> dict[float, list[TapFit]]:
 
 @pytest.mark.parametrize("beta", [0.2, 0.4, 1.0])
 def test_a_linear_gaussian_tap_is_reverse_water_filling(gaussian, beta):
-    """At theta = beta / 2 below the three variances of 1: R = 3/2 log 1 / theta, D = 3 theta. beta .4: 2.414 and .6."""
+    """For theta = beta / 2 below the three variances of 1, R = 3/2 log 1 / theta and D = 3 theta."""
     theta = beta / 2
     for fit in gaussian[beta]:
         assert rate(fit) == pytest.approx(1.5 * math.log(1 / theta), abs=0.06)
@@ -69,7 +69,7 @@ def test_a_linear_gaussian_tap_is_reverse_water_filling(gaussian, beta):
 
 
 def test_more_rate_is_less_distortion_on_the_curve_of_the_law(gaussian):
-    """D = 3 exp(-2 R / 3), for a linear decoder and constant scales exactly: no point below, none far above."""
+    """D = 3 exp(-2 R / 3) for a linear decoder: no point lies below, and none far above."""
     for fit in [f for beta in (0.2, 0.4, 1.0) for f in gaussian[beta]]:
         assert fit.distortion == pytest.approx(3 * math.exp(-2 * rate(fit) / 3), abs=5 * fit.distortion_stderr + 0.01)
     for r in range(2):
@@ -86,8 +86,11 @@ def test_a_beta_above_what_the_code_is_worth_collapses_it(gaussian):
 
 
 def test_two_separate_classes_are_read_at_the_entropy_of_the_labels():
-    """T = +-1 and the label its sign: at any beta < 1 the optimum is s = 1/2, R = log 2 and cross-entropy 0. A code of
-    two values has a ceiling of log 2, so that rate is never called exact."""
+    """If T = +-1 and its sign is the label, R = log 2 and the cross-entropy is 0 for any beta < 1.
+
+    The optimum is s = 1/2. A code with two values has a ceiling of log 2, so the rate is never
+    called exact.
+    """
     y = classes(512)
     t = (2.0 * y - 1).unsqueeze(1)
     loud, *middle, quiet = fit_taps(t, y, betas=(0.002, 0.1, 0.5, 5.0), steps=800)
@@ -103,7 +106,7 @@ def test_two_separate_classes_are_read_at_the_entropy_of_the_labels():
 
 
 def test_the_label_bounds_hold_the_truth_between_them():
-    """Y through a binary symmetric channel to T = +-1: I(Z;Y) <= I(T;Y) of these points, whatever the tap."""
+    """If a binary symmetric channel takes Y to T = +-1, no tap finds more than I(T;Y)."""
     n = 1000
     bit = classes(n)
     y = torch.where(torch.arange(n) < 100, 1 - bit, bit)
@@ -150,14 +153,14 @@ def test_the_standard_error_is_that_of_fresh_draws(monkeypatch):
     y = classes(128)
     fit_taps(normal_32(128, 2) + y.unsqueeze(1), y, betas=(0.1,), steps=40, batch=64)
     found = torch.tensor([f.cross_entropy for f in fits]).std()
-    # beside the draws, what 4096 of them may not show of a fall from H(Y) - CE to -ln 4096
+    # the second part is a fall from H(Y) - CE to -ln 4096 that 4096 draws may not show
     unseen = [1.5 * (LOG2 - f.cross_entropy + math.log(4096)) / 4096 for f in fits]
     stderr = torch.tensor([math.sqrt(f.cross_entropy_stderr**2 - u**2) for f, u in zip(fits, unseen, strict=True)])
     assert float(found / stderr.mean()) == pytest.approx(1.0, abs=4 * 0.07)  # 1 / sqrt(2 x 100)
 
 
 def test_few_points_are_not_read_above_what_more_noise_shows(monkeypatch):
-    """The cross-entropy of branches of 8 points, rare errors with it, against that of 2^14 draws."""
+    """The cross-entropy of branches of 8 points, with rare errors, against 2^14 draws."""
     finer, measure = [], module._measure
 
     def twice(*args):
@@ -176,12 +179,12 @@ def test_few_points_are_not_read_above_what_more_noise_shows(monkeypatch):
         assert fit.cross_entropy_stderr < 0.06
 
 
-# -- certificates -----------------------------------------------------------------------------------------------------
+# --- certificates
 
 
 @pytest.mark.parametrize(("n", "width", "values"), [(1001, 5, 5), (1001, 10, 3), (4099, 33, 5)])
 def test_equal_rows_stay_equal_so_that_codes_are_counted_right(n, width, values):
-    """A product of matrices can give equal rows values that differ in the last digit, above all of one column."""
+    """Products of matrices can give equal rows values that differ in the last digit."""
     which = torch.arange(n) % values
     (fit,) = fit_taps(normal_32(values, width, seed=1)[which], classes(n), betas=(0.1,), units=1, hidden=0, steps=20)
     p = torch.bincount(which).double() / n
@@ -245,7 +248,7 @@ def test_replicas_of_unequal_rank_are_each_measured_right():
     assert rate(both[1]) == pytest.approx(rate(alone), abs=1e-5)
 
 
-# -- repeatability ----------------------------------------------------------------------------------------------------
+# --- repeatability
 
 
 def test_a_fit_depends_on_its_codes_and_seed_alone():
@@ -326,7 +329,7 @@ def test_a_snapshot_does_not_depend_on_those_before_it(bits):
     assert rows[0] != [row | {"epoch": 1, "step": 1} for row in first]
 
 
-# -- what an estimate says --------------------------------------------------------------------------------------------
+# --- records
 
 
 def test_every_estimate_says_that_it_is_of_a_tap():
@@ -395,7 +398,7 @@ def test_a_fit_that_still_moves_is_called_untrained():
 
 
 def test_a_rate_that_still_moves_is_untrained_though_the_objective_hardly_falls():
-    """At a beta of 1e-3 a nat of rate is a thousandth of a nat of the objective."""
+    """With beta = 1e-3, a nat of rate is a thousandth of a nat of the objective."""
     t = normal_32(1024, 3)
     (fit,) = fit_taps(t, (t[:, 0] > 0).long(), betas=(1e-3,), steps=200, lr=0.02)
     assert fit.improved < 0.02

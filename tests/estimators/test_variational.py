@@ -1,4 +1,4 @@
-"""InfoNCE, NWJ and SMILE against closed forms, and what makes the first two bounds."""
+"""InfoNCE, NWJ and SMILE against closed forms, and the proof that the first two are bounds."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def test_no_value_exceeds_the_log_of_what_it_is_taken_over(of):
 
 
 def test_a_deterministic_relation_of_few_points():
-    """I of N points is ln N at most, and no fewer points can show more."""
+    """The information of N points is at most ln N, and fewer points cannot show more."""
     x = torch.arange(64.0).view(64, 1)
     for of in BOUNDS:
         assert float(of(x, 3 * x - 1, steps=100).value) <= math.log(24)
 
 
-# what makes them bounds: any critic, here the best there is
+# the bounds hold for any critic; here it is the best possible one
 
 
 class LogDensity:
@@ -96,7 +96,7 @@ def mixture_information(x: Tensor, s2: float, draws: int, generator: torch.Gener
 
 @pytest.mark.parametrize("s2", [1e-6, 0.003, 0.1])
 def test_bounds_for_the_points_themselves_with_batches_without_replacement(s2, seeded):
-    """16 and 24 of 32 points at a time: the mean of many must not exceed the information of the 32."""
+    """The mean over parts of 16 and 24 of 32 points must not exceed the information of the 32."""
     generator, trials = seeded(0), 2000
     x = torch.linspace(0, 1, 32, dtype=torch.float64).view(32, 1)
     truth = mixture_information(x, s2, 2000, generator)
@@ -106,16 +106,17 @@ def test_bounds_for_the_points_themselves_with_batches_without_replacement(s2, s
     log_density = LogDensity(s2)
     nce, _ = variational._over_batches(log_density, u[:, :0], u, v, 16)
     assert float(nce.mean()) <= truth + 4 * float(nce.std()) / math.sqrt(trials)
-    # with all of the points it is their information, whatever the order
+    # with all points it is their information, whatever the order
     whole, _ = variational._over_batches(log_density, u[:, :0], u, v, 32)
     assert float(whole.mean()) == pytest.approx(truth, abs=4 * float(whole.std()) / math.sqrt(trials) + 0.01)
-    # NWJ with f = ln p(v|u) / p(v) of the 24, about the best; and with a constant that favours the diagonal
+    # NWJ with f = ln p(v|u) / p(v) of the 24, about the best; and with a constant that favours the
+    # diagonal
     for constant in (0.0, 2.0, 6.0):
         value, _ = variational._over_products(
             variational._NWJ, LogDensity(s2, constant), u[:, :0], u[:, :24], v[:, :24]
         )
         assert float(value.mean()) <= truth + 4 * float(value.std()) / math.sqrt(trials)
-        # the same without the pairs (i, i): no bound at all where the noise is small
+        # without the pairs (i, i) it is not a bound where the noise is small
         scores = LogDensity(s2, constant)(u[:, :0], u[:, :24], v[:, :24])
         off = 1 + scores.diagonal(dim1=1, dim2=2).mean(1) - variational._off_diagonal_mean(scores.exp())
         if s2 == 1e-6 and constant == 6.0:
@@ -123,9 +124,10 @@ def test_bounds_for_the_points_themselves_with_batches_without_replacement(s2, s
 
 
 def test_the_errors_are_those_of_many_test_parts(seeded):
-    """sd over 500 draws of the pairs, the critic fixed, against the mean of the reported errors.
+    """The spread over 500 draws of the pairs, with a fixed critic, is the mean reported error.
 
-    The critic leans towards large u, so that what a point does as a partner of others matters as much as its own term.
+    The critic favours large u, so that the effect of a point as a partner of others matters as much
+    as its own term.
     """
     generator = seeded(3)
     u = torch.randn(500, 192, 2, generator=generator, dtype=torch.float64)
@@ -193,7 +195,7 @@ def test_a_critic_that_learnt_its_pairs_by_heart_shows_nothing_elsewhere(of, mon
 
 
 def test_the_test_part_has_no_share_in_the_critic():
-    """Other test pairs: the same critic, and so the same value on the training half."""
+    """With other test pairs the critic is the same, and so is the value on the training half."""
     u, v = gaussian(256, 2, rho=0.8)
     rows = variational.split("infonce", variational.Streams(variational.seeds_of("infonce", 5, 1)), 256, 256).test[0]
     changed = v.clone()
