@@ -55,7 +55,7 @@ def gaussian() -> dict[float, list[TapFit]]:
 
 @pytest.mark.parametrize("beta", [0.2, 0.4, 1.0])
 def test_a_linear_gaussian_tap_is_reverse_water_filling(gaussian, beta):
-    """For theta = beta / 2 below the three variances of 1, R = 3/2 log 1 / theta and D = 3 theta."""
+    """With theta = beta / 2 below the variances of 1, R = 3/2 log 1 / theta and D = 3 theta."""
     theta = beta / 2
     for fit in gaussian[beta]:
         assert rate(fit) == pytest.approx(1.5 * math.log(1 / theta), abs=0.06)
