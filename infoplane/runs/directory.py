@@ -22,6 +22,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -292,8 +293,8 @@ class RunDir:
             raise InfoplaneError(f"Cannot read {path}: it is damaged or no checkpoint of a run: {error}") from error
 
     def checkpoints(self) -> list[str]:
-        """The names of the checkpoints, sorted."""
-        return sorted(p.stem for p in (self.path / "checkpoints").glob("*.pt"))
+        """The names of the checkpoints, sorted as people do: epoch-2 comes before epoch-10."""
+        return sorted((p.stem for p in (self.path / "checkpoints").glob("*.pt")), key=_natural)
 
     def _checkpoint(self, name: str) -> Path:
         if not name or name.startswith(".") or "/" in name or "\0" in name:
@@ -333,6 +334,11 @@ class RunDir:
 
     def __repr__(self) -> str:
         return f"RunDir({str(self.path)!r})"
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts the numbers within names by their size."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _holder(path: Path) -> str:

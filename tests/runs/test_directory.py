@@ -494,13 +494,14 @@ def test_kill_while_appending(tmp_path):
 def test_checkpoint_round_trip(run):
     state = {"w": torch.randn(3, 2), "n": 3, "names": ["a"], "rng": torch.get_rng_state(), "f": 0.1 + 0.2}
     run.save_checkpoint(state)
-    run.save_checkpoint({"w": torch.zeros(1)}, "epoch-10")
+    for name in ("epoch-10", "epoch-9"):
+        run.save_checkpoint({"w": torch.zeros(1)}, name)
     back = RunDir.open(run.path).load_checkpoint()
     assert torch.equal(back["w"], state["w"])
     assert back["f"] == state["f"]
     assert back["names"] == ["a"]
-    assert run.checkpoints() == ["epoch-10", "last"]
-    assert sorted(file.name for file in (run.path / "checkpoints").iterdir()) == ["epoch-10.pt", "last.pt"]
+    assert run.checkpoints() == ["epoch-9", "epoch-10", "last"]
+    assert sorted(file.name for file in (run.path / "checkpoints").iterdir()) == ["epoch-10.pt", "epoch-9.pt", "last.pt"]
 
 
 def test_a_save_that_fails_keeps_the_old_checkpoint(run, monkeypatch):

@@ -212,6 +212,25 @@ def test_a_run_that_is_killed_and_resumed_ends_bit_equal(tmp_path):
     assert [name for name in expected if expected[name] != got[name]] == []
 
 
+def test_a_resumed_run_takes_its_second_pass_in_the_order_of_the_epochs(tmp_path, monkeypatch):
+    """Epoch 2 comes before epoch 10, whose name sorts first, wherever the run was stopped."""
+    settings = Settings(epochs=12, replicas=1, snapshots="every:1", estimators=("binning:bins=30,range=run",))
+    whole = train(settings, tmp_path / "whole", progress=False)
+    run_epoch = Training.run_epoch
+
+    def stopped(self):
+        if self.epoch == 11:
+            raise KeyboardInterrupt
+        run_epoch(self)
+
+    monkeypatch.setattr(Training, "run_epoch", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "stopped", progress=False)
+    monkeypatch.undo()
+    resumed = train(settings, tmp_path / "stopped", resume=True, progress=False)
+    assert contents(resumed.path) == contents(whole.path)
+
+
 @pytest.mark.parametrize("left", [1.0, 0.9, 0.6])
 def test_rows_of_the_second_pass_are_neither_lost_nor_doubled(left, tmp_path):
     """The run is killed after or while it writes the numbers of its second pass."""
