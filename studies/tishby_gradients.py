@@ -1,26 +1,26 @@
-"""Gradients are larger than their spread over minibatches at first and smaller later, in any network.
+"""Gradients exceed their spread over minibatches at first and not later, in any network.
 
 Claim: the norm of the mean gradient of each layer starts above the norm of its standard deviation
 over minibatches (drift) and falls below it near epoch 350 (diffusion), where compression of the
-input begins. Against this, a published attempt did not find that crossing, and Saxe et al. also find
-a step in the ratio in ReLU and linear networks, which do not compress.
+input begins. Against this, a published attempt did not find that crossing, and Saxe et al. also
+find a step in the ratio in ReLU and linear networks, which do not compress.
 
-Expected: if the claim holds, SNR = |mean| / |standard deviation| is above 1 in the first epochs, and
-below 1 for good from a few hundred epochs on, in every layer of tanh networks. If Saxe et al. are
-right, the same is true of ReLU networks and of a linear student of a linear teacher. The norms are
-of each weight matrix, with the weights held fixed, over the training batches of an epoch (Adam 4e-4
-and 7 batches of 512 on the 12-bit task; SGD 0.1 and 20 batches of 5 for the student). The mean over
-batches is the gradient of all training points, so it has no noise of its own. 7 independent
+Expected: if the claim holds, SNR = |mean| / |standard deviation| is above 1 in the first epochs,
+and below 1 for good from a few hundred epochs on, in every layer of tanh networks. If Saxe et al.
+are right, the same is true of ReLU networks and of a linear student of a linear teacher. The norms
+are of each weight matrix, with the weights held fixed, over the training batches of an epoch (Adam
+4e-4 and 7 batches of 512 on the 12-bit task; SGD 0.1 and 20 batches of 5 for the student). The mean
+over batches is the gradient of all training points, so it has no noise of its own. 7 independent
 gradients with mean 0 would have an SNR of 0.41, and 20 would have 0.23.
 
-What came out (6 networks each; figures/tishby_gradients_crossings.csv): there is a crossing, in ReLU
-networks as in tanh ones. The SNR is 2 to 5 in the first epochs, rises to 20 in the upper tanh layers
-near epoch 40, and falls below 1 between epochs 20 (first layer) and 700 (output) in the median; in
-ReLU networks it does so between 12 and 320. It ends at 0.3, near the value of 7 independent
-gradients. In tanh networks it returns to 0.8 at the last snapshot, where the loss is nearly 0. In
-the linear student with batches of 5, it is below 1 from the first epoch on (0.3, then 0.12). So the
-step is there without compression (ReLU), and the layer that crosses last, the output, is not the one
-that compresses most.
+What came out (6 networks each; figures/tishby_gradients_crossings.csv): there is a crossing, in
+ReLU networks as in tanh ones. The SNR is 2 to 5 in the first epochs, rises to 20 in the upper tanh
+layers near epoch 40, and falls below 1 between epochs 20 (first layer) and 700 (output) in the
+median; in ReLU networks it does so between 12 and 320. It ends at 0.3, near the value of 7
+independent gradients. In tanh networks it returns to 0.8 at the last snapshot, where the loss is
+nearly 0. In the linear student with batches of 5, it is below 1 from the first epoch on (0.3, then
+0.12). So the step is there without compression (ReLU), and the layer that crosses last, the output,
+is not the one that compresses most.
 """
 
 from pathlib import Path

@@ -2,18 +2,18 @@
 
 Claim: in the plane of binned I(X;T) and I(T;Y), the layers of fifty networks that differ in their
 initial weights start scattered and gain information about the label together (by epoch 400). Then,
-with I(T;Y) held, they lose information about the input (by epoch 9000). The numbers are from 30 bins
-between -1 and 1: they show how the points of a layer cluster, and what the network would hold if
-each activation were read to that resolution.
+with I(T;Y) held, they lose information about the input (by epoch 9000). The numbers are from 30
+bins between -1 and 1: they show how the points of a layer cluster, and what the network would hold
+if each activation were read to that resolution.
 
 Expected: the mean I(T;Y) of every layer rises up to epoch 400 and does not fall after it. The mean
 I(X;T) of the upper layers falls from its peak. The dots of a layer are closer together at 400 than
 at initialisation.
 
 The networks are 12-10-7-5-4-3-2 with the initial weights of the published code, Adam 4e-4 and
-batches of 512. They train on the first 80 % of the points in counting order, and are measured on all
-4096. Only hidden layers are drawn: the published output is a softmax inside the bins, while ours are
-logits, most of which lie outside.
+batches of 512. They train on the first 80 % of the points in counting order, and are measured on
+all 4096. Only hidden layers are drawn: the published output is a softmax inside the bins, while
+ours are logits, most of which lie outside.
 
 What came out (50 networks; figures/tishby_plane_means.csv): as they found, in these bins. I(T;Y) of
 all layers rises (hidden5: 0.10 bits at initialisation, 0.84 at epoch 400, 0.97 at 9000), and none

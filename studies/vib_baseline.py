@@ -6,23 +6,23 @@ noise pays for its rate. So at equal cross-entropy, the rate of Echo networks is
 bound of Gaussian ones.
 
 Expected: over the price beta, the curve of the bound against cross-entropy lies above that of the
-Echo rate by more than the scatter of the seeds, and most where there is little noise. The bound also
-exceeds the mixture estimate of what the Gaussian channel really lets through.
+Echo rate by more than the scatter of the seeds, and most where there is little noise. The bound
+also exceeds the mixture estimate of what the Gaussian channel really lets through.
 
 The tasks are the 12-bit task, and MNIST with 4000 images to train on and to measure on. There are
 tanh networks with one noisy layer, 5 of them at each price. The cross-entropy is that of single
 noisy draws on test points. The mixture estimate is shown only where it has no warning.
 
 What came out (5 networks each; figures/vib_baseline.csv and _paired.csv): not so. At equal
-cross-entropy, the Echo rate is not smaller than the Gaussian bound; it is larger. On MNIST, where it
-is exact, it is larger by 0.6 bits, 4.6 against 4.0 [difference 0.4, 0.9] and 4.0 against 3.4 [0.4,
-0.8]; where it is a bound, it is larger by 0.9. In the 12-bit task, where all Echo rates are exact,
-it is larger by 0.2 bits, which the scatter of the seeds allows to be nothing (1.5 against 1.3 [-0.1,
-0.6] at 0.24 bits of cross-entropy). The bound itself is loose, by 0.1 to 0.8 bits in the 12-bit task
-and by 0.3 to 3.6 on MNIST (mixture Monte Carlo): what Gaussian networks let through is less than
-both. The advantage of Echo noise over Gaussian noise here is that its rate is known, and not that it
-is smaller. (Prices of the same number do not compare. The networks of the largest ones classify
-worse: 60 and 66 % on MNIST.)
+cross-entropy, the Echo rate is not smaller than the Gaussian bound; it is larger. On MNIST, where
+it is exact, it is larger by 0.6 bits, 4.6 against 4.0 [difference 0.4, 0.9] and 4.0 against 3.4
+[0.4, 0.8]; where it is a bound, it is larger by 0.9. In the 12-bit task, where all Echo rates are
+exact, it is larger by 0.2 bits, which the scatter of the seeds allows to be nothing (1.5 against
+1.3 [-0.1, 0.6] at 0.24 bits of cross-entropy). The bound itself is loose, by 0.1 to 0.8 bits in the
+12-bit task and by 0.3 to 3.6 on MNIST (mixture Monte Carlo): what Gaussian networks let through is
+less than both. The advantage of Echo noise over Gaussian noise here is that its rate is known, and
+not that it is smaller. (Prices of the same number do not compare. The networks of the largest ones
+classify worse: 60 and 66 % on MNIST.)
 """
 
 import math
