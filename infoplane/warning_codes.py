@@ -195,7 +195,7 @@ WARNINGS: dict[str, Warned] = {
         "The value is more than the layer below holds, which is impossible for a function of that layer, or it is "
         "more about the label than about the input. Noise or bins of each layer alone do not make a chain, and here "
         "that shows.",
-        "The value is above the value of the layer below, or above that of the input, through the same channel by "
+        "The value is above the value of the layer below or of the input, through the same channel, by "
         "more than 4 standard errors (3 between two estimates) and 0.001 nats. Between exact numbers the room is "
         "their errors and 1e-9 of the value.",
         "Read the values as geometry. Beside the value of the input, ask for a standard error or use more points.",

@@ -38,8 +38,8 @@ class Certificate:
         rate: R = -E log |det S| over all coordinates.
         value: The number to report.
         standing: The standing of the value: "exact", "upper" or "estimate".
-        stderr: The standard error: 0 for a first layer, whose law is the probe; for a layer above
-            noise that of the noisy codes and of the finite bank.
+        stderr: The standard error: 0 for a first layer, whose law is the probe. For a layer above
+            noise it covers the noisy codes and the finite bank.
         error: A bound on the systematic error: the tail of the echoes, the finite bank, and the
             part of the rate that is not seen in CELLS cells.
         ceiling: ln N for a first layer; NaN above noise, where the input is continuous.

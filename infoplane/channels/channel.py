@@ -128,6 +128,7 @@ class Channel(OwnWeights, nn.Module):
         return self._through(h)
 
     def _through(self, h: Tensor) -> Tensor:
+        """Run the channel in its phase, and record the rate and the crossing."""
         with _full_precision(h):
             f = self.code(h)
             log_s, s = self.scales(f)

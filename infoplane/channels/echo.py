@@ -285,7 +285,7 @@ def moment_step(
 ) -> tuple[Float[Tensor, "*batch K"], Float[Tensor, "*batch K K"]]:
     """Compute the moments of f(x) + S(x) w, for w independent of x.
 
-    The stationary moments of e, which are those of Z, are the fixed point of this step.
+    The stationary moments of e, which Z has too, are the fixed point of this step.
 
     Args:
         f: The codes, (..., B, K). x is uniform on the rows.
@@ -316,7 +316,7 @@ def moment_step(
 def stationary_moments(
     f: Float[Tensor, "*batch B K"], s: Float[Tensor, "*batch B K"] | Float[Tensor, "*batch B K K"]
 ) -> tuple[Float64[Tensor, "*batch K"], Float64[Tensor, "*batch K K"]]:
-    """Compute the moments of the echo noise e, which are those of Z.
+    """Compute the moments of the echo noise e, which Z has too.
 
         mu = (I - E S)^-1 E f
         M2 = E[f f'] + E[f mu' S'] + E[S mu f'] + E[S M2 S']

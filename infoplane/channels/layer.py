@@ -320,6 +320,7 @@ class Echo(Channel):
         return root
 
     def _filled(self) -> Bank:
+        """Return the bank, which must have been filled."""
         if self.bank is None:
             raise InfoplaneError("This Echo layer has no bank of reference codes; call infoplane.fill_banks(model, x).")
         return self.bank

@@ -18,12 +18,14 @@ __all__ = ["ACTIVATIONS", "Activation"]
 
 
 def _softplus(x: Tensor) -> Tensor:
+    """Compute log(1 + exp x)."""
     from torch.nn.functional import logsigmoid
 
     return -logsigmoid(-x)
 
 
 def _elu(x: Tensor) -> Tensor:
+    """Compute x above 0, and exp(x) - 1 below."""
     return x.clamp(min=0.0) + x.clamp(max=0.0).expm1()
 
 

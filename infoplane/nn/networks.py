@@ -47,6 +47,7 @@ class Init:
 
 
 def _normal(std: float, outputs: int, inputs: int, generator: torch.Generator) -> Tensor:
+    """Draw normal numbers of mean 0."""
     return std * torch.randn(outputs, inputs, generator=generator)
 
 
@@ -68,6 +69,7 @@ def _balanced(std: float, outputs: int, inputs: int, generator: torch.Generator)
 
 
 def _glorot(outputs: int, inputs: int, generator: torch.Generator, fan_out: int) -> Tensor:
+    """Draw uniform numbers of variance 2 / (fan_in + fan_out)."""
     limit = math.sqrt(6.0 / (inputs + fan_out))
     return (2.0 * torch.rand(outputs, inputs, generator=generator) - 1.0) * limit
 
@@ -116,7 +118,8 @@ class Hidden(nn.Module):
         self.activation = choose(activation, ACTIVATIONS, "activation")
         self.quantise = Quantise(bits, activation, replicas) if bits else None
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Float[Tensor, "*R N D"]) -> Float[Tensor, "*R N K"]:
+        """Compute the activations, (R, N, outputs), of h, (R, N, inputs)."""
         t = ACTIVATIONS[self.activation].function(self.linear(h))
         return t if self.quantise is None else self.quantise(t)
 
@@ -143,7 +146,8 @@ class Convolution(nn.Module):
         self.activation = choose(activation, ACTIVATIONS, "activation")
         self.quantise = Quantise(bits, activation, replicas) if bits else None
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Float[Tensor, "*R N C H W"]) -> Float[Tensor, "*R N K h w"]:
+        """Compute the maps, (R, N, outputs, H / 2, W / 2), of h, (R, N, inputs, H, W)."""
         t = ACTIVATIONS[self.activation].function(self.conv(h))
         return t if self.quantise is None else self.quantise(t)
 
@@ -165,7 +169,8 @@ class Output(ReplicaLinear):
         super().__init__(inputs, outputs, replicas)
         self.quantise = Quantise(bits, replicas=replicas) if bits else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*R N D"]) -> Float[Tensor, "*R N C"]:
+        """Compute the logits, (R, N, outputs), of x, (R, N, inputs)."""
         t = super().forward(x)
         return t if self.quantise is None else self.quantise(t)
 
@@ -317,6 +322,7 @@ class CNN(_Layered):
 
 
 def _add_dense(model: _Layered, inputs: int, widths: Sequence[int], outputs: int, activation: str, bits: int) -> None:
+    """Add the dense layers `hidden1`, `hidden2`, ..., `output`."""
     sizes = [inputs, *widths, outputs]
     if any(not isinstance(w, int) or w < 1 for w in sizes):
         raise InfoplaneError(f"The sizes of the layers are {sizes}; expected whole numbers of at least 1.")
@@ -327,7 +333,7 @@ def _add_dense(model: _Layered, inputs: int, widths: Sequence[int], outputs: int
 
 @torch.no_grad()
 def initialise(model: nn.Module, init: str, seeds: Sequence[int]) -> None:
-    """Draw the weights of a network, those of replica r from seeds[r] alone.
+    """Draw the weights of a network, for replica r from seeds[r] alone.
 
     Every `ReplicaLinear` and `ReplicaConv2d` outside a noisy layer is drawn. Each layer has a
     random stream of its own, so adding an Echo layer, or a layer above, changes no other layer.
