@@ -1,4 +1,4 @@
-"""Layers that are easy to judge, and the judge: what the tests of certificates and ceilings share."""
+"""Layers that are easy to judge, and helpers that the tests of certificates and ceilings share."""
 
 import math
 from typing import Any
@@ -24,12 +24,15 @@ def uniform(*shape: int, seed: int, low: float = 0.0, high: float = 1.0) -> Tens
 
 
 def signs(n: int, seed: int = 0) -> Tensor:
-    """n signs, as many of one as of the other, in random order."""
+    """Draw n signs, half of them positive, in random order."""
     return torch.randperm(n, generator=generator(seed)).remainder(2).to(DOUBLE) * 2 - 1
 
 
 def evidence(f: Tensor, s: Any, *, bank: Bank | None = None, sides: Tensor | None = None, **options: Any) -> Evidence:
-    """What a frozen layer with codes f (N, K) and scales s showed; the bank is of the probe itself if none is given."""
+    """Make the evidence of a frozen layer with codes f, (N, K), and scales s.
+
+    The bank is made from the probe itself if none is given.
+    """
     f = f if f.dim() == 2 else f.unsqueeze(1)
     s = torch.as_tensor(s, dtype=f.dtype)
     s = (s.unsqueeze(1) if s.shape == f.shape[:1] != f.shape[1:] else s).expand_as(f)
@@ -46,19 +49,20 @@ def judge(f: Tensor, s: Any, **options: Any) -> Certificate:
 
 
 def reach(c: Certificate) -> float:
-    """How far from the value the truth may be if the number is to be called right."""
+    """Return how far the truth may be from the value for the number to be right."""
     return c.error + 1e-3 + 4 * c.stderr
 
 
 def right(c: Certificate, truth: float) -> bool:
-    """Not called exact, or within its interval and what may go unseen in CELLS cells: 2 % and .01 nats."""
+    """Check that a rate is not exact, or right up to what cells may hide: 2 % and .01 nats."""
     return c.standing != "exact" or abs(c.value - truth) <= reach(c) + 0.02 * c.value + 0.01
 
 
 def tells_apart(trap: Evidence, truth: float, twin: Evidence) -> Certificate:
-    """A trap is not called exact for more than it holds, and its twin, the same layer without the trap, is exact.
+    """Check that a trap is not called exact for more than it holds, while its twin is exact.
 
-    Without the twin, a judge that calls nothing exact would pass. Returns the certificate of the trap.
+    The twin is the same layer without the trap. Without it, a judge that calls nothing exact would
+    pass. The result is the certificate of the trap.
     """
     c, sound = certify(trap), certify(twin)
     assert right(c, truth), (c.value, truth)
@@ -74,9 +78,10 @@ def entropy(p: np.ndarray) -> float:
 
 
 def seen_at(cells: int, f: Any, s: Any, q: Any = None, points: int | None = None) -> float:
-    """I(Z;X) of one coordinate as seen in `cells` cells over the range of z, x one of N with weights q (or uniform).
+    """Compute I(Z;X) of one coordinate as seen in `cells` cells over the range of z.
 
-    The law of e by iterating P(e <= t) = E_x P(e <= (t - f) / s), and no step of it is random.
+    x is one of N inputs with weights q (or uniform). The law of e comes from iterating
+    P(e <= t) = E_x P(e <= (t - f) / s), so no step is random.
     """
     f, s = np.asarray(f, float), np.broadcast_to(np.asarray(s, float), np.shape(f))
     q = np.full(len(f), 1 / len(f)) if q is None else np.asarray(q)
@@ -107,7 +112,10 @@ def with_bank(f: Tensor, s: float, size: int = 4096) -> Bank:
 
 
 def eights(width: int) -> Tensor:
-    """(4096, width): columns of 8 values each, so that thousands of subsets of 40 have less than log 4096."""
+    """Draw (4096, width) with 8 values per column.
+
+    Thousands of subsets of 40 columns then have an entropy below log 4096.
+    """
     return torch.stack([torch.randperm(4096, generator=generator(k)) // 512 for k in range(width)], 1).to(DOUBLE)
 
 
@@ -115,7 +123,7 @@ NINE = normal(4096, 9, seed=4)
 
 
 def flat(width: int, share: float, missing: int = 1) -> Tensor:
-    """(4096, width): a share of the points lies on a flat, oblique to the axes, that lacks `missing` dimensions."""
+    """Draw (4096, width) with a share of points on an oblique flat `missing` dimensions short."""
     f = normal(4096, width, seed=6)
     normals = torch.linalg.qr(normal(width, width, seed=9)).Q[:, :missing]
     on = torch.arange(4096) < share * 4096
@@ -123,5 +131,5 @@ def flat(width: int, share: float, missing: int = 1) -> Tensor:
 
 
 def tied(n: int = 4096) -> Tensor:
-    """(n, 3): 64 random points of space, so that each coordinate, two or all three have log 64."""
+    """Draw (n, 3) from 64 random points of space: one, two or three coordinates have log 64."""
     return normal(64, 3, seed=5)[torch.arange(n) // (n // 64)]

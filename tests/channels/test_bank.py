@@ -1,4 +1,4 @@
-"""Banks of reference codes: the law of the noise that is drawn from them, and how they are filled."""
+"""Banks of reference codes: the law of the noise drawn from them, and how they are filled."""
 
 import math
 
@@ -21,7 +21,7 @@ DOUBLE = torch.float64
 
 
 def codes(kind: str, n: int = 40, width: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """(1, n, K) codes with a mean, and scales that follow them."""
+    """Draw codes with a mean, (1, n, K), and scales that depend on them."""
     f = normal(1, n, width, seed=seed) + 0.5
     if kind == "relu":
         f = f.relu()
@@ -75,7 +75,7 @@ def test_noise_of_coin_flips_is_uniform_and_has_a_density_at_any_scale() -> None
     x = torch.tensor([[[-1.0], [1.0]]], dtype=DOUBLE)
     e = Bank(x, torch.full_like(x, 0.5)).noise(20_000, Streams([0]))[0, :, 0]
     assert stats.kstest(e.numpy(), stats.uniform(-2, 4).cdf).pvalue > 1e-4
-    # s = 1/3, a Cantor set: without the innermost Gaussian there would be 2^M atoms, here every value is new
+    # s = 1/3 gives a Cantor set: without the innermost Gaussian there would be only 2^M values
     e = Bank(x, torch.full_like(x, 1 / 3)).noise(20_000, Streams([0]))[0, :, 0]
     assert len(e.unique()) == 20_000
     assert bool((e.abs() > 0.5 - 1e-3).all())
@@ -83,7 +83,7 @@ def test_noise_of_coin_flips_is_uniform_and_has_a_density_at_any_scale() -> None
 
 
 def test_noise_follows_the_law_of_the_grid() -> None:
-    """The distribution function by iterating P(e <= t) = mean over the bank of P(e <= (t - f) / s)."""
+    """Iterate the distribution function, P(e <= t) = mean of P(e <= (t - f) / s) over the bank."""
     f, s = codes("diagonal", width=1)
     a, b = f[0, :, 0].numpy(), s[0, :, 0].numpy()
     t = np.linspace(-12, 20, 4001)
@@ -152,7 +152,7 @@ def test_a_scale_too_near_one_leaves_a_tail_that_is_said() -> None:
 
 
 def test_the_innermost_bracket_has_the_moments_of_the_bank() -> None:
-    """With scales near 1 the noise is nearly all innermost bracket: short of terms, mean and variance stay right."""
+    """With scales near 1 the innermost bracket dominates, and few terms give the right moments."""
     f = normal(1, 50, 2, seed=0) + torch.tensor([1.0, -2.0])
     bank = Bank(f, torch.full_like(f, 0.99999))
     bank.echoes = [3]
@@ -182,11 +182,11 @@ def test_a_replica_that_has_diverged_leaves_the_others_alone() -> None:
     assert bool(noise.isfinite().all())
 
 
-# -- filling ----------------------------------------------------------------------------------------------------------
+# -- filling
 
 
 def line(*scales: float, width: int = 1) -> nn.Module:
-    """Identity layers with an Echo layer of constant scale behind each."""
+    """Make identity layers with an Echo layer of constant scale behind each."""
     net = nn.Sequential(*[nn.Linear(width, width, bias=False, dtype=DOUBLE) for _ in scales])
     for layer in net:
         nn.init.eye_(layer.weight)
@@ -209,7 +209,7 @@ def test_a_large_probe_is_its_own_law_and_not_in_step() -> None:
 
 @pytest.mark.parametrize("n", [2, 64, 1000, 4095])
 def test_a_small_probe_is_its_own_law_too(n: int) -> None:
-    """The echoes of a first layer follow the law of the probe, each x as often as any other, however few there are."""
+    """A first layer's echoes follow the law of the probe: each x equally often, even if few."""
     x = torch.arange(n, dtype=DOUBLE).unsqueeze(1)
     (bank,) = fill_banks(line(0.6), x, references=4096, streams=Streams([0])).values()
     counts = bank.f[0, :, 0].long().bincount(minlength=n)
@@ -221,7 +221,7 @@ def test_reference_codes_above_the_first_layer_are_noisy_and_as_many_as_asked() 
     model = line(0.6, 0.7)
     first, second = fill_banks(model, x, references=1024, streams=Streams([0])).values()
     assert second.size >= 1024
-    assert len(second.f.unique()) == second.size  # noisy: no two alike, though the inputs are
+    assert len(second.f.unique()) == second.size  # noise makes all codes differ, though inputs repeat
     assert float(second.f.var()) == pytest.approx(float(first.covariance), rel=0.2)
     assert {name: layer.bank is not None for name, layer in echo_layers(model).items()} == {
         "0.echo": True,
@@ -270,7 +270,7 @@ def test_measuring_leaves_no_trace() -> None:
         with measuring(model, "draw", Streams([1])) as layers:
             assert not model.training
             assert not torch.is_grad_enabled()
-            torch.rand(3)  # what a shuffled loader would draw
+            torch.rand(3)  # as a shuffled loader would
             for layer in layers.values():
                 layer.watch, layer.bank, layer.phase = [], None, "off"
             raise ZeroDivisionError
@@ -287,17 +287,17 @@ def test_measuring_leaves_no_trace() -> None:
         assert layer.watch is None
 
 
-# -- two layers -------------------------------------------------------------------------------------------------------
+# -- two layers
 
 
 def gaussian_information(a: Tensor, b: Tensor) -> tuple[float, float]:
-    """-1/2 log(1 - corr^2) of two Gaussian samples, and its standard error."""
+    """Compute -1/2 log(1 - corr^2) of two Gaussian samples, and its standard error."""
     rho = float(torch.corrcoef(torch.stack([a, b]))[0, 1])
     return -0.5 * math.log(1 - rho * rho), rho / math.sqrt(len(a))
 
 
 def drawn(model: nn.Module, x: Tensor, seed: int) -> list[Tensor]:
-    """The codes of every Echo layer for one noisy pass, (N,) each."""
+    """Return the codes of every Echo layer in one noisy pass, (N,) each."""
     with measuring(model, "draw", Streams([seed])) as layers:
         for layer in layers.values():
             layer.watch = []
@@ -306,7 +306,7 @@ def drawn(model: nn.Module, x: Tensor, seed: int) -> list[Tensor]:
 
 
 def test_two_gaussian_layers() -> None:
-    """X -> Z1 -> Z2 with independent reference codes: both rates hold, and I(Z2;X) has its closed form."""
+    """X -> Z1 -> Z2 with independent reference codes: both rates and the closed form of I(Z2;X)."""
     s1, s2, n = 0.6, 0.7, 40_000
     model = line(s1, s2)
     fill_banks(model, normal(n, 1, seed=0), streams=Streams([1]))
@@ -317,14 +317,14 @@ def test_two_gaussian_layers() -> None:
     assert closed == pytest.approx(0.1976, abs=5e-5)
     for a, b, expected, s in ((x[:, 0], z1, r1, s1), (z1, z2, r2, s2), (x[:, 0], z2, closed, s2)):
         information, error = gaussian_information(a, b)
-        # the bank is a sample too: its variance is off by sqrt(2 / n), worth (1 - s^2) / 2 of that in nats
+        # the bank is a sample: its variance is off by sqrt(2 / n), and R by (1 - s^2) / 2 of that
         assert information == pytest.approx(expected, abs=5 * (error + (1 - s * s) / 2 * math.sqrt(4 / n)))
     assert closed < min(r1, r2)
 
 
 @pytest.mark.parametrize(("s1", "s2"), [(0.6, 0.836), (0.6, 0.8)])
 def test_echoes_of_the_same_batch_do_not_do_for_a_second_layer(s1: float, s2: float) -> None:
-    """Rows of a batch share the first layer's echoes, so Z2 tells more of Z1 than its rate; a bank mends it."""
+    """Rows share the first layer's echoes, so I(Z2;Z1) exceeds the rate; a bank mends this."""
     n = 40_000
     model = line(s1, s2).train()
     pairs = []

@@ -1,4 +1,4 @@
-"""What a set of codes can hold: the margin to every ceiling, against brute force."""
+"""The margin of a set of codes to every ceiling, against brute force."""
 
 import itertools
 import math
@@ -15,7 +15,7 @@ from tests.drawn import normal
 
 
 def brute(codes: Tensor, rates: list[float]) -> float:
-    """The largest R_A / H(codes_A), all subsets one by one, entropies from dictionaries."""
+    """Find the largest R_A / H(codes_A) subset by subset, with entropies from dictionaries."""
     largest = 0.0
     rows = codes.tolist()
     for size in range(1, len(rates) + 1):
@@ -31,7 +31,7 @@ def brute(codes: Tensor, rates: list[float]) -> float:
 
 
 def random_codes(seed: int) -> tuple[Tensor, list[float]]:
-    """A few columns of few or many values, some of them functions of others, with rates near the margin."""
+    """Draw columns of few or many values, some functions of others, with rates near the margin."""
     random = np.random.default_rng(seed)
     n, width = int(random.integers(8, 80)), int(random.integers(1, 7))
     columns: list[np.ndarray] = []
@@ -62,7 +62,7 @@ def test_the_margin_is_never_found_to_hold_where_it_does_not(block: int) -> None
 
 
 def test_a_margin_that_only_a_subset_of_three_breaks() -> None:
-    """Three coordinates of 64 values, each a function of the others, and fourth ones that lift the whole."""
+    """Three coordinates of 64 values depend on each other; a fourth one lifts the whole."""
     codes = torch.cat([tied(), RICH], 1)
     rates = [0.9, 0.9, 0.9, 0.1, 0.1]
     assert brute(codes, rates) == pytest.approx(2.7 / math.log(64))

@@ -1,4 +1,4 @@
-"""When is a rate called exact? Known informations against the verdict: a wrong "exact" is the worst that can happen."""
+"""Verdicts on rates against known information: a wrong "exact" is the worst that can happen."""
 
 import functools
 import math
@@ -40,12 +40,12 @@ from tests.drawn import normal
 
 
 def test_the_yardstick_gives_the_numbers_of_the_book() -> None:
-    """X = +-1: min(R, H) where both are known, and what a thousand cells show."""
+    """Return the known I of X = +-1, min(R, H), and the part that a thousand cells show."""
     for s, information in ((1 / 3, 0.6931), (0.45, 0.693), (0.5, 0.6931), (0.7, 0.3567), (0.618034, 0.479)):
         assert seen_at(4000, [-1.0, 1.0], s) == pytest.approx(information, abs=2e-3)
 
 
-# -- what is exact ----------------------------------------------------------------------------------------------------
+# -- what is exact
 
 
 def test_a_plain_layer_is_exact() -> None:
@@ -54,7 +54,7 @@ def test_a_plain_layer_is_exact() -> None:
     assert c.value == pytest.approx(-math.log(0.4 * 0.6 * 0.5))
     assert c.rate == pytest.approx(c.value)
     assert c.tail < 1e-6
-    assert c.error < 0.01  # what the draws of `Evidence.seen` cannot tell from the rate
+    assert c.error < 0.01  # the draws of `Evidence.seen` scatter so much
     assert c.stderr == 0.0
     assert c.n == 4096
     assert c.ceiling == pytest.approx(math.log(4096))
@@ -85,7 +85,7 @@ def test_scales_that_follow_the_input_are_exact(kind: str) -> None:
 
 
 def test_two_values_below_their_margin_are_exact_beside_others() -> None:
-    """A coordinate of few values is a matter of its ceiling: here R_1 = .22 under .6 log 2."""
+    """Few values of a coordinate only lower its ceiling: here R_1 = .22 is under .6 log 2."""
     c = judge(torch.cat([signs(4096).unsqueeze(1), normal(4096, 2, seed=0)], 1), [0.8, 0.5, 0.6])
     assert (c.standing, c.warnings) == ("exact", ())
     assert c.value == pytest.approx(-math.log(0.8 * 0.5 * 0.6))
@@ -117,7 +117,7 @@ def test_a_layer_of_dead_units_holds_nothing() -> None:
     assert c.rate > 0
 
 
-# -- what is not exact ------------------------------------------------------------------------------------------------
+# -- what is not exact
 
 
 def test_a_rate_above_the_entropy_of_the_inputs() -> None:
@@ -131,7 +131,7 @@ def test_a_rate_above_the_entropy_of_the_inputs() -> None:
 
 
 def test_a_coordinate_with_two_values_has_a_ceiling_of_its_own() -> None:
-    """64 codes, a two-valued f_1 with s_1 = .1 beside a rich f_2: R = 2.665, bound 1.056, truth 1.030."""
+    """64 codes, a two-valued f_1 with s_1 = .1 and a rich f_2: R = 2.665, bound 1.056, truth 1.030."""
     f = torch.stack([signs(64), normal(64, seed=1)], 1)
     s = [0.1, math.exp(-0.363)]
     c = judge(f, s)
@@ -152,7 +152,7 @@ def test_constant_codes_are_void(kind: str) -> None:
 
 
 def test_a_constant_f_with_a_varying_scale_is_not_void() -> None:
-    """All of its rate is real, though f takes one value."""
+    """All of the rate is real, though f takes one value."""
     s = uniform(64, seed=0, low=0.2, high=0.6)
     c = judge(torch.ones(64, dtype=DOUBLE), s)
     assert c.void == ()
@@ -175,7 +175,7 @@ def test_dependent_coordinates_are_not_exact(kind: str) -> None:
 
 @pytest.mark.parametrize("zeros", [0.9, 0.95, 0.99])
 def test_sparse_coordinates_are_not_exact(zeros: float) -> None:
-    """All codes (f, s) are distinct, yet the maps z -> s z commute: R = 1.3 nats where .15 to .7 are true."""
+    """All codes (f, s) differ, but the maps z -> s z commute: R = 1.3 nats, the truth .15 to .7."""
     s = uniform(2048, seed=0, low=0.05, high=0.6)
     f = torch.where(uniform(2048, seed=1) < zeros, 0.0, normal(2048, seed=2))
     assert judge(f, s).standing == "upper"
@@ -183,7 +183,7 @@ def test_sparse_coordinates_are_not_exact(zeros: float) -> None:
 
 
 def test_clustered_codes_carry_their_rate_in_digits_nobody_reads() -> None:
-    """f = +-1 + .001 u, s = .1, 128 codes: R = 2.303, and .86, 2.02, 2.28 are seen at 1e3, 1e4, 1e5 cells."""
+    """f = +-1 + .001 u, s = .1: of R = 2.303, 1e3, 1e4, 1e5 cells show .86, 2.02, 2.28."""
     f = signs(128) + 0.001 * uniform(128, seed=1, low=-1)
     c = judge(f, 0.1)
     assert c.rate == pytest.approx(2.303, abs=1e-3)
@@ -205,7 +205,7 @@ def test_clusters_are_exact_where_they_are_seen(spread: float) -> None:
 
 
 def test_codes_that_are_few_together() -> None:
-    """Four values in each coordinate and four in all, though no line goes through them: R = 2.4 against log 4."""
+    """Four points that lie on no line: R = 2.4 against log 4."""
     four = torch.arange(1024).remainder(4).to(DOUBLE)
     c = judge(torch.stack([four, (four - 1).square() + 0.1 * four], 1), 0.3)
     assert c.standing == "upper"
@@ -222,7 +222,7 @@ def test_a_mixing_layer_has_the_ceiling_of_its_codes() -> None:
 
 
 def test_a_coordinate_that_is_mixed_is_not_void() -> None:
-    """f_1 = 0 and s_1 vary freely, but z_1 hears the other coordinate."""
+    """f_1 = 0 and s_1 varies freely, but z_1 hears the other coordinate."""
     f = torch.stack([torch.zeros(1024, dtype=DOUBLE), normal(1024, seed=0)], 1)
     c = judge(f, [0.5, 0.6], sides=torch.linalg.qr(normal(2, 2, seed=1))[0])
     assert c.void == ()
@@ -248,7 +248,7 @@ def test_units_do_not_matter(factor: float) -> None:
     assert judge(factor * u[:, [0, 0]], 0.5).warnings == judge(u[:, [0, 0]], 0.5).warnings != ()
 
 
-# -- every warning: one case that trips it and one that does not ------------------------------------------------------
+# -- every warning: one case that trips it and one that does not
 
 CASES: dict[str, Callable[[], tuple[Certificate, Certificate]]] = {
     "above-ceiling": lambda: (judge(signs(1000), 0.3), judge(signs(1000), 0.8)),
@@ -325,7 +325,7 @@ CASES: dict[str, Callable[[], tuple[Certificate, Certificate]]] = {
 
 @functools.cache
 def case(name: str) -> tuple[Certificate, Certificate]:
-    """The certificate of a layer that trips the warning, and of one that does not."""
+    """A layer that trips the warning, and one that does not."""
     return CASES[name]()
 
 
@@ -410,14 +410,14 @@ def test_a_code_above_noise_has_no_ceiling_and_a_standard_error() -> None:
 
 
 def test_the_spread_of_the_rates_is_part_of_the_standard_error() -> None:
-    """Of signs any bank has the same second moment, so nothing else is uncertain."""
+    """Signs have the same second moment in any bank, so nothing else is uncertain."""
     s = uniform(4096, seed=3, low=0.3, high=0.7)
     c = judge(signs(4096), s, first=False)
     assert c.stderr == pytest.approx(float(s.log().std()) / 64, rel=0.05)
 
 
 def test_a_dropout_below_the_layer_is_noticed() -> None:
-    """The recorder passes some inputs twice; here that is done by hand."""
+    """The Recorder passes some inputs twice; here this is done by hand."""
 
     class Noisy(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -441,12 +441,12 @@ def test_a_dropout_below_the_layer_is_noticed() -> None:
     assert verdicts[1].standing == "exact"
 
 
-# -- the bound that is reported ---------------------------------------------------------------------------------------
+# -- the bound that is reported
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_value_is_never_below_the_information(seed: int) -> None:
-    """One coordinate, few weighted codes, any scales: what is reported is an upper bound, and close where exact."""
+    """With one coordinate and few weighted codes, the value is a bound, and close if exact."""
     random = np.random.default_rng(seed)
     count = int(random.integers(2, 9))
     f, s = random.standard_normal(count), random.uniform(0.1, 0.8, count)
@@ -458,13 +458,14 @@ def test_the_value_is_never_below_the_information(seed: int) -> None:
         assert abs(truth - c.value) <= max(reach(c), 0.01 * c.value)
 
 
-# -- reference codes of finite number ---------------------------------------------------------------------------------
+# -- reference codes of finite number
 
 
 def mismatch(f: Tensor, s: Tensor, law: tuple[Tensor, Tensor]) -> float:
-    """I(Z2;Z1) - R with one bank of codes f, s (n, K) where truly (f, s) follow a law, of which many draws are given.
+    """Compute I(Z2;Z1) - R with one bank of codes f, s, (n, K), where (f, s) truly follow a law.
 
-    Given the bank it is h(Z) - h(e), the entropies of Gaussians with their moments, to a few per cent.
+    Many draws of the law are given. The difference is h(Z) - h(e), the entropies of Gaussians with
+    their moments, to a few per cent.
     """
     bank = Bank(f.unsqueeze(0), s.unsqueeze(0))
     noise = bank.covariance[0] + torch.outer(bank.mean[0], bank.mean[0])
@@ -485,10 +486,10 @@ ABOVE: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
 @pytest.mark.parametrize("references", [256, 1024, 4096])
 @pytest.mark.parametrize("name", ABOVE)
 def test_the_interval_covers_what_a_finite_bank_does(name: str, references: int) -> None:
-    """The law of 4096 codes is off by more than their number suggests: sqrt(2 / n) (1 - s^2) / 2 nats for Gaussians."""
+    """4096 codes miss the law by sqrt(2 / n) (1 - s^2) / 2 nats for Gaussians, more than 1 / n."""
     law = ABOVE[name](normal(200_000, 3, seed=99))
     f, s = ABOVE[name](normal(references, 3, seed=0))
     interval = reach(judge(f, s, first=False))
     off = [mismatch(*ABOVE[name](normal(references, 3, seed=seed)), law) for seed in range(10)]
     assert max(map(abs, off)) <= interval
-    assert interval <= 25 * np.std(off) + 0.05  # and is not so wide that it says nothing
+    assert interval <= 25 * np.std(off) + 0.05  # and is not so wide as to be useless

@@ -1,4 +1,4 @@
-"""Wrong "exact"s that were looked for: layers whose rate is more than what they hold, each told from its sound twin."""
+"""Traps for a wrong "exact": layers that hold less than their rate, each with a sound twin."""
 
 import math
 
@@ -14,7 +14,7 @@ from tests.drawn import generator, normal
 
 @pytest.mark.parametrize("rate", [1.0, 2.0, 2.6])
 def test_half_of_a_relu_is_zero(rate: float) -> None:
-    """The zeros repeat for several terms in a row: at R = 2, 1.80 nats are seen in 1e3 cells and 1.87 in 1e4."""
+    """Zeros repeat in several terms running: of R = 2, 1e3 cells show 1.80 nats and 1e4 1.87."""
     whole = normal(4096, seed=0)
     f = whole.relu()
     quantiles = f[f > 0].sort().values[:: int((f > 0).sum()) // 100]
@@ -39,7 +39,7 @@ def test_most_codes_take_two_values(share: float) -> None:
 
 @pytest.mark.parametrize("zeros", [0.9, 0.99])
 def test_sparse_coordinates_seen_from_another_origin(zeros: float) -> None:
-    """z -> z + v makes f into f + v (1 - s): the same channel, and the certificate must not tell them apart."""
+    """z -> z + v turns f into f + v (1 - s), the same channel, which must get the same verdict."""
     s = uniform(256, seed=0, low=0.05, high=0.6)
     dense = normal(256, seed=2)
     f = torch.where(uniform(256, seed=1) < zeros, 0.0, dense)
@@ -51,7 +51,7 @@ def test_sparse_coordinates_seen_from_another_origin(zeros: float) -> None:
 
 @pytest.mark.parametrize(("tiny", "share"), [(1e-4, 0.1), (1e-6, 0.05)])
 def test_a_few_inputs_with_a_tiny_scale(tiny: float, share: float) -> None:
-    """They bring most of the rate, in digits finer than the cells in which the codes were counted."""
+    """Tiny scales bring most of the rate, in digits finer than the cells that count codes."""
     f, s = normal(128, seed=0), torch.where(uniform(128, seed=1) < share, tiny, 0.9)
     truth = seen_at(CELLS, f, s, points=4 * CELLS)
     tells_apart(evidence(f, s), truth, evidence(f, 0.9))
@@ -59,10 +59,10 @@ def test_a_few_inputs_with_a_tiny_scale(tiny: float, share: float) -> None:
 
 @pytest.mark.parametrize("step", [0.5, 0.01])
 def test_a_combination_of_coordinates_with_two_values(step: float) -> None:
-    """Equal constant scales: any combination of coordinates is an Echo channel, and this one holds at most log 2."""
+    """With equal constant scales this combination is an Echo channel that holds at most log 2."""
     u, s = normal(4096, seed=0), 0.2
     f = torch.stack([u, step * signs(4096) - u], 1)
-    twin = torch.stack([u, normal(4096, seed=1) - u], 1)  # a combination of as many values as there are inputs
+    twin = torch.stack([u, normal(4096, seed=1) - u], 1)  # a combination that takes a value per input
     tells_apart(evidence(f, s), LOG2 - math.log(s), evidence(twin, s))
 
 
@@ -77,7 +77,7 @@ def test_two_coordinates_that_differ_for_few_inputs_only() -> None:
 
 
 def test_an_axis_that_a_rotation_leaves_alone() -> None:
-    """S = Q s: along the axis of Q the code takes two values, in no coordinate does it look so."""
+    """With S = Q s the code takes two values along the axis of Q, though no coordinate shows it."""
     generic = torch.linalg.qr(normal(3, 3, seed=3))[0]
     angle = 2.0
     turn = torch.tensor(
@@ -85,12 +85,12 @@ def test_an_axis_that_a_rotation_leaves_alone() -> None:
     )
     f = torch.cat([signs(4096).unsqueeze(1), normal(4096, 2, seed=0)], 1) @ generic.T
     trap = evidence(f, 0.3, sides=generic @ turn @ generic.T)
-    twin = normal(4096, 3, seed=0) @ generic.T  # no axis of few values, and scales that mix nothing
+    twin = normal(4096, 3, seed=0) @ generic.T  # no axis has few values, and the scales do not mix
     tells_apart(trap, LOG2 - 2 * math.log(0.3), evidence(twin, 0.3))
 
 
 def gaussian_in_cells(f: Tensor, s: Tensor) -> float:
-    """I(Z;X) for Gaussian codes and constant scales, with the cells of a grid as noise of variance d^2 / 12."""
+    """Compute I(Z;X) for Gaussian codes and constant scales; cells add the variance d^2 / 12."""
     covariance = torch.cov(f.T) / (1 - torch.outer(s, s))
     cell = torch.diag((8 * covariance.diagonal().sqrt() / CELLS).square() / 12)
     return float(torch.logdet(covariance + cell) - torch.logdet(s.diag() @ covariance @ s.diag() + cell)) / 2
@@ -98,7 +98,7 @@ def gaussian_in_cells(f: Tensor, s: Tensor) -> float:
 
 @pytest.mark.parametrize("step", [0.002, 0.01, 0.02, 0.05, 0.1])
 def test_nearly_equal_scales_of_equal_coordinates(step: float) -> None:
-    """z1 - z2 is smaller than a cell: s = .4 and .402 have R = 1.83, of which 1.09 are seen in 1e3 cells."""
+    """z1 - z2 is smaller than a cell: of R = 1.83 at s = .4 and .402, 1e3 cells show 1.09."""
     f, s = normal(4096, 1, seed=0).expand(4096, 2), torch.tensor([0.4, 0.4 + step], dtype=DOUBLE)
     truth = gaussian_in_cells(f, s)
     assert step > 0.002 or truth == pytest.approx(1.09, abs=0.01)
@@ -122,7 +122,7 @@ def test_nearly_equal_scales_of_equal_coordinates(step: float) -> None:
     ],
 )
 def test_nearly_equal_coordinates(spread: float, s: float) -> None:
-    """f2 = f1 + .02 u: their difference spans ten cells or so, and its share of the rate is not seen in full."""
+    """With f2 = f1 + .02 u the difference spans about ten cells, which hide some of its rate."""
     u = normal(4096, 2, seed=0)
     f = torch.stack([u[:, 0], u[:, 0] + spread * u[:, 1]], 1)
     apart = torch.stack([u[:, 0], u[:, 0] + u[:, 1]], 1)
@@ -147,7 +147,7 @@ def test_nearly_equal_coordinates(spread: float, s: float) -> None:
 def test_a_combination_with_two_clusters(spread: float, s: float) -> None:
     u, pair = normal(4096, seed=0), signs(4096) + spread * uniform(4096, seed=9, low=-1)
     truth = seen_at(CELLS, pair[:128], s, points=4 * CELLS) - math.log(s)
-    twin = torch.stack([u, normal(4096, seed=9) - u], 1)  # one cluster, as wide as the two are apart
+    twin = torch.stack([u, normal(4096, seed=9) - u], 1)  # one cluster, as wide as the distance of the two
     tells_apart(evidence(torch.stack([u, pair - u], 1), s), truth, evidence(twin, s))
 
 
@@ -168,7 +168,7 @@ def test_a_combination_with_two_clusters(spread: float, s: float) -> None:
     ],
 )
 def test_a_combination_with_a_few_values(width: int, count: int, s: float) -> None:
-    """The sum of two or three coordinates takes that many values: at most their log passes through it."""
+    """The sum of two or three coordinates takes few values, and passes at most their log."""
     values, others = normal(count, seed=2), normal(4096, width - 1, seed=0)
     pick = torch.randint(count, (4096,), generator=generator(1))
 
@@ -182,7 +182,7 @@ def test_a_combination_with_a_few_values(width: int, count: int, s: float) -> No
 @pytest.mark.parametrize("s", [0.3, 0.45])
 @pytest.mark.parametrize("kind", ["two values", "seldom other than 0"])
 def test_a_combination_of_four_coordinates(kind: str, s: float) -> None:
-    """At s = .3 there are too many flats to search, and nothing of four coordinates is called exact."""
+    """At s = .3 there are too many flats to search, so no four coordinates are exact."""
     u = normal(4096, 3, seed=0)
     if kind == "two values":
         last, most = signs(4096), LOG2
@@ -207,7 +207,7 @@ def test_a_small_signal_on_a_large_mean_is_not_void() -> None:
 
 @pytest.mark.parametrize("grown", [1.02, 1.05])
 def test_a_bank_that_is_slightly_stale(grown: float) -> None:
-    """Too little for 5 standard errors, and ten thousand times the error that was claimed."""
+    """The shift is under 5 standard errors, but ten thousand times the claimed error."""
     f, s = normal(4096, seed=0), 0.5
     bank = with_bank(f.unsqueeze(1), s)
     variance = float(f.var(correction=0))
@@ -217,7 +217,7 @@ def test_a_bank_that_is_slightly_stale(grown: float) -> None:
 
 
 def test_codes_of_one_pass_are_no_ceiling_where_they_change_from_pass_to_pass() -> None:
-    """Two codes in this pass, others in the next: log 2 bounds what one pass shows, and not I(Z;X)."""
+    """Codes change from pass to pass: log 2 bounds what one pass shows, but not I(Z;X)."""
     f, s = signs(4096), 0.1
     assert judge(f, s).value == pytest.approx(LOG2)
     moving = judge(f, s, repeat=0.5)

@@ -24,7 +24,7 @@ Curve = Callable[[Array], Array]
 
 @pytest.fixture(params=["compiled loops", "doubling"])
 def sampler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sums hold for the compiled loops, and for the doubling of torch operations that GPUs take."""
+    """Run a test with the compiled loops, and with the doubling that GPUs use."""
     monkeypatch.setattr(echo_module, "_USE_LOOPS", request.param == "compiled loops")
 
 
@@ -36,7 +36,7 @@ def uniform(*shape: int, low: float, high: float, seed: int) -> Tensor:
 
 
 def batch(*shape: int, matrix: bool, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """f (..., B, K) and S, its diagonal or matrices of norm at most .9 whose size varies with the row."""
+    """Draw f, (..., B, K), and S: a diagonal or matrices, of norms that vary, at most .9."""
     f = normal(*shape, seed=seed)
     s = uniform(*shape, low=0.1, high=0.9, seed=seed + 1)
     if not matrix:
@@ -48,7 +48,7 @@ def batch(*shape: int, matrix: bool, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def direct(f: Tensor, s: Tensor, echoes: int, end: Tensor | None = None, order: Tensor | None = None) -> Tensor:
-    """e_i = f_1 + S_1 [f_2 + S_2 [... end_i]], term by term, over the rows that follow i in the order."""
+    """Sum e_i = f_1 + S_1 [f_2 + S_2 [... end_i]] term by term, over the rows that follow i."""
     if f.dim() == 3:
         orders = [None] * len(f) if order is None else list(order)
         ends = [None] * len(f) if end is None else list(end)
@@ -65,7 +65,7 @@ def direct(f: Tensor, s: Tensor, echoes: int, end: Tensor | None = None, order: 
     return out
 
 
-# -- the sampler ------------------------------------------------------------------------------------------------------
+# -- the sampler
 
 
 @sampled
@@ -126,7 +126,7 @@ def test_what_is_no_number_stays_in_its_replica_and_unit() -> None:
     f[1, 4, 2] = math.nan
     noise = echo_noise(f, s, echoes=8)
     bad = noise.isnan()
-    assert bad[1, :, 2].sum() == 8  # all but the row itself hear it
+    assert bad[1, :, 2].sum() == 8  # all rows but the row itself hear it
     assert not bad[0].any()
     assert not bad[1, :, :2].any()
 
@@ -143,7 +143,7 @@ def test_leading_axes_are_independent() -> None:
 
 
 def jacobian(rows: int, echoes: int, order: Tensor | None, s: float = 0.5, width: int = 2) -> Tensor:
-    """(B, K, B, K): d e_ik / d f_jm."""
+    """Differentiate: d e_ik / d f_jm, (B, K, B, K)."""
     f = normal(rows, width, seed=1)
     scale = torch.full_like(f, s)
     return torch.autograd.functional.jacobian(lambda v: echo_noise(v, scale, echoes=echoes, order=order), f)
@@ -155,7 +155,7 @@ def jacobian(rows: int, echoes: int, order: Tensor | None, s: float = 0.5, width
 def test_each_echo_hears_each_other_row_at_most_once_and_never_itself(rows: int, echoes: int, ordered: bool) -> None:
     order = torch.randperm(rows, generator=generator(2)) if ordered else None
     weights = jacobian(rows, echoes, order)
-    # every coordinate of one echo comes from the same rows, with the same weights, and from its own coordinate only
+    # every coordinate of an echo comes from the same rows, and from its own coordinate only
     assert torch.equal(weights[:, 0, :, 1], torch.zeros(rows, rows, dtype=DOUBLE))
     assert torch.equal(weights[:, 0, :, 0], weights[:, 1, :, 1])
     heard = weights[:, 0, :, 0]
@@ -284,11 +284,11 @@ def test_gradients_flow_through_the_echoes() -> None:
     torch.testing.assert_close(gradient[:, 0], torch.tensor([0.5**k for k in range(9)], dtype=DOUBLE))
 
 
-# -- laws -------------------------------------------------------------------------------------------------------------
+# -- laws
 
 
 def independent_rows(f: Tensor, log_s: Tensor, echoes: int = 32, end: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """(n, K) echoes and codes of row 0 of n batches: (n, B, K) inputs give n independent pairs (e, z)."""
+    """Draw n independent pairs (e, z), (n, K) each: row 0 of each of n batches."""
     noise = echo_noise(f, log_s.exp(), echoes=echoes, end=end)
     return noise[:, 0], echo(f, log_s, echoes=echoes, end=end).z[:, 0]
 
@@ -299,7 +299,7 @@ def test_coin_flips_with_half_the_scale_give_a_uniform_law() -> None:
     law = stats.uniform(-2, 4)
     assert stats.kstest(e[:, 0].numpy(), law.cdf).pvalue > 1e-4
     assert stats.kstest(z[:, 0].numpy(), law.cdf).pvalue > 1e-4
-    # the sign of z is x, so I(Z;X) = H(X) = log 2, and the rate says so
+    # the sign of z is x, so I(Z;X) = H(X) = log 2, which is the rate
     assert torch.equal(z.sign(), x[:, 0])
     assert float(echo(x, torch.full_like(x, math.log(0.5)), echoes=32).rate.mean()) == pytest.approx(math.log(2))
 
@@ -314,7 +314,7 @@ def test_gaussian_inputs(s: float) -> None:
     assert float(e.var()) == pytest.approx(variance, abs=5 * variance * math.sqrt(2 / n))
     assert float(z.var()) == pytest.approx(variance, abs=5 * variance * math.sqrt(2 / n))
     rho = float(torch.corrcoef(torch.cat([x[:, 0], z], 1).T)[0, 1])
-    # corr(X, Z)^2 = 1 - s^2, and so -1/2 log(1 - corr^2) is the rate -log s; its standard error is corr / sqrt n
+    # corr(X, Z)^2 = 1 - s^2, so -1/2 log(1 - corr^2) = -log s; its standard error is corr / sqrt n
     assert -0.5 * math.log(1 - rho * rho) == pytest.approx(-math.log(s), abs=5 * rho / math.sqrt(n))
     assert stats.kstest(e[:, 0].numpy(), stats.norm(scale=math.sqrt(variance)).cdf).pvalue > 1e-4
 
@@ -328,15 +328,16 @@ LAYERS = {
 
 
 def nodes(count: int) -> tuple[Array, Array]:
-    """Gauss-Legendre nodes and weights on [0, 1]."""
+    """Return Gauss-Legendre nodes and weights on [0, 1]."""
     x, w = np.polynomial.legendre.leggauss(count)
     return (x + 1) / 2, w / 2
 
 
 def grid_law(f: Array, s: Array, q: Array, points: int, steps: int = 200) -> tuple[Array, Array]:
-    """Cells' edges and the distribution function of e on them, by iterating P(e <= t) = E_x P(e <= (t - f) / s).
+    """Return the edges of cells and the distribution function of e on them.
 
-    f, s, q: values, scales and weights of the inputs.
+    It comes from iterating P(e <= t) = E_x P(e <= (t - f) / s), where f, s and q are the values,
+    scales and weights of the inputs.
     """
     low, high = min((f / (1 - s)).min(), 0.0), max((f / (1 - s)).max(), 0.0)
     for _ in range(1000):
@@ -359,14 +360,14 @@ def entropy(p: Array) -> float:
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_rate_is_information_on_a_grid(name: str) -> None:
-    """h(Z) = h(e), and the mutual information of X and Z by integration is -E log s to four digits."""
+    """h(Z) = h(e), and I(Z;X) by integration is -E log s to four digits."""
     u, q = nodes(80)
     f, s = LAYERS[name](u)
     edges, cdf = grid_law(f, s, q, points=3000)
     given = [np.diff(np.interp((edges - a) / b, edges, cdf)) for a, b in zip(f, s, strict=True)]
     output = sum(w * p for w, p in zip(q, given, strict=True))
     assert entropy(output) == pytest.approx(entropy(np.diff(cdf)), abs=1e-5)
-    # differential entropies, so that the cells of the two laws cancel: h(Z) - h(Z|X)
+    # I = h(Z) - h(Z|X); the cells of the two laws cancel
     information = entropy(output) - sum(w * entropy(p) for w, p in zip(q, given, strict=True))
     assert information == pytest.approx(-float(q @ np.log(s)), abs=2e-4)
 
@@ -383,11 +384,11 @@ def test_samples_follow_the_law_of_the_grid(name: str) -> None:
         assert stats.kstest(sample[:, 0].numpy(), lambda t: np.interp(t, edges, cdf)).pvalue > 1e-4
 
 
-# -- moments ----------------------------------------------------------------------------------------------------------
+# -- moments
 
 
 def moment_cases() -> dict[str, tuple[Tensor, Tensor]]:
-    """(N, K) codes that are correlated with their scales, and have means."""
+    """Draw codes, (N, K), with means, that are correlated with their scales."""
     f, s = batch(50, 3, matrix=False, seed=20)
     g, m = batch(50, 3, matrix=True, seed=30)
     relu = normal(50, 3, seed=40).relu()
@@ -409,7 +410,7 @@ def test_stationary_moments_are_a_fixed_point(case: str) -> None:
     torch.testing.assert_close(once_more, second, rtol=1e-11, atol=1e-11)
     torch.testing.assert_close(second, second.mT)
     assert float(torch.linalg.eigvalsh(second - torch.outer(mean, mean))[0]) > -1e-10
-    # and the limit of the step from anywhere, which is what a layer's running moments rely on
+    # a layer's running moments rely on this: the steps have this limit from anywhere
     m, m2 = torch.ones_like(mean), torch.eye(len(mean), dtype=DOUBLE)
     for _ in range(400):
         m, m2 = moment_step(f, s, m, m2)
@@ -458,7 +459,7 @@ def test_echoes_and_codes_have_the_stationary_moments(case: str) -> None:
 
 
 def test_products_that_grow_have_no_stationary_law() -> None:
-    """A spectral radius of .1 everywhere, and the products grow all the same."""
+    """The spectral radius is .1 everywhere, but the products grow."""
     f = normal(2, 2, seed=0)
     grows = torch.tensor([[[0.1, 5.0], [0.0, 0.1]], [[0.1, 0.0], [5.0, 0.1]]], dtype=DOUBLE)  # spectral radius .1 each
     assert float(torch.linalg.eigvals(grows).abs().max()) < 0.11
@@ -468,7 +469,7 @@ def test_products_that_grow_have_no_stationary_law() -> None:
 
 @pytest.mark.parametrize("s", [[1.0, 1.0], [1.2, 1.2], [1.5, 0.1]], ids=str)
 def test_scales_above_one_have_no_stationary_law(s: list[float]) -> None:
-    """E s^2 < 1 is needed; 1 / (1 - E s^2) of the wrong sign is no variance."""
+    """E s^2 < 1 is needed, because 1 / (1 - E s^2) must be a variance."""
     with pytest.raises(InfoplaneError, match="no stationary law"):
         stationary_moments(normal(2, 1, seed=0), torch.tensor(s, dtype=DOUBLE).unsqueeze(1))
     mean, second = stationary_moments(normal(2, 1, seed=0), torch.tensor([[1.2], [0.1]], dtype=DOUBLE))
@@ -483,11 +484,11 @@ def test_a_slow_contraction_has_moments_too() -> None:
     torch.testing.assert_close((again, once_more), (mean, second), rtol=1e-9, atol=1e-9)
 
 
-# -- Z and e have one law; what breaks it is seen ---------------------------------------------------------------------
+# -- Z and e have one law; what breaks it is seen
 
 
 def rows_of(n: int, seed: int, rows: int = 33) -> tuple[Tensor, Tensor, Tensor]:
-    """n batches (n, B, 2) of two correlated coordinates with scales that follow them, and Gaussian ends."""
+    """Draw n batches, (n, B, 2), of correlated coordinates with their scales, and Gaussian ends."""
     x = normal(n, rows, 1, seed=seed)
     f = torch.cat([x, (x + 0.5 * normal(n, rows, 1, seed=seed + 1)).relu()], -1)
     s = 0.8 * torch.sigmoid(f)
@@ -500,7 +501,7 @@ DIRECTIONS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, -1.0], [1.0
 
 
 def same_law(a: Tensor, b: Tensor) -> float:
-    """The smallest p-value of two-sample Kolmogorov-Smirnov tests along six directions, times six."""
+    """Return the smallest of six Kolmogorov-Smirnov p-values along six directions, times six."""
     pairs = zip((a @ DIRECTIONS).T, (b @ DIRECTIONS).T, strict=True)
     return 6 * min(stats.ks_2samp(x.numpy(), y.numpy()).pvalue for x, y in pairs)
 
@@ -556,7 +557,7 @@ def test_codes_and_independent_echoes_have_one_law(independent_echoes: Tensor) -
 
 @pytest.mark.parametrize("wrong", [inclusive, own_scale, coordinate_wise, centred, one_term], ids=lambda w: w.__name__)
 def test_a_wrong_noise_is_told_apart(wrong: Noise) -> None:
-    """For each mistake, the law of f + S e with the wrong e is not the law of that e: the test above would see it."""
+    """With a wrong e, the law of f + S e is not the law of e, so the test above would see it."""
     f, s, end = rows_of(N_LAW, seed=60)
     other = rows_of(N_LAW, seed=50)
     z = (f + s * wrong(f, s, end))[:, 0]
@@ -570,7 +571,7 @@ def test_a_scale_that_is_read_twice_is_told_apart(independent_echoes: Tensor) ->
 
 
 def test_echoes_of_another_sample_in_each_coordinate_lose_the_total_correlation() -> None:
-    """Then I = R - TC(Z): the pair tells less than the sum of the rates (Gaussian)."""
+    """Then I = R - TC(Z), less than the sum of the rates (Gaussian)."""
     s, n = 0.6, 100_000
     x = normal(n, 1, seed=0)
     noise = normal(n, 2, seed=1) / math.sqrt(1 - s * s)
@@ -584,7 +585,7 @@ def test_echoes_of_another_sample_in_each_coordinate_lose_the_total_correlation(
 
 
 def test_drawing_with_replacement_lets_the_row_into_its_own_noise() -> None:
-    """Without replacement x and e are independent, row by row; with it they are not, and the noise is larger."""
+    """Without replacement x and e are independent per row; with it they are not."""
     n, rows, s = 40_000, 33, 0.84
     x = normal(n, rows, 1, seed=2)
     scale = torch.full_like(x, s)
@@ -598,7 +599,7 @@ def test_drawing_with_replacement_lets_the_row_into_its_own_noise() -> None:
     assert float((x[:, 0, 0] * repeated).mean()) > 5 * float((x[:, 0, 0] * repeated).std()) / math.sqrt(n)
 
 
-# -- how the sum ends -------------------------------------------------------------------------------------------------
+# -- how the sum ends
 
 
 def truncated_information(f: Curve, s: Curve, echoes: int, end: str) -> tuple[float, float]:
@@ -649,12 +650,12 @@ def test_an_echo_ended_at_zero_is_biased_and_one_with_the_right_moments_is_not(
 
 
 def test_coin_flips_ended_at_zero_carry_all_of_x_and_ended_with_a_gaussian_carry_the_rate() -> None:
-    """X = +-1, s = .9, M = 14: without an end e has 2^14 atoms, and z gives x away; with one it has a density."""
+    """X = +-1, s = .9, M = 14: without an end, e has 2^14 atoms and z reveals x."""
     s, echoes = 0.9, 14
     signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=echoes)), dtype=DOUBLE)
     e = signs @ s ** torch.arange(echoes, dtype=DOUBLE)
     z = torch.cat([1 + s * e, -1 + s * e])
-    assert len(z.unique()) == len(z)  # no two of them meet: H(X|Z) = 0 and I = log 2
+    assert len(z.unique()) == len(z)  # all differ, so H(X|Z) = 0 and I = log 2
     rate = -math.log(s)
     spread = 1 / math.sqrt(1 - s * s)
     t = np.linspace(-14 * spread, 14 * spread, 8001)

@@ -24,15 +24,15 @@ def gaussian_codes(n, k, seed=0):
 
 
 def test_the_bound_is_the_information_of_gaussian_codes():
-    """Independent Gaussian units of variance v through noise of variance s2: 1/2 ln(1 + v / s2) each, in the limit."""
+    """Independent Gaussian units of variance v in noise of variance s2 have 1/2 ln(1 + v / s2) each."""
     f = gaussian_codes(200_000, 2) * torch.tensor([1.0, 0.5])
     exact = 0.5 * math.log1p(1.0 / 0.09) + 0.5 * math.log1p(0.25 / 0.09)
-    # the variance of N draws is off by a share sqrt(2 / N)
+    # the relative error of the variance of N draws is sqrt(2 / N)
     assert float(mean_field_bound(f, torch.log(torch.tensor(0.3)))) == pytest.approx(exact, abs=4 * math.sqrt(2 / 2e5))
 
 
 def two_points(std):
-    """I(X; X + std Z) for X = +-1, by quadrature."""
+    """Compute I(X; X + std Z) for X = +-1 by quadrature."""
 
     def h(z):
         p = 0.5 * sum(np.exp(-((z - m) ** 2) / (2 * std**2)) / math.sqrt(2 * math.pi) / std for m in (-1, 1))
@@ -60,7 +60,7 @@ def test_a_product_cannot_see_that_units_are_copies():
 def test_units_without_noise():
     f = torch.tensor([[0.0, 1.0, 5.0], [0.0, 2.0, 5.0]])
     log_std = torch.tensor([-math.inf, 0.0, -math.inf]).expand(2, 3)
-    assert float(mean_field_bound(f, log_std)) == pytest.approx(0.5 * math.log1p(0.25))  # constants count nothing
+    assert float(mean_field_bound(f, log_std)) == pytest.approx(0.5 * math.log1p(0.25))  # constants add nothing
     assert float(mean_field_bound(torch.tensor([[0.0], [1.0]]), torch.tensor([[-math.inf], [0.0]]))) == math.inf
 
 
@@ -160,7 +160,7 @@ def test_the_bound_of_a_layer_above_noise_scatters_as_it_says():
 
 
 def test_an_echo_layer_above_a_gaussian_one():
-    """What goes into it is noisy: its rate is I(Z2;Z1), and only an upper bound on I(Z2;X)."""
+    """The layer's input is noisy: its rate is I(Z2;Z1), and only an upper bound on I(Z2;X)."""
     model = nn.Sequential(nn.Linear(12, 3), nn.Tanh(), nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 2))
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Echo layers in anybody's model."""
+"""Insertion of Echo layers into any model."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def test_the_rate_is_the_mean_of_minus_log_det_and_reaches_the_weights(handwritt
     logits = model(x)
     layers = ip.rate(model, per_layer=True)
     assert torch.equal(ip.rate(model), layers["act.echo"] + layers["middle.echo"])
-    # it starts quiet and the same everywhere: s = bound * sigmoid(-3)
+    # it starts quiet and the same everywhere: s = max_scale * sigmoid(-3)
     s = 0.9155 * torch.sigmoid(torch.tensor(-3.0))
     torch.testing.assert_close(ip.rate(model), -14 * s.log())
     (nn.functional.cross_entropy(logits, y) + ip.rate(model)).backward()
     assert model.act.echo.head.weight.grad.abs().sum() > 0
-    # at the start the head does not look at f, so the rate does not reach below; one step later it does
+    # at first the head ignores f, so the rate has no gradient below; one step later it has
     with torch.no_grad():
         model.middle.echo.head.weight -= model.middle.echo.head.weight.grad
     model.zero_grad()
@@ -83,7 +83,7 @@ def test_insertion_leaves_no_hook_and_no_flag_behind(handwritten, bits):
     assert not model.encoder.training
     assert model.act.training
     hooks = [h for m in model.modules() for h in (*m._forward_hooks.values(), *m._forward_pre_hooks.values())]
-    assert len(hooks) == 1  # the one the Echo layer hangs on
+    assert len(hooks) == 1  # the hook that runs the Echo layer
 
 
 def test_a_bank_makes_a_single_prediction_possible_and_independent_of_its_batch(handwritten, bits):
@@ -97,7 +97,7 @@ def test_a_bank_makes_a_single_prediction_possible_and_independent_of_its_batch(
         echo.streams = Streams([4])
         out = model(rows)
         assert out.shape == (len(rows), 2)
-    # fresh noise at every call, and its law is that of the bank alone: the mean over draws is the mean path
+    # the noise is fresh at every call and follows the bank: the mean over draws is the mean path
     echo.streams = Streams([5])
     many = model.act(x[:1].expand(20_000, 12) @ model.encoder.weight.T + model.encoder.bias)
     with measuring(model, "mean"):
@@ -129,7 +129,7 @@ def test_measuring_puts_everything_back(handwritten, bits):
 
 
 class Skip(nn.Module):
-    """A second Echo layer that a connection reaches around the first; called in another order than registered."""
+    """A connection reaches the second Echo layer around the first; they run in another order."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The Echo layer: what it is made of, how it behaves while training and afterwards, and what it learns."""
+"""The Echo layer: its parts, its behaviour in training and afterwards, and what it learns."""
 
 import copy
 import io
@@ -24,7 +24,7 @@ from tests.drawn import generator, normal, normal_32
 
 
 def randomised(layer: Echo, seed: int = 0, size: float = 0.5) -> Echo:
-    """The layer with random weights: heads start at zero, where much would go unseen."""
+    """Give the layer random weights, because heads start at zero, where much would go unseen."""
     g = generator(seed)
     with torch.no_grad():
         for p in layer.parameters():
@@ -49,12 +49,12 @@ def perceptron(replicas: int = 1, **options: Any) -> nn.Module:
     return model
 
 
-# -- the scale --------------------------------------------------------------------------------------------------------
+# -- the scale
 
 
 @pytest.mark.parametrize("bound", [0.5, 0.9155, 0.99])
 def test_the_bound_multiplies(bound: float) -> None:
-    """s = r sigmoid(a), not a clamp at r: the gradient is alive far beyond it."""
+    """s = r sigmoid(a) does not clamp at r, so the gradient is alive for large a."""
     layer = randomised(Echo(3, max_scale=bound), size=2.0)
     f = normal_32(1, 50, 3, seed=1)
     log_s, s = layer.scales(f)
@@ -98,13 +98,13 @@ def test_mixing_has_the_norm_and_the_determinant_that_are_claimed(mixing: str, s
     assert float(torch.linalg.matrix_norm(full, 2).max()) < 0.9
     torch.testing.assert_close(torch.linalg.slogdet(full).logabsdet, log_s.sum(-1))
     torch.testing.assert_close(torch.linalg.svdvals(full), log_s.exp().sort(-1, descending=True).values)
-    if mixing != "diagonal":  # and mixes: off the diagonal there is something
+    if mixing != "diagonal":  # it mixes: S is not diagonal
         assert float((full - torch.diag_embed(full.diagonal(dim1=-2, dim2=-1))).abs().max()) > 0.1
     if mixing == "rotation":
         q = layer.rotation
         torch.testing.assert_close(q @ q.T, torch.eye(4, dtype=torch.float64), rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(full, q @ torch.diag_embed(log_s.exp()))
-    if mixing == "full":  # the rotations follow the input
+    if mixing == "full":  # the rotations depend on the input
         assert float((full[:, 0] / log_s.exp().prod() - full[:, 1]).abs().max()) > 0.1
 
 
@@ -114,13 +114,13 @@ def test_rotations_are_repeatable_and_differ_by_seed() -> None:
     assert not torch.equal(one, other)
 
 
-# -- the rate ---------------------------------------------------------------------------------------------------------
+# -- the rate
 
 
 @pytest.mark.parametrize("mixing", MIXINGS)
 @pytest.mark.parametrize("training", [True, False])
 def test_rate_and_codes_are_of_one_tensor(mixing: str, training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The S with which the code is made, caught where it is applied, has the determinant that the rate tells of."""
+    """The S that makes the code, caught where it is applied, has the determinant of the rate."""
     used: list[Tensor] = []
 
     def spy(s: Tensor, v: Tensor) -> Tensor:
@@ -191,8 +191,8 @@ def test_the_rate_is_not_of_a_measurement() -> None:
 
 
 def test_gradients_flow_through_the_echoes() -> None:
-    """Cut off, |f| would run away: the code of one row depends on the other rows of its batch."""
-    layer = seeded(randomised(Echo(2, echoes=16, bias=0.0)))  # loud enough for the last echo to be heard
+    """The code of a row depends on the other rows; without this gradient |f| would run away."""
+    layer = seeded(randomised(Echo(2, echoes=16, bias=0.0)))  # loud enough to hear the last echo
     f = normal_32(20, 2, seed=0).requires_grad_()
     (gradient,) = torch.autograd.grad(layer(f)[0].sum(), f)
     heard = gradient.abs().sum(-1) > 0
@@ -200,7 +200,7 @@ def test_gradients_flow_through_the_echoes() -> None:
     assert bool(heard[0])
 
 
-# -- precision and shapes ---------------------------------------------------------------------------------------------
+# -- precision and shapes
 
 
 def test_log_s_is_of_full_precision_under_autocast() -> None:
@@ -229,7 +229,7 @@ def test_a_layer_gives_what_it_got(dtype: torch.dtype) -> None:
 
 
 def test_a_feature_map_hears_one_image_in_all_its_numbers() -> None:
-    """K = 2 * 3 * 3; the echo of an image is made of whole images."""
+    """K = 2 * 3 * 3, and an echo is made of whole images."""
     layer = seeded(Echo(18, echoes=4, scale="constant", bias=0.0))
     f = normal_32(6, 2, 3, 3, seed=0).requires_grad_()
     z = layer(f)
@@ -246,7 +246,7 @@ def test_a_feature_map_hears_one_image_in_all_its_numbers() -> None:
 
 @pytest.mark.parametrize("kind", ["auto", "draw"])
 def test_a_replica_computes_what_it_computes_alone(kind: str) -> None:
-    """Bit for bit, training and afterwards, with running moments and rates."""
+    """They agree bit for bit, in training and afterwards, with running moments and rates."""
     count, f = 3, normal_32(3, 40, 4, seed=9)
     together = Echo(4, echoes=16, replicas=count)
     together.streams = Streams(range(count))
@@ -279,7 +279,7 @@ def test_the_global_stream_repeats_a_layer_as_it_does_dropout() -> None:
     assert not torch.allclose(results[0], results[2], atol=1e-3)
 
 
-# -- running moments and the end --------------------------------------------------------------------------------------
+# -- running moments and the end
 
 
 @pytest.mark.parametrize("mixing", MIXINGS)
@@ -300,7 +300,7 @@ def test_running_moments_follow_batches_and_stand_still_in_eval() -> None:
     for _ in range(300):
         layer(x[torch.randint(1000, (250,), generator=g)])
     mean, second = stationary_moments(x.unsqueeze(0), layer.scales(x.unsqueeze(0))[1].detach())
-    # an average over about 20 batches of 250 rows: k standard errors of the mean of 5000, times 1 / (1 - E s)
+    # an average over about 20 batches of 250 rows: k standard errors, times 1 / (1 - E s)
     spread = (second.diagonal(dim1=-2, dim2=-1) - mean**2).sqrt()
     assert bool(((layer.end_mean - mean).abs() < 5 * spread / math.sqrt(4750) * 2).all())
     assert bool(((layer.end_second - second).abs().amax((-2, -1)) < 0.1 * second.abs().amax((-2, -1))).all())
@@ -311,7 +311,7 @@ def test_running_moments_follow_batches_and_stand_still_in_eval() -> None:
 
 
 def test_each_batch_has_its_share_in_the_running_moments() -> None:
-    """The first ten count alike, and later ones a tenth each."""
+    """The first ten batches have equal weights, and later ones a weight of a tenth each."""
     layer = seeded(randomised(Echo(3, echoes=16, bias=-0.5).double()))
     for count in range(15):
         f = normal(1, 40, 3, seed=count, dtype=torch.float64)
@@ -388,7 +388,7 @@ def test_what_follows_may_work_in_place_on_the_input() -> None:
 
 
 def test_a_training_echo_ends_with_the_running_moments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The innermost bracket is a Gaussian with the stationary mean and covariance, one number for each row."""
+    """The innermost bracket is Gaussian with the stationary moments, one draw per row."""
     ends: list[Tensor] = []
 
     def spy(f: Tensor, s: Tensor, *, end: Tensor, **options: Any) -> Tensor:
@@ -424,7 +424,7 @@ def test_a_constant_unit_does_no_harm() -> None:
     assert all(bool(p.grad.isfinite().all()) for p in layer.parameters())
 
 
-# -- after training ---------------------------------------------------------------------------------------------------
+# -- after training
 
 
 def test_a_batch_that_is_too_small_is_said() -> None:
@@ -455,7 +455,7 @@ def test_one_row_at_a_time_with_a_bank() -> None:
         for layer in echo_layers(model).values():
             seeded(layer, 5)
         mates = torch.cat([x[:1], 100 + normal_32(size - 1, 4, seed=6)])
-        # the noise of a row is drawn for its place, whatever its mates are
+        # the noise of a row is drawn for its place, whatever the other rows are
         assert torch.equal(model(mates)[0], outputs[0])
 
 
@@ -491,7 +491,7 @@ def test_the_phases() -> None:
     assert torch.equal(first.z, again.z)
     s = first.log_s.exp()
     torch.testing.assert_close(first.z, first.f + s * layer.bank.mean.float().unsqueeze(1))
-    # which is what the noisy codes are on average
+    # the noisy codes have this mean
     with measuring(model, "draw", Streams([1])):
         layer.watch = []
         model(x[:1].expand(20_000, 4))
@@ -499,7 +499,7 @@ def test_the_phases() -> None:
     assert ((noisy.mean(0) - first.z[0, 0]).abs() <= 5 * noisy.std(0) / math.sqrt(20_000)).all()
 
 
-# -- copies, states and arguments -------------------------------------------------------------------------------------
+# -- copies, states and arguments
 
 
 def test_a_copy_after_training_is_a_layer_of_its_own() -> None:
@@ -594,12 +594,12 @@ def test_what_it_says_of_itself() -> None:
     assert "replicas" not in Echo(3).extra_repr()
 
 
-# -- what it learns ---------------------------------------------------------------------------------------------------
+# -- what it learns
 
 
 @pytest.mark.slow
 def test_a_linear_autoencoder_finds_reverse_water_filling() -> None:
-    """Variances 4, 1, .25, .05 and the loss E|x - y|^2 + 2 theta R with theta = .2: R = 2.414, D = .650."""
+    """Variances 4, 1, .25, .05, loss E|x - y|^2 + 2 theta R, theta = .2: R = 2.414, D = .650."""
     variances, theta = torch.tensor([4.0, 1.0, 0.25, 0.05]), 0.2
     kept = variances.clamp(min=theta)
     expected_rate = float(0.5 * (kept / theta).log().sum())

@@ -1,4 +1,4 @@
-"""Anybody's model: torchvision's, transformers, compiled, distributed, in half precision; and what is not exact."""
+"""Models of other libraries, compiled, distributed and in half precision; and inexact rates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from infoplane.errors import InfoplaneError
 from infoplane.streams import Streams
 from tests.drawn import generator, normal_32
 
-QUIET = {"echoes": 16, "bias": 2.0, "max_scale": 0.97}  # a rate far below ln N, so that only the case at hand can fail
+# a rate far below ln N, so that only the case at hand can fail
+QUIET = {"echoes": 16, "bias": 2.0, "max_scale": 0.97}
 
 
 def built(make: Callable[[], Any], seed: int = 0) -> Any:
@@ -38,14 +39,14 @@ def hooks(model: nn.Module) -> int:
 
 
 def verdicts(model: nn.Module, x: Tensor, **options: Any) -> Any:
-    """The rows of a snapshot and its certificates, as frames."""
+    """Return the rows of a snapshot and its certificates, as frames."""
     recorder = ip.Recorder(model, x, estimators=[], **options)
     recorder.snapshot(0)
     return recorder.frame(), recorder.frame("certificates")
 
 
 def gradients(model: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
-    """Of a step with the rate in the loss, from one seed, on a copy's running moments."""
+    """Return the gradients of a step with the rate in the loss, from one seed, on a copy."""
     model.zero_grad()
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -61,7 +62,7 @@ def small() -> nn.Module:
     return built(lambda: nn.Sequential(nn.Linear(12, 6), nn.Tanh(), nn.Linear(6, 4)))
 
 
-# -- torchvision's ResNet ----------------------------------------------------------------------------------------------
+# -- torchvision's ResNet
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_batches_are_no_larger_than_asked_and_change_no_number(resnet: nn.Module
     handle.remove()
     assert max(sizes) == 7
     for whole, parts in zip(*rows, strict=True):
-        if whole["quantity"] != "I(Z;Y)":  # that is of other noise
+        if whole["quantity"] != "I(Z;Y)":  # that number has other noise
             assert whole["value_nats"] == pytest.approx(parts["value_nats"], rel=1e-3, abs=1e-3)
 
 
@@ -142,14 +143,14 @@ def test_a_probe_of_images_may_be_a_dataset_or_the_very_loader_that_trains() -> 
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-# -- feature maps ------------------------------------------------------------------------------------------------------
+# -- feature maps
 
 
 @pytest.mark.parametrize(
     ("layer", "shape", "options", "pool", "features"),
     [
         (nn.Conv2d(3, 16, 1), (3, 9, 9), {}, (2, 2), 64),
-        (nn.Conv2d(3, 8, 1), (3, 9, 9), {}, (2, 2), 32),  # (2, 4) is larger, and of other proportions
+        (nn.Conv2d(3, 8, 1), (3, 9, 9), {}, (2, 2), 32),  # (2, 4) is larger, but has other proportions
         (nn.Conv2d(3, 4, 1), (3, 5, 10), {}, (2, 5), 40),
         (nn.Conv2d(3, 1, 1), (3, 1, 100), {}, (1, 64), 64),
         (nn.Conv2d(3, 100, 1), (3, 9, 9), {}, (1, 1), 100),
@@ -267,7 +268,7 @@ def test_bad_pools_are_refused(action: Callable[[], object], message: str) -> No
         action()
 
 
-# -- tuples, mappings, transformers ------------------------------------------------------------------------------------
+# -- tuples, mappings, transformers
 
 Pair = namedtuple("Pair", ["words", "code", "rest"])
 SHAPES: dict[str, Callable[[Tensor], Any]] = {
@@ -279,7 +280,7 @@ SHAPES: dict[str, Callable[[Tensor], Any]] = {
 
 
 class Giving(nn.Module):
-    """A layer that gives its code in a container; `bypass` hands on the second tensor too, which Echo leaves alone."""
+    """A layer that returns a container; `bypass` hands on the second tensor, which Echo ignores."""
 
     def __init__(self, kind: str, bypass: bool = False) -> None:
         super().__init__()
@@ -318,11 +319,11 @@ def test_the_first_tensor_of_a_container_is_the_code(kind: str) -> None:
 
 
 def test_what_passes_by_in_a_tuple_lets_no_bound_through() -> None:
-    """The tensor beside the code knows all of x: the lower layer's R bounds nothing of what lies above."""
+    """The tensor beside the code knows all of x, so the lower layer's R bounds nothing above it."""
     for bypass in (False, True):
         model = ip.insert_echo(built(lambda b=bypass: Giving("tuple", b)), ["layer", "top"], X[:2], **QUIET)
         with torch.no_grad():
-            model.top.echo.head.bias.fill_(-2.0)  # the upper layer lets more through
+            model.top.echo.head.bias.fill_(-2.0)  # the upper layer has a larger rate
         frame, _ = verdicts(model, (X, Y))
         upper = frame[frame["layer"] == "top.echo"].set_index("quantity")["value_nats"]
         lower = frame[(frame["layer"] == "layer.echo") & (frame["quantity"] == "I(Z;X)")]["value_nats"].iloc[0]
@@ -338,7 +339,7 @@ def encoder(batch_first: bool = True) -> nn.Module:
 
 
 class Reader(nn.Module):
-    """A classifier of sequences (B, L, 8); turned: its encoder counts places first."""
+    """A classifier of sequences, (B, L, 8). If turned, its encoder has the places first."""
 
     def __init__(self, turned: bool = False) -> None:
         super().__init__()
@@ -375,7 +376,7 @@ def test_taps_and_echo_layers_act_inside_a_fused_transformer() -> None:
     assert certificates["deterministic_ok"].all()
     with torch.no_grad():
         ip.fill_banks(model, SEQUENCES)
-        assert not torch.equal(model(SEQUENCES), model(SEQUENCES))  # it acts in prediction too
+        assert not torch.equal(model(SEQUENCES), model(SEQUENCES))  # the noise is on in prediction too
     raised = RuntimeError("on the way")
     with pytest.raises(RuntimeError), measuring(net):
         raise raised
@@ -384,11 +385,11 @@ def test_taps_and_echo_layers_act_inside_a_fused_transformer() -> None:
 
 def test_rows_that_are_places_of_a_sequence_are_refused() -> None:
     turned = built(lambda: Reader(turned=True)).eval()
-    for x in (SEQUENCES[:2], SEQUENCES[:5]):  # as many places as inputs, too
+    for x in (SEQUENCES[:2], SEQUENCES[:5]):  # also with as many places as inputs
         with pytest.raises(InfoplaneError, match=r"gave \(5, .*expected one row per input.*batch_first=True"):
             ip.insert_echo(turned, ["encoder.layers.0.linear1"], x)
     ip.insert_echo(turned, ["pool"], SEQUENCES[:5])
-    ip.insert_echo(nn.Sequential(turned), ["0"], SEQUENCES[:5])  # (B, 4): what goes on inside is its own affair
+    ip.insert_echo(nn.Sequential(turned), ["0"], SEQUENCES[:5])  # (B, 4): its inside does not matter
     for alone in (encoder(batch_first=False), nn.LSTM(8, 4)):
         model = nn.Sequential(alone)
         with pytest.raises(InfoplaneError, match="batch_first=True"):
@@ -399,10 +400,11 @@ def test_rows_that_are_places_of_a_sequence_are_refused() -> None:
     ip.Recorder(turned, SEQUENCES, ["encoder"], reduce=lambda t: t.transpose(0, 1).flatten(1)).snapshot(0)
 
 
-# -- compiled, half precision, distributed -----------------------------------------------------------------------------
+# -- compiled, half precision, distributed
 
 
-#: Where a graph is broken, the compiler looks at .grad of what is no leaf, under a filter that "error" overrules.
+#: At a graph break the compiler reads .grad of a tensor that is not a leaf, and its own filter for
+#: that warning is overruled by "error".
 COMPILING = "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"
 
 
@@ -425,7 +427,7 @@ def test_a_model_that_was_compiled_first() -> None:
     model = ip.insert_echo(compiled, ["0"], X[:2], **QUIET)
     assert list(echo_layers(model)) == ["0.echo"]
     again = torch.compile(model, backend="eager")
-    compiled(X)  # its code fits the model with Echo, but for the hook
+    compiled(X)  # its compiled code would fit the model with Echo but for the hook
     again(X)
     assert torch.equal(ip.rate(again), model[0].echo.rate)
     assert ip.Recorder(again, X, estimators=[]).snapshot(0)["measurements"][0]["layer"] == "0.echo"
@@ -514,7 +516,7 @@ def test_half_precision_around_and_autocast(dtype: torch.dtype) -> None:
         assert half[0].weight.dtype == dtype
         assert half(X.to(dtype)).dtype == dtype
         assert ip.rate(half).dtype == torch.float32
-    # z is handed on in half precision: fewer digits than the rate counts
+    # z is handed on in half precision, with fewer digits than the rate counts
     _, certificates = verdicts(before, X.to(dtype))
     assert certificates["resolution_ok"][0] == (dtype == torch.float16)
     assert certificates["standing"][0] == "upper" or dtype == torch.float16
@@ -553,11 +555,11 @@ def test_a_distributed_model() -> None:
     assert list(echo_layers(ip.insert_echo(wrapped, ["2"], X[:2]))) == ["0.echo", "1.echo", "2.echo"]
 
 
-# -- observing changes nothing -----------------------------------------------------------------------------------------
+# -- observing changes nothing
 
 
 class Counting(nn.Module):
-    """Draws numbers and keeps a count in every pass, in eval mode too."""
+    """A module that draws numbers and counts its passes, in eval mode too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -600,7 +602,7 @@ def test_training_is_the_same_to_the_last_bit_with_a_recorder_and_without(name: 
             for step in range(2):
                 optimizer.zero_grad()
                 loss = cross_entropy(trained(x), y) + 0.1 * ip.rate(trained)
-                if record:  # before the graph is used: nothing that it holds may change
+                if record:  # before the graph is used, so nothing that it holds may change
                     recorder.snapshot(step)
                 loss.backward()
                 optimizer.step()
@@ -633,7 +635,7 @@ def test_a_model_that_raises_is_left_as_it_was() -> None:
 
 
 def test_what_works_in_place_does_not_reach_what_was_seen() -> None:
-    """As a ResNet does: a residual sum in place, and a ReLU in place, behind an Echo layer."""
+    """A residual sum and a ReLU, both in place, behind an Echo layer, as in a ResNet."""
 
     class Block(nn.Module):
         def __init__(self) -> None:
@@ -657,7 +659,7 @@ def test_what_works_in_place_does_not_reach_what_was_seen() -> None:
         assert seen.first == {"same.echo"}
 
 
-# -- what must not be called exact -------------------------------------------------------------------------------------
+# -- what must not be called exact
 
 
 class Centred(nn.Module):
@@ -666,7 +668,7 @@ class Centred(nn.Module):
 
 
 class Shifted(nn.Module):
-    """A small part that its batch mates move, on top of a large constant, beside a coordinate that is larger still."""
+    """A large constant with a small part that depends on the batch, beside a larger coordinate."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([1e3 * x[:, :1], 20.0 + x[:, 1:2] - 0.05 * x[:, 1:2].mean(0)], 1)
@@ -678,7 +680,7 @@ class Scaled(nn.Module):
 
 
 class Placed(nn.Module):
-    """Noise that is the same in every pass, place by place."""
+    """Noise that is the same in every pass at every place."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.randint(1, 3, x.shape, generator=generator(0))
@@ -693,7 +695,7 @@ BATCHY: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("n", [300, 40])  # of the whole probe, a batch statistic is a constant
+@pytest.mark.parametrize("n", [300, 40])  # over the whole probe, a batch statistic is a constant
 @pytest.mark.parametrize("name", BATCHY)
 def test_codes_that_depend_on_batch_mates_are_bounds(name: str, n: int) -> None:
     model = ip.insert_echo(nn.Sequential(BATCHY[name](), nn.Identity()), ["1"], X[:2], **QUIET)
@@ -722,7 +724,7 @@ def test_dropout_that_eval_does_not_stop_is_no_function_of_x() -> None:
 
 
 class Gated(nn.Module):
-    """A connection around the lower Echo layer that opens with training, or for few inputs, or for noisy codes."""
+    """A connection around the lower Echo layer that opens in training, or for some inputs."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -745,7 +747,7 @@ class Gated(nn.Module):
 @pytest.mark.parametrize(("kind", "closed", "opened"), [("zero", 0.0, 0.5), ("rare", 9.0, 2.0), ("noisy", 99.0, 3.0)])
 def test_a_connection_that_opens_after_the_recorder_was_made(kind: str, closed: float, opened: float) -> None:
     model = ip.insert_echo(built(lambda: Gated(kind)), ["lower", "upper"], X[:2], **QUIET)
-    x = X[X[:, 0].argsort().roll(150)]  # the rare ones together, in the second of four batches
+    x = X[X[:, 0].argsort().roll(150)]  # the rare inputs together, in the second of four batches
     model.gain.data.fill_(closed)
     recorder = ip.Recorder(model, (x, Y), estimators=[], batch_size=90)
     recorder.snapshot(0)
@@ -761,7 +763,7 @@ def test_a_connection_that_opens_after_the_recorder_was_made(kind: str, closed: 
 
 
 class Twice(nn.Module):
-    """An Echo layer of one's own that runs once a forward, or twice; on inputs, or on the places of sequences."""
+    """A user's Echo layer that runs once or twice per pass, on inputs or on places of sequences."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -793,7 +795,7 @@ def test_an_echo_layer_that_does_not_see_one_row_an_input_is_refused(kind: str, 
 
 
 def test_rows_that_are_places_and_as_many_as_inputs_are_not_exact() -> None:
-    """(L, B, d) with L = N: attention mixes what would be the inputs."""
+    """(L, B, d) with L = N: attention mixes the rows that would be the inputs."""
     model = nn.Sequential(encoder(), nn.Flatten(), nn.Linear(40, 3))
     model = ip.insert_echo(model, ["2"], SEQUENCES[:3], **QUIET)
     frame, _ = verdicts(model, SEQUENCES, references=60)
@@ -823,7 +825,7 @@ def test_an_echo_layer_at_the_top_of_a_model_needs_no_layer_of_its_own_to_follow
 
 
 def test_a_residual_connection_around_an_echo_layer() -> None:
-    """Z is what comes out of the channel, and its rate is exact; of what is added to it no bound is claimed."""
+    """The output Z of the channel has an exact rate; no bound is claimed for the sum with it."""
 
     class Residual(nn.Module):
         def __init__(self) -> None:

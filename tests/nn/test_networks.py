@@ -1,4 +1,4 @@
-"""Networks with a replica axis: a replica is what it would be alone, to the last bit."""
+"""Networks with a replica axis: a replica equals the network of its seed alone, to the last bit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_activation_is_its_formula_and_so_is_its_gradient(name, seeded):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("rows", [205, 31])
 def test_an_activation_rounds_a_replica_as_it_does_alone(name, rows, seeded):
-    """PyTorch's own softplus, sigmoid and elu fail this: the ends of a tensor take another code path."""
+    """PyTorch's own softplus, sigmoid and elu fail this: they round tensor ends differently."""
     x = torch.randn(7, rows, 7, generator=seeded(2))
     together, f = x.clone().requires_grad_(), ACTIVATIONS[name].function
     f(together).sum().backward()
@@ -77,7 +77,7 @@ def test_a_replica_linear_is_an_affine_map(seeded):
 )
 def test_initialisations_have_their_published_variance(name, variance, seeded):
     w = INITS[name].weights(300, 400, seeded(4), 300).double()
-    if name == "tishby":  # a normal of std 1/sqrt(fan_in), cut at two of them, has .7737 of its variance
+    if name == "tishby":  # a normal that is cut at two standard deviations has .7737 of its variance
         assert w.abs().max() <= 2 / math.sqrt(400)
         variance = 0.773741 / 400
     spread = (w.square().var() / w.numel()).sqrt()
@@ -86,7 +86,7 @@ def test_initialisations_have_their_published_variance(name, variance, seeded):
 
 
 def test_balanced_units_are_alive_behind_relus(seeded):
-    """Behind ReLUs inputs are not negative, and a unit all of whose weights are is dead: one in 2^fan_in is with he."""
+    """Behind ReLUs a unit of negative weights is dead, which happens to one in 2^fan_in with he."""
     w = INITS["balanced"].weights(2000, 3, seeded(5), 2000)
     assert ((w > 0).sum(1) == 2).all()
     assert ((INITS["he"].weights(2000, 3, seeded(5), 2000) > 0).sum(1) == 0).double().mean() == pytest.approx(

@@ -1,4 +1,4 @@
-"""Quantised networks: finitely many codes to the last bit, a gradient that passes straight through, counted exactly."""
+"""Quantised networks: finitely many codes, a straight-through gradient, and exact counts."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def after(settings: Settings, epochs: int) -> Training:
 
 
 def ranged(low: float, high: float, bits: int = 8, activation: str = "linear") -> Quantise:
-    """In training mode, so that a first batch is its range."""
+    """Make a layer in training mode, so that the first batch sets its range."""
     quantise = Quantise(bits, activation)
     quantise(torch.tensor([[low], [high]]))
     return quantise.eval()
 
 
 def entropies(training: Training) -> list[list[float]]:
-    """H(T) of every layer and replica over all inputs, by counting different rows."""
+    """Count H(T) of every layer and replica over all inputs, from the different rows."""
     names = training.model.layer_names
     with measuring(training.model), ip.Trace(training.model, names) as trace:
         training.model(training.task.x)
@@ -53,7 +53,7 @@ def entropies(training: Training) -> list[list[float]]:
     return found
 
 
-# -- the grid ---------------------------------------------------------------------------------------------------------
+# -- the grid
 
 
 @pytest.mark.parametrize("bits", [2, 3, 8, 16])
@@ -66,7 +66,7 @@ def test_there_are_at_most_two_to_the_bits_different_numbers_a_replica(activatio
         for r in range(2):
             levels = out[r].unique()
             assert len(levels) <= 2**bits
-            assert len(levels) == 2**bits or bits > 3  # of few levels all are seen
+            assert len(levels) == 2**bits or bits > 3  # if there are few levels, all are seen
             low, high = quantise.low[r], quantise.high[r]
             assert low <= levels[0]
             assert levels[-1] <= high
@@ -77,7 +77,7 @@ def test_there_are_at_most_two_to_the_bits_different_numbers_a_replica(activatio
 
 
 def test_codes_are_those_of_their_formula(seeded):
-    """Against double precision, away from the ties."""
+    """Codes agree with double precision, away from the ties."""
     t = 3.0 * torch.randn(4000, 5, generator=seeded(2))
     out = ranged(-2.5, 4.0, bits=5)(t)
     x = (t.double().numpy().clip(-2.5, 4.0) + 2.5) / 6.5 * 31
@@ -117,7 +117,7 @@ def test_a_constant_layer_has_one_level_and_what_is_not_finite_stays_so():
     assert ranged(0.0, 1.0)(torch.tensor([[math.nan], [0.0]])).isnan().flatten().tolist() == [True, False]
     assert ranged(0.0, math.nan)(torch.tensor([[0.5]])).isnan().all()
     assert ranged(0.0, math.inf)(torch.tensor([[0.5]])).isnan().all()
-    tiny = 340 * 2.0**-149  # the step, 5.4 of the least denormals, is rounded to 5
+    tiny = 340 * 2.0**-149  # the step of 5.4 smallest denormals is rounded to 5
     assert len(ranged(0.0, tiny, bits=6)(torch.linspace(0, tiny, 400).unsqueeze(1)).unique()) <= 64
 
 
@@ -129,11 +129,11 @@ def test_numbers_keep_their_type(dtype, seeded):
     assert 100 < len(out.unique()) <= 256
 
 
-# -- the range --------------------------------------------------------------------------------------------------------
+# -- the range
 
 
 def test_the_range_is_the_running_mean_of_those_of_batches(seeded):
-    """Jacob et al. 2018: an exponential mean of the least and the greatest number, replica by replica."""
+    """The ends are exponential means of the extremes per replica (Jacob et al. 2018)."""
     quantise = Quantise(8, replicas=2)
     batches = [torch.randn(2, 30, 4, generator=seeded(k)) * (1 + k) for k in range(6)]
     low = high = np.zeros(2)
@@ -156,7 +156,7 @@ def test_a_code_does_not_depend_on_its_neighbours_and_measuring_moves_no_range(s
         net(100.0 * x)
         whole = net(x)
         parts = torch.cat([net(part) for part in x.split(50)], 1)
-    # a matrix product may round a row otherwise among fewer rows, which moves a code at a tie by one step
+    # a matrix product may round a row otherwise among fewer rows, which can move a code by one step
     steps = (net.output.quantise.high - net.output.quantise.low) / 63
     assert ((whole - parts).abs().amax((1, 2)) <= 1.01 * steps).all()
     assert (whole == parts).double().mean() > 0.999
@@ -187,14 +187,14 @@ def test_what_makes_no_sense_is_refused():
         Quantise(4, replicas=2)(torch.zeros(3, 4))
 
 
-# -- the gradient -----------------------------------------------------------------------------------------------------
+# -- the gradient
 
 
 @pytest.mark.parametrize(
     ("activation", "low", "high"), [("linear", -1.3, 2.1), ("tanh", -1.0, 1.0), ("relu", 0.0, 2.1)]
 )
 def test_the_gradient_is_the_slope_of_the_staircase(activation, low, high, seeded):
-    """Over whole steps the staircase rises by as much: its slope is 1 inside the range and 0 outside."""
+    """Over whole steps the mean slope of the staircase is 1 inside the range and 0 outside."""
     quantise = ranged(low, high, bits=4, activation=activation)
     step = (high - low) / 15
     t = (torch.rand(500, 3, generator=seeded(6)) * 2 - 1) * 4
@@ -209,7 +209,7 @@ def test_the_gradient_is_the_slope_of_the_staircase(activation, low, high, seede
 
 
 def test_the_gradient_of_a_network_is_that_at_its_codes(seeded):
-    """Of tanh nets: the chain rule with quantised activations and unquantised tanh'."""
+    """Tanh nets follow the chain rule with quantised activations and unquantised tanh'."""
     net = MLP(5, [4], 2, "tanh", bits=3)
     initialise(net, "glorot", [0])
     x, weight = torch.randn(40, 5, generator=seeded(8)), torch.randn(40, 2, generator=seeded(9))
@@ -235,7 +235,7 @@ def test_two_batches_may_go_forward_before_one_goes_backward(seeded):
     assert (t.grad == 1.0).double().mean() > 0.9
 
 
-# -- networks ---------------------------------------------------------------------------------------------------------
+# -- networks
 
 
 def test_a_network_of_no_bits_is_what_it_was():
@@ -323,31 +323,31 @@ def test_echo_layers_sit_behind_the_codes_or_before_the_activation(echo_on, name
     rates = [row for row in rows if row["layer"] == name and row["quantity"] == "I(Z;X)"]
     assert len(rates) == 2
     assert all(math.isfinite(row["value_nats"]) for row in rates)
-    if echo_on == "after":  # few codes have little entropy, and the rate may be above it
+    if echo_on == "after":  # few codes have little entropy, so the rate may be above it
         assert all(row["standing"] == "upper" for row in rates)
     with ip.Trace(training.model, ["hidden2", "hidden3", name]) as trace:
         training.model(training.task.x)
         read = trace.take()
     for r in range(2):
-        assert len(read["hidden2"][r].unique()) <= 8  # what goes into an Echo layer behind it, or its own output
+        assert len(read["hidden2"][r].unique()) <= 8  # the input of an Echo layer behind it, or its own output
         assert len(read["hidden3"][r].unique()) <= 8
         assert len(read[name][r].unique()) > 1000
 
 
 def test_what_a_layer_knows_of_the_input_only_falls():
-    """H(T) = I(X;T) of a function of x: no more than the bits of the codes and, of a chain, than of the layer below."""
+    """H(T) = I(X;T) is at most the bits of the codes and, in a chain, H of the layer below."""
     training = after(Settings(bits=2, replicas=3), 3)
     found = entropies(training)
     for width, of_layer in zip((10, 7, 5, 4, 3, 2), found, strict=True):
         assert all(0.0 <= h <= min(width * 2 * math.log(2), math.log(4096)) for h in of_layer)
     for below, above in pairwise(found):
-        # at a tie the rounding of a matrix product may send equal codes to two: some thousandths of a nat at the most
+        # at a tie, rounding may split equal codes in two, which adds a few thousandths of a nat
         assert all(low <= high + 1e-2 for high, low in zip(below, above, strict=True))
     assert all(h < 7.0 for h in found[1])
 
 
 def test_a_quantised_network_learns_what_a_plain_one_does():
-    """8 bits: the test error of the plain one, within 5 standard errors of the difference over replicas."""
+    """With 8 bits the test error is the plain one, within 5 standard errors over replicas."""
     accuracies = {}
     for bits in (0, 8):
         training = after(Settings(bits=bits, replicas=3, lr=1e-2, epochs=12), 12)
@@ -361,7 +361,7 @@ def test_a_quantised_network_learns_what_a_plain_one_does():
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_the_twelve_bit_task_is_learned_at_eight_bits(activation):
-    """The defaults of `infoplane train`, 10 seeds."""
+    """Run the defaults of `infoplane train` with 10 seeds."""
     found = {}
     for bits in (0, 8):
         training = after(Settings(activation=activation, bits=bits, replicas=10), 400)
@@ -372,7 +372,7 @@ def test_the_twelve_bit_task_is_learned_at_eight_bits(activation):
     assert found[8].mean() > 0.9
 
 
-# -- runs -------------------------------------------------------------------------------------------------------------
+# -- runs
 
 
 def test_a_run_that_is_stopped_and_resumed_ends_bit_equal(tmp_path, monkeypatch):
