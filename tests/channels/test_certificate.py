@@ -131,7 +131,7 @@ def test_a_rate_above_the_entropy_of_the_inputs() -> None:
 
 
 def test_a_coordinate_with_two_values_has_a_ceiling_of_its_own() -> None:
-    """64 codes, a two-valued f_1 with s_1 = .1 and a rich f_2: R = 2.665, bound 1.056, truth 1.030."""
+    """A two-valued f_1 with s_1 = .1 beside a rich f_2: R = 2.665, bound 1.056, truth 1.030."""
     f = torch.stack([signs(64), normal(64, seed=1)], 1)
     s = [0.1, math.exp(-0.363)]
     c = judge(f, s)

@@ -24,7 +24,7 @@ def gaussian_codes(n, k, seed=0):
 
 
 def test_the_bound_is_the_information_of_gaussian_codes():
-    """Independent Gaussian units of variance v in noise of variance s2 have 1/2 ln(1 + v / s2) each."""
+    """Gaussian units of variance v in noise of variance s2 have 1/2 ln(1 + v / s2) each."""
     f = gaussian_codes(200_000, 2) * torch.tensor([1.0, 0.5])
     exact = 0.5 * math.log1p(1.0 / 0.09) + 0.5 * math.log1p(0.25 / 0.09)
     # the relative error of the variance of N draws is sqrt(2 / N)
