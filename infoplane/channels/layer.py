@@ -81,7 +81,7 @@ class Echo(Channel):
     - the echoes are so long that their missing tail is worth at most 1e-3 nats, and the reference
       codes were made with the present weights from the measured inputs, at least 4096 of them for a
       layer above noise;
-    - the code of an input does not depend on the other inputs of its batch;
+    - the code of an input depends on neither the other inputs of its batch nor the pass (dropout);
     - the rate is seen at a finite resolution (below).
 
     Any other rate is reported as an upper bound, or as an estimate if its echoes do not follow the
@@ -96,8 +96,9 @@ class Echo(Channel):
       and I(Z_k;X) is only bounded from above.
     - resolution: I is read from z in 1000 cells per coordinate, over its range. At most 2 % of the
       rate plus 0.01 nats lie in finer digits.
-    - error: `error` is the sum of 1/2 sum_i (E s_i^2)^M for the missing tail, the part of the rate
-      that is not seen at that resolution, and, for a layer above noise, K nats / references.
+    - error: `error` is the sum of 1/2 sum_i (E s_i^2)^M for the missing tail (M being the number of
+      terms drawn from the bank), the part of the rate that is not seen at that resolution, and, for
+      a layer above noise, K nats / references.
       `stderr` is 0 for a first layer, whose law is the probe itself. For a layer above noise it
       covers the sampled codes and the finite bank.
 
