@@ -281,7 +281,7 @@ TABLES: dict[str, Schema] = {
         rows="one row per Echo layer, replica and snapshot",
         columns=_LAYER | _CERTIFICATE,
         key=("run", "probe", "epoch", "step", "replica", "layer"),
-        absent="the network has no Echo layer",
+        absent="the network has no Echo layers (see `infoplane train --echo-layers`)",
     ),
     "metrics": Schema(
         rows="one row per epoch, replica, split and path through the network",
@@ -296,7 +296,7 @@ TABLES: dict[str, Schema] = {
             "rate_nats": float,
         },
         key=("run", "epoch", "step", "replica", "split", "path"),
-        absent="nothing was trained",
+        absent="the run was measured and not trained here (see `infoplane measure`)",
     ),
     "taps": Schema(
         rows="one row per Echo tap (layer and beta), replica and snapshot",
@@ -318,7 +318,7 @@ TABLES: dict[str, Schema] = {
         }
         | {name: float if kind is int else kind for name, kind in _CERTIFICATE.items()},  # a tap may lack a rate
         key=("run", "probe", "epoch", "step", "replica", "layer", "params"),
-        absent="the run has no Echo taps (--echo-mode tap)",
+        absent="the run has no Echo taps (see `infoplane train --echo-mode`)",
     ),
     "gradients": Schema(
         rows="one row per weight matrix, replica and snapshot",
@@ -332,7 +332,7 @@ TABLES: dict[str, Schema] = {
             "snr": float,
         },
         key=("run", "epoch", "step", "replica", "layer"),
-        absent="gradients were not recorded (--gradients)",
+        absent="gradients were not recorded (see `infoplane train --gradients`)",
     ),
 }
 

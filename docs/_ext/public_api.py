@@ -43,7 +43,7 @@ def _modules() -> Iterator[types.ModuleType]:
 
 
 def _comment(name: str, value: object, modules: list[types.ModuleType]) -> str:
-    """What the source says of a constant in `#:` lines before it, in whichever module defines it."""
+    """Find the `#:` comment of a constant, in whichever module defines it."""
     for module in modules:
         if getattr(module, name, None) is value:
             analyzer = ModuleAnalyzer.for_module(module.__name__)

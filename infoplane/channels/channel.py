@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
@@ -39,7 +40,7 @@ class Crossing(NamedTuple):
     z: Float[Tensor, "R B K"]
 
 
-class Channel(OwnWeights, nn.Module):
+class Channel(OwnWeights, nn.Module, ABC):
     """Base class of the noisy layers, z = f + noise, that keep the shape of their input.
 
     A map with more than one axis is flattened into a code of K numbers, and all coordinates of a
@@ -97,17 +98,17 @@ class Channel(OwnWeights, nn.Module):
 
     # -- to be defined by a subclass
 
+    @abstractmethod
     def scales(self, f: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the logarithm of the scale of the noise, (R, B, K), and the scale itself."""
-        raise NotImplementedError
 
+    @abstractmethod
     def transmit(self, f: Tensor, s: Tensor) -> Tensor:
         """Add noise of scale s to f, in the phases "auto", "draw" and "mean"."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rate_of(self, f: Tensor, log_s: Tensor) -> Tensor:
         """Compute the rate of a training call, (R,), in nats."""
-        raise NotImplementedError
 
     # -- the call
 

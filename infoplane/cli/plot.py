@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import click
 import cloup
 
 from ..errors import InfoplaneError, choose
-from ..records import UNITS
+from ..records import TABLES, UNITS
 from .group import main
 from .options import ESTIMATOR_NAMES, Choice, RunPath, layers
 
@@ -19,25 +18,6 @@ if TYPE_CHECKING:
     from ..runs.directory import RunDir
 
 __all__ = ["plot"]
-
-#: The descriptions of plots in --help. Any other plot has the first line of its docstring.
-_SHOWS = {
-    "plane": "I(T;Y) against I(X;T), or I(Z;Y) against I(Z;X), from epoch to epoch",
-    "rates": "exact rates and I(X;T) against epoch",
-    "loss": "loss and error against epoch",
-    "gap": "generalisation gap against information, with rank correlations",
-    "taps": "rate of Echo taps against cross-entropy or distortion (--echo-mode tap)",
-    "certificate": "why a rate is exact or not: each condition against epoch",
-    "gradients": "mean and standard deviation of gradients over minibatches against epoch (--gradients)",
-    "animation": "the plane from epoch to epoch, with a dot for every replica: a GIF, or HTML with a slider",
-}
-#: Reasons why a run may lack a table, as beginnings of a sentence.
-_LACKING = {
-    "certificates": "It has no Echo layers (see `infoplane train --echo-layers`), or was",
-    "taps": "It has no Echo taps (see `infoplane train --echo-mode`), or was",
-    "gradients": "It was trained without `infoplane train --gradients`, or was",
-    "metrics": "It was measured and not trained here (see `infoplane measure`), or was",
-}
 
 
 def _kinds() -> Iterable[str]:
@@ -60,12 +40,7 @@ class _Plot(cloup.Command):
 
         super().format_help_text(ctx, formatter)
         with formatter.section("KIND"):
-            formatter.write_dl(
-                [
-                    (name, _SHOWS.get(name) or (inspect.getdoc(plot.draw) or "").partition("\n")[0])
-                    for name, plot in PLOTS.items()
-                ]
-            )
+            formatter.write_dl([(name, plot.about) for name, plot in PLOTS.items()])
 
 
 @main.command(cls=_Plot)
@@ -159,7 +134,9 @@ def _together(table: str, runs: dict[str, RunDir], first: int | None, last: int 
     for name, run in runs.items():
         frame = run.read(table)
         if frame.empty:
-            why = _LACKING.get(table, "It was")
-            raise InfoplaneError(f"{run.path} holds no {table}. {why} stopped before its first snapshot.")
+            why = [TABLES[table].absent] * bool(TABLES[table].absent) + [
+                "the run was stopped before its first snapshot"
+            ]
+            raise InfoplaneError(f"{run.path} holds no {table}: {', or '.join(why)}.")
         frames.append(frame.assign(run=name))
     return between(pandas.concat(frames, ignore_index=True), first, last)

@@ -28,6 +28,7 @@ class Plot:
     Args:
         draw: Makes a Figure or a Film from frames (in the order of `tables`) and options.
         tables: The names of the tables that the plot needs.
+        about: What `infoplane plot --help` says of it.
         save: Writes the result of `draw` to a file.
         formats: The formats of the file; the first one is the default.
 
@@ -40,6 +41,7 @@ class Plot:
 
     draw: Callable[..., Any]
     tables: tuple[str, ...]
+    about: str = ""
     save: Callable[[Any, Path], Path] = save
     formats: tuple[str, ...] = FORMATS
 
@@ -52,12 +54,22 @@ class Plot:
 
 #: the plots of `infoplane plot`, by name
 PLOTS: dict[str, Plot] = {
-    "plane": Plot(plane, ("measurements",)),
-    "rates": Plot(rates, ("measurements",)),
-    "loss": Plot(loss, ("metrics",)),
-    "gap": Plot(gap, ("measurements", "metrics")),
-    "certificate": Plot(certificate, ("certificates",)),
-    "taps": Plot(taps, ("taps",)),
-    "gradients": Plot(gradients, ("gradients",)),
-    "animation": Plot(film, ("measurements",), Film.save, FILMS),
+    "plane": Plot(plane, ("measurements",), "I(T;Y) against I(X;T), or I(Z;Y) against I(Z;X), from epoch to epoch"),
+    "rates": Plot(rates, ("measurements",), "exact rates and I(X;T) against epoch"),
+    "loss": Plot(loss, ("metrics",), "loss and error against epoch"),
+    "gap": Plot(gap, ("measurements", "metrics"), "generalisation gap against information, with rank correlations"),
+    "certificate": Plot(certificate, ("certificates",), "why a rate is exact or not: each condition against epoch"),
+    "taps": Plot(taps, ("taps",), "rate of Echo taps against cross-entropy or distortion (--echo-mode tap)"),
+    "gradients": Plot(
+        gradients,
+        ("gradients",),
+        "mean and standard deviation of gradients over minibatches against epoch (--gradients)",
+    ),
+    "animation": Plot(
+        film,
+        ("measurements",),
+        "the plane from epoch to epoch, with a dot for every replica: a GIF, or HTML with a slider",
+        Film.save,
+        FILMS,
+    ),
 }

@@ -10,6 +10,7 @@ from torch import nn
 
 import infoplane as ip
 from infoplane.channels import names
+from infoplane.channels.channel import Channel
 from infoplane.channels.insertion import CHANNELS
 from infoplane.channels.models import noisy_layers, sent_to
 from infoplane.channels.names import CHILDREN, NoisyName, noisy_name
@@ -47,3 +48,44 @@ def test_the_examples_of_the_docstrings_run() -> None:
     found = doctest.testmod(names)
     assert found.failed == 0
     assert found.attempted >= 2
+
+
+def test_a_channel_defines_its_scale_its_noise_and_its_rate():
+    class Half(Channel):
+        kind = "gaussian"
+
+        def scales(self, f):
+            return f, f
+
+    with pytest.raises(TypeError, match="abstract methods? '?rate_of'?, '?transmit'?"):
+        Half(3)
+
+
+def test_a_new_channel_is_a_class_and_two_lines_of_registries(monkeypatch, bits):
+    """It is inserted, named, recorded and measured without any other change."""
+
+    class Uniform(Channel):
+        kind = "uniform"
+        rated = False
+
+        def scales(self, f):
+            s = torch.full_like(f, 0.3)
+            return s.log(), s
+
+        def transmit(self, f, s):
+            return f if self.phase == "mean" else f + s * torch.erf(self.streams_of(f).normal(*f.shape[1:]))
+
+        def rate_of(self, f, log_s):
+            return torch.full((self.replicas,), float("nan"))
+
+    monkeypatch.setitem(CHANNELS, "uniform", Uniform)
+    monkeypatch.setitem(names.CHILDREN, "uniform", "noise")
+    x, y = bits
+    net = nn.Sequential(nn.Linear(12, 3), nn.Tanh(), nn.Linear(3, 2))
+    model = ip.channels.insert_channel(net, ["1"], x[:2], "uniform")
+    recorder = ip.Recorder(model, (x, y), estimators=["ksg:points=200"])
+    recorder.snapshot(0)
+    frame = recorder.frame().set_index(["layer", "quantity", "estimator"])
+    assert frame.loc[("1.noise", "I(Z;X)", "ksg"), "channel"] == "uniform"
+    assert frame.loc[("1.noise", "I(Z;Y)", "decoder"), "standing"] == "lower"
+    assert "exact" not in set(frame["standing"])

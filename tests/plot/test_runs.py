@@ -600,7 +600,7 @@ def test_every_plot_of_one_run_and_of_two_of_the_same_name(kind, runs, tmp_path,
     class Watched(Plot):
         options = plot.options
 
-    monkeypatch.setitem(PLOTS, kind, Watched(draw, plot.tables, plot.save, plot.formats))
+    monkeypatch.setitem(PLOTS, kind, Watched(draw, plot.tables, plot.about, plot.save, plot.formats))
     unit = ("--unit", "nats") if "unit" in plot.options else ()
     result = call(kind, *both, "--format", last, "--format", first, "--epochs-range", "1..10", *unit)
     assert result.exit_code == 0, result.output
@@ -614,12 +614,12 @@ def test_every_plot_of_one_run_and_of_two_of_the_same_name(kind, runs, tmp_path,
     [
         (["plain", "a/run"], "Did you mean 'plane'"),
         (["certificates", "a/run"], "Did you mean 'certificate'"),
-        (["plane", "empty"], "empty holds no measurements. It was stopped before its first snapshot."),
-        (["loss", "a/run", "empty"], "empty holds no metrics."),
-        (["certificate", "plain"], "plain holds no certificates. It has no Echo layers"),
-        (["gradients", "plain"], "plain holds no gradients. It was trained without `infoplane train --gradients`"),
+        (["plane", "empty"], "empty holds no measurements: the run was stopped before its first snapshot."),
+        (["loss", "a/run", "empty"], "empty holds no metrics: the run was measured and not trained here"),
+        (["certificate", "plain"], "plain holds no certificates: the network has no Echo layers"),
+        (["gradients", "plain"], "no gradients: gradients were not recorded (see `infoplane train --gradients`)"),
         (["animation", "a/run", "--format", "png"], "Unknown format 'png'"),
-        (["certificate", "a/run", "plain"], "plain holds no certificates. It has no Echo layers"),
+        (["certificate", "a/run", "plain"], "plain holds no certificates: the network has no Echo layers"),
         (["gap", "a/run", "plain"], "plain has none of the layers, estimators and epochs asked for."),
         (["loss", "a/run", "--epochs-range", "200.."], "No recorded epoch of run lies in 200..; it has 0, 1, 10, 100."),
         (["loss", "a/run", "--epochs-range", "2-4"], "expected A..B, A.. or ..B"),
