@@ -57,7 +57,7 @@ def test_a_channel_defines_its_scale_its_noise_and_its_rate():
         def scales(self, f):
             return f, f
 
-    with pytest.raises(TypeError, match="abstract methods? '?rate_of'?, '?transmit'?"):
+    with pytest.raises(TypeError, match=r"abstract methods? '?rate_of'?, '?transmit'?"):
         Half(3)
 
 
